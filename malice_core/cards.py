@@ -1,0 +1,292 @@
+"""The model card: ``model.json``, all the engine knows of a network besides its graphs.
+
+A card is read from files users exchange, so :func:`read` checks every field and names the one that is wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from malice_core.bands import SENSORS
+from malice_core.errors import ModelError
+
+FILE_NAME = "model.json"
+SCHEMA = 1
+#: Names are folder names on every system and words in a QGIS combo box.
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+#: How physical values become network channels, see ``features.py``.
+TRANSFORMS = ("none", "ln")
+ROLES = ("spatial", "temporal")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX file of a model: its name inside the model's folder and the sha256 of its bytes (hex)."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What one encoder eats and yields.
+
+    Attributes:
+        channels: network channels in order; a band of the sensor, or a ratio such as ``VH/VV``.
+        transform: ``none``, or ``ln`` (natural logarithm of every channel).
+        med, qmin, qmax: per channel, after the transform: clip to [qmin, qmax], subtract med, divide by
+            (qmax - qmin).
+        spatial, temporal: the two graphs, see ``graphs.py``.
+        low, high: per output channel, bounds no embedding value can leave (from the last LayerNorm's
+            weights); fixed-point output types are scaled by them.
+    """
+
+    channels: tuple[str, ...]
+    transform: str
+    med: tuple[float, ...]
+    qmin: tuple[float, ...]
+    qmax: tuple[float, ...]
+    spatial: Graph
+    temporal: Graph
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A model: two graphs for each modality and how to feed them.
+
+    Attributes:
+        name: folder name in the store.
+        title: one line for people.
+        licence: SPDX identifier of the weights' licence.
+        citation: how to cite the network.
+        provenance: free text values: where the weights come from (source, commit, original files' sha256).
+        date_origin: day 0 of the date encoding.
+        stride, halo: pixels; tiles are exact on a grid of ``stride`` with ``halo`` pixels around.
+        queries, width: an embedding is (queries, width) numbers a pixel and modality.
+        modalities: by sensor key (``s2``, ``s1``).
+        folder: where the card was read from (not part of the file).
+    """
+
+    name: str
+    title: str
+    licence: str
+    citation: str
+    provenance: dict[str, str]
+    date_origin: date
+    stride: int
+    halo: int
+    queries: int
+    width: int
+    modalities: dict[str, Modality]
+    folder: Path | None = field(default=None, compare=False)
+
+    @property
+    def identity(self) -> str:
+        """16 hex digits that change whenever a graph or the way it is fed changes."""
+        content = to_json(self)
+        for word in ("title", "licence", "citation", "provenance", "name"):
+            content.pop(word)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def graph_path(self, sensor: str, role: str) -> Path:
+        """Path of one graph file; ``role`` is ``spatial`` or ``temporal``."""
+        assert self.folder is not None, "the card was not read from a store"
+        graph: Graph = getattr(self.modalities[sensor], role)
+        return self.folder / graph.file
+
+    def graph_bytes(self, sensor: str, role: str) -> bytes:
+        """The bytes of one graph, after checking them against the card.
+
+        Raises:
+            ModelError: if the file is missing or its sha256 is not the card's.
+        """
+        path = self.graph_path(sensor, role)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ModelError(
+                f"model {self.name}: cannot read {path}: {error.strerror}; import or install the model again"
+            ) from error
+        digest = hashlib.sha256(content).hexdigest()
+        wanted = getattr(self.modalities[sensor], role).sha256
+        if digest != wanted:
+            raise ModelError(
+                f"model {self.name}: {path.name} is damaged (sha256 {digest[:12]}…, the card says "
+                f"{wanted[:12]}…); import or install the model again"
+            )
+        return content
+
+
+def to_json(card: Card) -> dict[str, Any]:
+    """The content of ``model.json`` for ``card``."""
+    content = asdict(card)
+    content.pop("folder")
+    content["date_origin"] = card.date_origin.isoformat()
+    return {"schema": SCHEMA, **content}
+
+
+def write(card: Card, folder: Path) -> None:
+    """Writes ``model.json`` into ``folder``."""
+    text = json.dumps(to_json(card), indent=1, ensure_ascii=False) + "\n"
+    (folder / FILE_NAME).write_text(text, encoding="utf-8")
+
+
+def read(folder: Path) -> Card:
+    """Reads and checks the card of the model in ``folder``.
+
+    Raises:
+        ModelError: naming the file, the field and the value that is wrong.
+    """
+    path = folder / FILE_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"cannot read the model card {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(f"the model card {path} is no JSON: {error}") from error
+    return parse(content, str(path), folder)
+
+
+def parse(content: Any, source: str, folder: Path | None = None) -> Card:
+    """Checks the content of a ``model.json`` and returns the card.
+
+    Args:
+        content: what ``json.load`` gave.
+        source: file name for messages.
+        folder: where the graphs are.
+
+    Raises:
+        ModelError: naming the field and the value that is wrong.
+    """
+    reader = _Reader(content, source, "")
+    schema = reader.take("schema", int)
+    if schema != SCHEMA:
+        raise ModelError(f"{source}: schema {schema} is not {SCHEMA}, the one this version reads; update one of both")
+    name = reader.take("name", str)
+    if not NAME.fullmatch(name):
+        reader.fail("name", name, "lower-case letters, digits, '.', '_' and '-'")
+    origin = reader.take("date_origin", str)
+    try:
+        date_origin = date.fromisoformat(origin)
+    except ValueError:
+        reader.fail("date_origin", origin, "a date YYYY-MM-DD")
+    stride, halo = reader.positive("stride"), reader.positive("halo")
+    if halo % stride:
+        reader.fail("halo", halo, f"a multiple of the stride {stride}")
+    provenance = reader.take("provenance", dict)
+    for key, value in provenance.items():
+        if not isinstance(value, str):
+            reader.fail(f"provenance.{key}", value, "text")
+    width = reader.positive("width")
+    entries = reader.take("modalities", dict)
+    if not entries:
+        reader.fail("modalities", entries, "at least one of s2, s1")
+    modalities = {key: _modality(value, source, key, width) for key, value in entries.items()}
+    card = Card(
+        name=name,
+        title=reader.take("title", str),
+        licence=reader.take("licence", str),
+        citation=reader.take("citation", str),
+        provenance=provenance,
+        date_origin=date_origin,
+        stride=stride,
+        halo=halo,
+        queries=reader.positive("queries"),
+        width=width,
+        modalities=modalities,
+        folder=folder,
+    )
+    reader.finish()
+    return card
+
+
+def _modality(content: Any, source: str, key: str, width: int) -> Modality:
+    if key not in SENSORS or key == "scl":
+        raise ModelError(f"{source}: modality '{key}' is not one of s2, s1")
+    reader = _Reader(content, source, f"modalities.{key}.")
+    channels = tuple(reader.take("channels", list))
+    for channel in channels:
+        if not isinstance(channel, str) or not set(channel.split("/")) <= set(SENSORS[key].bands):
+            reader.fail("channels", channel, f"bands of {SENSORS[key].title} or ratios of them")
+    transform = reader.take("transform", str)
+    if transform not in TRANSFORMS:
+        reader.fail("transform", transform, " or ".join(TRANSFORMS))
+    qmin, qmax = reader.numbers("qmin", len(channels)), reader.numbers("qmax", len(channels))
+    if any(low >= high for low, high in zip(qmin, qmax, strict=True)):
+        reader.fail("qmin", list(qmin), "smaller than qmax in every channel")
+    low, high = reader.numbers("low", width), reader.numbers("high", width)
+    if any(a >= b for a, b in zip(low, high, strict=True)):
+        reader.fail("low", list(low), "smaller than high in every channel")
+    modality = Modality(
+        channels=channels,
+        transform=transform,
+        med=reader.numbers("med", len(channels)),
+        qmin=qmin,
+        qmax=qmax,
+        spatial=_graph(reader, "spatial", source, key),
+        temporal=_graph(reader, "temporal", source, key),
+        low=low,
+        high=high,
+    )
+    reader.finish()
+    return modality
+
+
+def _graph(parent: _Reader, role: str, source: str, key: str) -> Graph:
+    reader = _Reader(parent.take(role, dict), source, f"modalities.{key}.{role}.")
+    file = reader.take("file", str)
+    # A card comes from elsewhere: a graph must lie in the card's own folder.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*\.onnx", file):
+        reader.fail("file", file, "the plain name of an .onnx file beside the card")
+    sha256 = reader.take("sha256", str)
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        reader.fail("sha256", sha256, "64 hex digits")
+    reader.finish()
+    return Graph(file, sha256)
+
+
+class _Reader:
+    """Takes typed fields out of one JSON object and complains about what is missing, wrong or left."""
+
+    def __init__(self, content: Any, source: str, prefix: str) -> None:
+        self.source, self.prefix = source, prefix
+        if not isinstance(content, dict):
+            raise ModelError(f"{source}: {prefix.rstrip('.') or 'the card'} is {content!r:.60}, not an object")
+        self.left = dict(content)
+
+    def fail(self, key: str, value: Any, wanted: str) -> None:
+        raise ModelError(f"{self.source}: {self.prefix}{key} is {value!r:.60}, must be {wanted}")
+
+    def take(self, key: str, kind: type) -> Any:
+        if key not in self.left:
+            raise ModelError(f"{self.source}: {self.prefix}{key} is missing")
+        value = self.left.pop(key)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            self.fail(key, value, {str: "text", int: "a whole number", dict: "an object", list: "a list"}[kind])
+        return value
+
+    def positive(self, key: str) -> int:
+        value: int = self.take(key, int)
+        if not 0 < value < 1 << 16:
+            self.fail(key, value, "between 1 and 65535")
+        return value
+
+    def numbers(self, key: str, count: int) -> tuple[float, ...]:
+        values = self.take(key, list)
+        good = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+        if len(values) != count or not good:
+            self.fail(key, values, f"a list of {count} finite numbers")
+        return tuple(float(value) for value in values)
+
+    def finish(self) -> None:
+        if self.left:
+            raise ModelError(f"{self.source}: {self.prefix}{next(iter(self.left))} is not a field this version knows")
