@@ -1,0 +1,256 @@
+"""The one builder of a modality's two ONNX graphs, from a mapping of weights. No torch.
+
+A pixel's embedding is ``temporal(spatial(images) of every date, dates, masks)``:
+
+- ``spatial``: the U-Net, dates as batch;
+- ``temporal``: date encoding, transformer and temporal projector, pixels as batch.
+
+Both ways into a model end here: ``published.py`` reads the weights out of the published ONNX files, ``export.py``
+out of a torch state dict. Method: ALISE (arXiv 2407.08448), U-BARN (doi 10.1109/JSTARS.2024.3358066) and their
+successor MALICE, whose spatial encoder, temporal encoder and projector these are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from malice_core.weights import (
+    EPSILON,
+    HEADS,
+    LAYERS,
+    PROJECTOR,
+    QUERIES,
+    QUERY_HEADS,
+    SPATIAL,
+    TEMPORAL,
+    WIDTH,
+    Weights,
+    canonical,
+)
+
+Floats = npt.NDArray[np.float32]
+
+#: Base of the date encoding's periods.
+ENCODING_BASE = 10000.0
+#: 17 is the first opset with LayerNormalization. The IR version is pinned so that the same weights give the same
+#: bytes whatever version of the onnx package writes them.
+OPSET, IR_VERSION = 17, 8
+#: Added to the attention score of a missing date: far below any score, so its share is exactly 0, but finite, so a
+#: pixel without any date gets a finite (meaningless) embedding instead of NaN; and it fits into float16.
+MISSING = -30000.0
+
+
+def date_encoding(days: npt.ArrayLike) -> Floats:
+    """Sine-cosine code of dates, added to the spatial features by the ``temporal`` graph.
+
+    Args:
+        days: (T,) days since ``bands.DATE_ORIGIN``.
+
+    Returns:
+        (T, 64) float32: channel i is the sine (even i) or cosine (odd i) of d / 10000^(2*(i//2)/64).
+    """
+    # Bit for bit as in the published graphs: the divisors are rounded to float32 once, from float64 (a float32
+    # power differs in the last bit, which at 4000 days moves the fastest channels by 1e-4); the rest is float32.
+    channel = np.arange(WIDTH)
+    divisors = (ENCODING_BASE ** (2.0 * (channel // 2) / WIDTH)).astype(np.float32)
+    angles: Floats = np.asarray(days, np.float32)[:, None] / divisors
+    code: Floats = np.where(channel % 2 == 0, np.sin(angles), np.cos(angles))
+    return code
+
+
+def output_bounds(weights: Weights) -> tuple[Floats, Floats]:
+    """Bounds no embedding value can leave, per output channel.
+
+    Embedding values are weighted means over dates of the last layer's output, a LayerNorm of 64 channels. A
+    normalised value is at most sqrt(63) in size (all the variance in one channel), so |x - bias| <= sqrt(63)|weight|.
+
+    Returns:
+        (low, high), each (64,) float32.
+
+    Raises:
+        ModelError: if the weights are not those of one encoder.
+    """
+    last = f"{TEMPORAL}.layer_stack.{LAYERS - 1}.norm2"
+    known = canonical(weights)
+    bias = known[f"{last}.bias"].astype(np.float64)
+    reach = np.sqrt(WIDTH - 1.0) * np.abs(known[f"{last}.weight"].astype(np.float64))
+    # A hair wider: the runtimes' float32 rounding must not leave the bounds, and a zero weight must not close them.
+    reach += 1e-5 * (1.0 + np.abs(bias))
+    return (bias - reach).astype(np.float32), (bias + reach).astype(np.float32)
+
+
+def spatial_graph(weights: Weights) -> bytes:
+    """The U-Net of one modality as an ONNX file.
+
+    Input ``images`` (N, C, H, W) float32, normalised channels, H and W multiples of 8 and at least 16; output
+    ``features`` (N, 64, H, W). 3x3 convolutions pad by reflection, as published.
+
+    Args:
+        weights: canonical names (see ``weights.py``), batch norms folded or not.
+
+    Raises:
+        ModelError: naming the weight that is missing, unknown, of another shape or not finite.
+    """
+    g = _Graph(canonical(weights))
+    channels = g.weights[f"{SPATIAL}.in_conv.conv.conv.0.weight"].shape[1]
+    x = g.conv("images", f"{SPATIAL}.in_conv.conv.conv.0", pad=1)
+    x = g.conv(x, f"{SPATIAL}.in_conv.conv.conv.3", pad=1)
+    skips = []
+    for level in range(3):
+        skips.append(x)
+        block = f"{SPATIAL}.down_blocks.{level}"
+        x = g.conv(x, f"{block}.down.conv.0", stride=2)
+        x = g.conv(x, f"{block}.conv1.conv.0", pad=1)
+        x = g.node("Add", x, g.conv(x, f"{block}.conv2.conv.0", pad=1))
+    for level in range(3):
+        block = f"{SPATIAL}.up_blocks.{level}"
+        up = g.conv(x, f"{block}.up.0", op="ConvTranspose", stride=2)
+        x = g.node("Concat", up, g.conv(skips.pop(), f"{block}.skip_conv.0"), axis=1)
+        x = g.conv(x, f"{block}.conv1.conv.0", pad=1)
+        x = g.node("Add", x, g.conv(x, f"{block}.conv2.conv.0", pad=1))
+    g.conv(x, f"{SPATIAL}.out_conv.conv.conv.0", pad=1, output="features")
+    return g.file("spatial", {"images": ["N", channels, "H", "W"]}, {"features": ["N", WIDTH, "H", "W"]})
+
+
+def temporal_graph(weights: Weights) -> bytes:
+    """Date encoding, transformer and temporal projector of one modality as an ONNX file.
+
+    Inputs, all float32: ``features`` (P, T, 64) from the spatial graph; ``encoding`` (T, 64) from
+    :func:`date_encoding`; ``valid`` (P, T), 1 where the pixel was observed at that date, 0 where it was not. Output
+    ``embedding`` (P, 10, 64). A missing date is left out of every attention as a key, so it changes nothing.
+
+    Args:
+        weights: canonical names (see ``weights.py``), batch norms folded or not.
+
+    Raises:
+        ModelError: naming the weight that is missing, unknown, of another shape or not finite.
+    """
+    g = _Graph(canonical(weights))
+    x = g.node("Add", "features", "encoding")
+    # (P, 1, 1, T): broadcast over heads (or the projector's queries) and queries.
+    score = g.node("Mul", g.node("Sub", "valid", g.constant(1.0)), g.constant(-MISSING))
+    mask = g.node("Unsqueeze", score, g.constant([1, 2]))
+    for layer in range(LAYERS):
+        block = f"{TEMPORAL}.layer_stack.{layer}"
+        # One LayerNorm before and after the attention: the published network has no other for the second.
+        x = g.norm(x, f"{block}.norm")
+        x = g.norm(g.node("Add", x, _attention(g, x, mask, f"{block}.attn.mha")), f"{block}.norm")
+        hidden = g.node("Relu", g.linear(x, f"{block}.conv_block.block.linear1"))
+        x = g.norm(g.node("Add", x, g.linear(hidden, f"{block}.conv_block.block.linear2")), f"{block}.norm2")
+    _projector(g, x, mask)
+    return g.file(
+        "temporal",
+        {"features": ["P", "T", WIDTH], "encoding": ["T", WIDTH], "valid": ["P", "T"]},
+        {"embedding": ["P", QUERIES, WIDTH]},
+    )
+
+
+def _attention(g: _Graph, x: str, mask: str, name: str) -> str:
+    """Multi-head self-attention over dates: (P, T, 64) -> (P, T, 64)."""
+    depth = WIDTH // HEADS
+    packed = g.weights[f"{name}.in_proj_weight"].astype(np.float64)
+    bias = g.weights[f"{name}.in_proj_bias"].astype(np.float64)
+    heads = []
+    for index, part in enumerate("qkv"):
+        rows = slice(index * WIDTH, (index + 1) * WIDTH)
+        # 1/sqrt(16) is a power of two: moving it into the query's weights changes no bit.
+        factor = depth**-0.5 if part == "q" else 1.0
+        projected = g.affine(x, packed[rows].T * factor, bias[rows] * factor, f"{name}.{part}")
+        split = g.node("Reshape", projected, g.constant([0, 0, HEADS, depth]))
+        heads.append(g.node("Transpose", split, perm=[0, 2, 3, 1] if part == "k" else [0, 2, 1, 3]))
+    query, key, value = heads
+    share = g.node("Softmax", g.node("Add", g.node("MatMul", query, key), mask), axis=-1)
+    context = g.node("Transpose", g.node("MatMul", share, value), perm=[0, 2, 1, 3])
+    return g.linear(g.node("Reshape", context, g.constant([0, 0, WIDTH])), f"{name}.out_proj")
+
+
+def _projector(g: _Graph, x: str, mask: str) -> None:
+    """Temporal projector: (P, T, 64) -> ``embedding`` (P, 10, 64)."""
+    queries = g.weights[f"{PROJECTOR}.Q"].astype(np.float64)
+    keys = g.weights[f"{PROJECTOR}.fc1_k.weight"].astype(np.float64).reshape(QUERY_HEADS, WIDTH, WIDTH)
+    # q.(W x)/sqrt(64) = x.(W'q)/8: one 64 x 20 matrix instead of the 64 -> 128 key projection; exact.
+    folded = np.einsum("hqd,hdc->chq", queries, keys).reshape(WIDTH, QUERY_HEADS * QUERIES) * WIDTH**-0.5
+    scores = g.node("MatMul", x, g.weight(f"{PROJECTOR}.A", folded))
+    scores = g.node("Reshape", scores, g.constant([0, 0, QUERY_HEADS, QUERIES]))
+    scores = g.node("Add", g.node("Transpose", scores, perm=[0, 2, 3, 1]), mask)
+    values = g.node("Reshape", x, g.constant([0, 0, QUERY_HEADS, WIDTH // QUERY_HEADS]))
+    values = g.node("Transpose", values, perm=[0, 2, 1, 3])
+    merged = g.node("MatMul", g.node("Softmax", scores, axis=-1), values)
+    merged = g.node("Transpose", merged, perm=[0, 2, 1, 3])
+    g.node("Reshape", merged, g.constant([0, 0, WIDTH]), output="embedding")
+
+
+class _Graph:
+    """Collects the nodes and weights of one graph; every method returns the name of its result."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+
+    def node(self, op: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        result = output or f"{op.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, list(inputs), [result], name=result, **attributes))
+        return result
+
+    def weight(self, name: str, value: npt.NDArray[Any]) -> str:
+        # Initialisers share one name space with results; a weight used twice is stored once.
+        array = np.ascontiguousarray(value, np.float32)
+        self.initializers.setdefault(name, numpy_helper.from_array(array, name))
+        return name
+
+    def constant(self, value: float | list[int]) -> str:
+        array = np.array(value, np.float32 if isinstance(value, float) else np.int64)
+        name = f"constant {value}"
+        self.initializers.setdefault(name, numpy_helper.from_array(array, name))
+        return name
+
+    def conv(
+        self, x: str, name: str, *, op: str = "Conv", stride: int = 1, pad: int = 0, output: str | None = None
+    ) -> str:
+        """Convolution (batch norm folded) and ReLU."""
+        kernel = self.weight(f"{name}.weight", self.weights[f"{name}.weight"])
+        bias = self.weight(f"{name}.bias", self.weights[f"{name}.bias"])
+        if pad:
+            x = self.node("Pad", x, self.constant([0, 0, pad, pad] * 2), mode="reflect")
+        side = self.weights[f"{name}.weight"].shape[-1]
+        x = self.node(op, x, kernel, bias, kernel_shape=[side, side], strides=[stride, stride])
+        return self.node("Relu", x, output=output)
+
+    def norm(self, x: str, name: str) -> str:
+        scale = self.weight(f"{name}.weight", self.weights[f"{name}.weight"])
+        bias = self.weight(f"{name}.bias", self.weights[f"{name}.bias"])
+        return self.node("LayerNormalization", x, scale, bias, axis=-1, epsilon=EPSILON)
+
+    def linear(self, x: str, name: str) -> str:
+        return self.affine(x, self.weights[f"{name}.weight"].T, self.weights[f"{name}.bias"], name)
+
+    def affine(self, x: str, matrix: npt.NDArray[Any], bias: npt.NDArray[Any], name: str) -> str:
+        """x @ matrix + bias."""
+        product = self.node("MatMul", x, self.weight(f"{name}.weight", matrix))
+        return self.node("Add", product, self.weight(f"{name}.bias", bias))
+
+    def file(self, name: str, inputs: Mapping[str, list[str | int]], outputs: Mapping[str, list[str | int]]) -> bytes:
+        """The bytes of the ONNX file, checked; dimensions that are text are dynamic."""
+        graph = helper.make_graph(
+            self.nodes,
+            name,
+            [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in inputs.items()],
+            [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in outputs.items()],
+            list(self.initializers.values()),
+        )
+        model = helper.make_model(
+            graph,
+            producer_name="malice_core",
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+        )
+        onnx.checker.check_model(model, full_check=True)
+        content: bytes = model.SerializeToString(deterministic=True)
+        return content
