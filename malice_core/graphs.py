@@ -55,13 +55,18 @@ def date_encoding(days: npt.ArrayLike) -> Floats:
     Returns:
         (T, 64) float32: channel i is the sine (even i) or cosine (odd i) of d / 10000^(2*(i//2)/64).
     """
-    # Bit for bit as in the published graphs: the divisors are rounded to float32 once, from float64 (a float32
-    # power differs in the last bit, which at 4000 days moves the fastest channels by 1e-4); the rest is float32.
-    channel = np.arange(WIDTH)
-    divisors = (ENCODING_BASE ** (2.0 * (channel // 2) / WIDTH)).astype(np.float32)
-    angles: Floats = np.asarray(days, np.float32)[:, None] / divisors
-    code: Floats = np.where(channel % 2 == 0, np.sin(angles), np.cos(angles))
+    # All in float32, as published: angles in float64 would move the code by 5e-5 for dates of 2026.
+    angles: Floats = np.asarray(days, np.float32)[:, None] / encoding_divisors()
+    code: Floats = np.where(np.arange(WIDTH) % 2 == 0, np.sin(angles), np.cos(angles))
     return code
+
+
+def encoding_divisors() -> Floats:
+    """(64,) divisors of the date encoding's angles, bit for bit those of the published graphs."""
+    # The power in float64, rounded once: a float32 power differs in the last bit of some.
+    channel = np.arange(WIDTH)
+    divisors: Floats = (ENCODING_BASE ** (2.0 * (channel // 2) / WIDTH)).astype(np.float32)
+    return divisors
 
 
 def output_bounds(weights: Weights) -> tuple[Floats, Floats]:
@@ -138,9 +143,9 @@ def temporal_graph(weights: Weights) -> bytes:
     mask = g.node("Unsqueeze", score, g.constant([1, 2]))
     for layer in range(LAYERS):
         block = f"{TEMPORAL}.layer_stack.{layer}"
-        # One LayerNorm before and after the attention: the published network has no other for the second.
-        x = g.norm(x, f"{block}.norm")
-        x = g.norm(g.node("Add", x, _attention(g, x, mask, f"{block}.attn.mha")), f"{block}.norm")
+        # One LayerNorm used twice, before the attention and after it: so it was trained.
+        context = _attention(g, g.norm(x, f"{block}.norm"), mask, f"{block}.attn.mha")
+        x = g.norm(g.node("Add", x, context), f"{block}.norm")
         hidden = g.node("Relu", g.linear(x, f"{block}.conv_block.block.linear1"))
         x = g.norm(g.node("Add", x, g.linear(hidden, f"{block}.conv_block.block.linear2")), f"{block}.norm2")
     _projector(g, x, mask)

@@ -6,13 +6,17 @@ list | info NAME | install NAME | import FILE… --name NAME | verify NAME``.
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from malice_core import cards
 from malice_core.cards import Card
-from malice_core.errors import ModelError
+from malice_core.errors import Cancelled, InputError, MaliceError, ModelError
 from malice_core.modelwriter import check_name
 
 
@@ -84,3 +88,114 @@ def _read(folder: Path) -> Card:
     if card.name != folder.name:
         raise ModelError(f"{folder}: the card says this is model {card.name!r}; rename the folder to that")
     return card
+
+
+def summary(card: Card) -> dict[str, Any]:
+    """What ``list --json`` and ``info --json`` say of a model: its card, its folder and its identity."""
+    return {**cards.to_json(card), "folder": str(card.folder), "identity": card.identity}
+
+
+def _list(options: argparse.Namespace) -> None:
+    found, problems = scan()
+    if options.json:
+        print(json.dumps({"models": [summary(card) for card in found], "problems": problems}))
+        return
+    for card in found:
+        print(f"{card.name}  {'+'.join(card.modalities)}  {card.title}  ({card.licence})  {card.folder}")
+    for problem in problems:
+        print(f"damaged: {problem}", file=sys.stderr)
+    if not found:
+        print("no models: python -m malice_core.models install malice gets the published one")
+
+
+def _info(options: argparse.Namespace) -> None:
+    card = load(options.name)
+    if options.json:
+        print(json.dumps(summary(card)))
+        return
+    print(f"{card.name}: {card.title}\nlicence: {card.licence}\ncitation: {card.citation}\nfolder: {card.folder}")
+    print(f"identity: {card.identity}\nembedding: {card.queries} queries x {card.width} channels a modality")
+    print(f"stride {card.stride}, halo {card.halo} pixels, days since {card.date_origin}")
+    for sensor, modality in card.modalities.items():
+        logarithm = "" if modality.transform == "none" else f", {modality.transform}"
+        print(f"{sensor}: {' '.join(modality.channels)}{logarithm}")
+    for key, value in card.provenance.items():
+        print(f"{key}: {value}")
+
+
+def _import(options: argparse.Namespace) -> None:
+    # The graph packages take a second to import; list and info, which the plugin calls, do without.
+    from malice_core import importing
+
+    importing.import_files(options.files, options.name, search_path()[0], overwrite=options.overwrite)
+
+
+def _install(options: argparse.Namespace) -> None:
+    from malice_core import importing
+
+    importing.install(options.name, search_path()[0], overwrite=options.overwrite)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from malice_core import agreement
+
+    card = load(options.name)
+    differences = agreement.between_runtimes(card)
+    for sensor, worst in differences.items():
+        print(f"{sensor}: both graphs whole, runtimes agree within {worst:.1e}")
+    print(f"model {card.name} is good ({card.identity}, {card.folder})")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # argparse prints its usage first; a failure here is one line.
+        raise InputError(f"{message} (--help lists the options)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's options."""
+    top = _Parser("python -m malice_core.models", description="List, install, import and check models.")
+    commands = top.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    one = commands.add_parser("list", help="all models that are installed")
+    one.add_argument("--json", action="store_true", help="one JSON object")
+    one.set_defaults(run=_list)
+    one = commands.add_parser("info", help="what is known of a model")
+    one.add_argument("name")
+    one.add_argument("--json", action="store_true", help="one JSON object")
+    one.set_defaults(run=_info)
+    one = commands.add_parser("install", help="download a known model (malice) and import it")
+    one.add_argument("name")
+    one.add_argument("--overwrite", action="store_true", help="replace a model of that name")
+    one.set_defaults(run=_install)
+    one = commands.add_parser("import", help="make a model of published ONNX files, one for each modality")
+    one.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    one.add_argument("--name", required=True, help="of the new model")
+    one.add_argument("--overwrite", action="store_true", help="replace a model of that name")
+    one.set_defaults(run=_import)
+    one = commands.add_parser("verify", help="check a model's files and run it in every runtime")
+    one.add_argument("name")
+    one.set_defaults(run=_verify)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 0 done, 2 bad input, 3 interrupted, 1 anything else."""
+    try:
+        options = parser().parse_args(arguments)
+        options.run(options)
+    except MaliceError as error:
+        return _fail(error, error.exit_code)
+    except KeyboardInterrupt:
+        return _fail(Cancelled("interrupted"), Cancelled.exit_code)
+    except Exception as error:  # noqa: BLE001  a user gets one line, never a traceback
+        return _fail(MaliceError(f"{type(error).__name__}: {error}"), 1)
+    return 0
+
+
+def _fail(error: MaliceError, code: int) -> int:
+    print(error, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -100,6 +100,16 @@ def check_name(name: str) -> None:
         )
 
 
+def check_free(store: Path, name: str, overwrite: bool) -> None:
+    """Refuses to write a model that is there already.
+
+    Raises:
+        ModelError: if ``store/name`` exists and ``overwrite`` is false.
+    """
+    if (store / name).exists() and not overwrite:
+        raise ModelError(f"model {name} exists in {store}: give another --name, or --overwrite to replace it")
+
+
 @contextmanager
 def new_model(store: Path, name: str, overwrite: bool) -> Iterator[Path]:
     """A temporary folder that becomes ``store/name`` when the block ends without an error, and vanishes otherwise.
@@ -109,9 +119,8 @@ def new_model(store: Path, name: str, overwrite: bool) -> Iterator[Path]:
         OutputError: if the store cannot be written.
     """
     check_name(name)
+    check_free(store, name, overwrite)
     target = store / name
-    if target.exists() and not overwrite:
-        raise ModelError(f"model {name} exists in {store}: give another --name, or --overwrite to replace it")
     try:
         store.mkdir(parents=True, exist_ok=True)
         # Beside the target, so that the rename stays on one file system; the dot hides it from the store.

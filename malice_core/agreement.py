@@ -1,0 +1,143 @@
+"""Runs a model's two graphs on random input and compares: with the published file, and between runtimes."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from malice_core import graphs, runtime
+from malice_core.cards import Card
+from malice_core.errors import ModelError
+from malice_core.published import Published
+from malice_core.runtime import Backend
+
+Floats = npt.NDArray[np.float32]
+
+#: Largest absolute difference of embedding values that float32 rounding explains (values span about ±2.5).
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Random network input.
+
+    Attributes:
+        images: (T, C, H, W) normalised channels.
+        days: (T,) days since ``bands.DATE_ORIGIN``.
+        padded: (T,) True where there is no date.
+    """
+
+    images: Floats
+    days: Floats
+    padded: npt.NDArray[np.bool_]
+
+
+def sample(channels: int) -> Sample:
+    """Six dates of 2018 to 2026, one of them padding, of 24 x 32 pixels: the same for every call."""
+    rng = np.random.default_rng(20140303)
+    images = rng.normal(0.1, 0.3, (6, channels, 24, 32)).astype(np.float32)
+    days = np.array([1420, 1433, 1701, 3050, 4400, 0], np.float32)
+    return Sample(images, days, np.array([False] * 5 + [True]))
+
+
+def embed(card: Card, sensor: str, given: Sample, backend: Backend) -> Floats:
+    """(10, 64, H, W) embedding of a sample by a model's two graphs.
+
+    Raises:
+        ModelError: if a graph is damaged, cannot be opened, or gives numbers that are not finite.
+    """
+    dates, channels, height, width = given.images.shape
+    spatial = backend.open(card.graph_bytes(sensor, "spatial"), {"images": (1, channels, height, width)})
+    # A session's result is only valid until its next call.
+    maps = np.stack([spatial.run({"images": image[None]})[0].copy() for image in given.images])
+    shapes = {
+        "features": (height * width, dates, card.width),
+        "encoding": (dates, card.width),
+        "valid": (height * width, dates),
+    }
+    feeds = {
+        "features": np.ascontiguousarray(maps.reshape(dates, card.width, -1).transpose(2, 0, 1)),
+        "encoding": graphs.date_encoding(given.days),
+        "valid": np.ascontiguousarray(np.broadcast_to(~given.padded, shapes["valid"]), np.float32),
+    }
+    pixels = backend.open(card.graph_bytes(sensor, "temporal"), shapes).run(feeds)
+    if pixels.shape != (height * width, card.queries, card.width) or not np.isfinite(pixels).all():
+        raise ModelError(
+            f"model {card.name}: the {sensor} graphs give {pixels.shape} or no finite numbers: import it again"
+        )
+    return np.array(pixels.transpose(1, 2, 0).reshape(card.queries, card.width, height, width))
+
+
+def run_published(original: Published, given: Sample) -> Floats:
+    """(10, 64, H, W) embedding of a sample by a published file, in onnxruntime.
+
+    Raises:
+        ModelError: if onnxruntime cannot run the file.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors are reported below, once
+    feeds = {"sits": given.images[None], "tpe": given.days[None], "padd_mask": given.padded[None]}
+    try:
+        session = onnxruntime.InferenceSession(original.content, options, providers=["CPUExecutionProvider"])
+        (output,) = session.run(None, feeds)
+    except Exception as error:  # onnxruntime's errors share no other base class
+        raise ModelError(f"{original.file}: onnxruntime cannot run it: {str(error)[:200]}") from error
+    if output.ndim != 5 or output.dtype != np.float32:
+        raise ModelError(f"{original.file}: gives {output.shape} {output.dtype}, not (1, 10, 64, H, W) float32")
+    return np.array(output[0])
+
+
+def with_published(card: Card, original: Published) -> float:
+    """Largest absolute difference between a model's two graphs and the published file they were read from.
+
+    Raises:
+        ModelError: if it exceeds :data:`TOLERANCE`, or either side cannot run.
+    """
+    given = sample(len(card.modalities[original.sensor].channels))
+    ours = embed(card, original.sensor, given, runtime.choose("onnxruntime", "cpu"))
+    theirs = run_published(original, given)
+    worst = _difference(ours, theirs)
+    if not worst <= TOLERANCE:
+        raise ModelError(
+            f"{original.file}: the graphs built from its weights differ from it by {worst:.2g} "
+            f"(at most {TOLERANCE:g} is rounding): this file computes something else and cannot be imported"
+        )
+    return worst
+
+
+def between_runtimes(card: Card) -> dict[str, float]:
+    """Largest absolute difference between the runtimes, for each modality.
+
+    With one runtime installed the model is run there, and the differences are 0.
+
+    Raises:
+        ModelError: if a graph is damaged, cannot be run, or the runtimes differ by more than :data:`TOLERANCE`.
+    """
+    backends = [
+        runtime.choose(name, "cpu")
+        for name in ("onnxruntime", "openvino")
+        if importlib.util.find_spec(name) is not None
+    ]
+    result = {}
+    for sensor, modality in card.modalities.items():
+        given = sample(len(modality.channels))
+        first, *others = [embed(card, sensor, given, backend) for backend in backends]
+        low, high = (np.array(side, np.float32)[:, None, None] for side in (modality.low, modality.high))
+        if (first < low).any() or (first > high).any():
+            raise ModelError(f"model {card.name}: {sensor} embeddings leave the bounds in its card: import it again")
+        result[sensor] = max((_difference(first, other) for other in others), default=0.0)
+        if not result[sensor] <= TOLERANCE:
+            raise ModelError(
+                f"model {card.name}: runtimes differ by {result[sensor]:.2g} on {sensor} (at most {TOLERANCE:g} is "
+                "rounding): report this, and choose --runtime onnxruntime meanwhile"
+            )
+    return result
+
+
+def _difference(one: Floats, other: Floats) -> float:
+    return float(np.abs(one - other).max()) if one.shape == other.shape else float("inf")
