@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import rasterio
@@ -323,9 +323,15 @@ def _readme(spec: Spec, folder: Path, status: str) -> None:
         part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # argparse prints its usage first; a failure here is one line.
+        raise InputError(f"{message}; see python -m malice_core.simulate --help")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code (0 done, 2 bad input, 3 cancelled, 1 anything else)."""
-    parser = argparse.ArgumentParser(prog="python -m malice_core.simulate", description="Writes a simulated scene.")
+    parser = _Parser(prog="python -m malice_core.simulate", description="Writes a simulated scene.", allow_abbrev=False)
     default = Spec()
     parser.add_argument("folder", metavar="OUT_FOLDER", type=Path, help="new folder, or one written by this command")
     parser.add_argument("--size", type=int, nargs="+", default=[default.height], metavar="PIXELS", help="side, or H W")
@@ -336,9 +342,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--crs", default=default.crs, help="projected, in metres")
     parser.add_argument("--origin", type=float, nargs=2, default=default.origin, metavar=("X", "Y"))
     parser.add_argument("--quiet", action="store_true")
-    given = parser.parse_args(arguments)
-    tell: Callable[[str], None] = (lambda text: None) if given.quiet else (lambda text: print(text, flush=True))
     try:
+        given = parser.parse_args(arguments)
+        tell: Callable[[str], None] = (lambda text: None) if given.quiet else (lambda text: print(text, flush=True))
         if len(given.size) > 2:
             raise InputError(f"--size {' '.join(map(str, given.size))}: give one side, or height and width")
         spec = Spec(
@@ -352,13 +358,13 @@ def main(arguments: list[str] | None = None) -> int:
             tuple(given.origin),
         )
         write(spec, given.folder, tell)
+        tell(f"wrote {given.folder}")
     except MaliceError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("error: stopped; run the command again to start over", file=sys.stderr)
         return 3
-    tell(f"wrote {given.folder}")
     return 0
 
 

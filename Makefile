@@ -1,0 +1,53 @@
+# MALICE for QGIS. `make help` lists the targets; nothing needs to be installed by hand beforehand.
+#
+# MALICE_TESTDATA: a folder with models/ (the published encoders) and data/ (real images). Tests that need it
+# are skipped, visibly, without it; the demo then downloads the encoders.
+
+PYTHON ?= python3
+export PYTHON
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+# Relative on purpose: make cannot handle targets with spaces, a checkout's path may have some.
+RUN := .venv/bin/python
+STAMP := .venv/.set-up
+BENCH_ARGS ?=
+DEMO_ARGS ?=
+
+.PHONY: help setup demo test acceptance lint bench package deploy clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '%-11s %s\n' "$$name" "$$text"; done
+
+setup: $(STAMP) ## virtual environment .venv with everything for development
+
+$(STAMP): pyproject.toml tools/setup.sh
+	@bash tools/setup.sh
+	@touch $(STAMP)
+
+demo: setup ## a simulated scene, its embedding, and a picture: demo/demo.png
+	@$(RUN) -m malice_core.demo --out demo $(DEMO_ARGS)
+
+test: setup ## the quick tests, what CI runs
+	@$(RUN) -m pytest -m "not acceptance"
+
+acceptance: setup ## the long checks
+	@$(RUN) -m pytest -m acceptance
+
+lint: setup ## ruff and mypy
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+bench: setup ## speed and memory against the published way; needs MALICE_TESTDATA
+	@$(RUN) benchmarks/embed_vs_published.py $(BENCH_ARGS)
+
+package: setup ## wheel and source archive of the engine in dist/
+	@rm -rf build dist
+	@$(RUN) -m build --outdir dist .
+
+deploy: ## (from the next release on) the plugin into QGIS
+	@echo "deploy: the QGIS plugin comes with the next release; until then use python -m malice_core.embed" >&2; exit 1
+
+clean: ## removes what the targets wrote, but not .venv
+	@rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find malice_core tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
