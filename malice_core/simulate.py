@@ -302,7 +302,7 @@ def _labels(spec: Spec, folder: Path, land: Landscape) -> None:
 
 
 def _readme(spec: Spec, folder: Path, status: str) -> None:
-    size = f"{spec.height} {spec.width}"
+    size = f"{spec.height}x{spec.width}"
     lines = [
         MARK,
         f"status: {status}",
@@ -329,12 +329,19 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see python -m malice_core.simulate --help")
 
 
+def _size(text: str) -> tuple[int, int]:
+    if not re.fullmatch(r"-?\d{1,9}(x\d{1,9})?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a side in pixels, as 400, nor HEIGHTxWIDTH, as 300x400")
+    sides = [int(part) for part in text.split("x")]
+    return sides[0], sides[-1]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code (0 done, 2 bad input, 3 cancelled, 1 anything else)."""
     parser = _Parser(prog="python -m malice_core.simulate", description="Writes a simulated scene.", allow_abbrev=False)
     default = Spec()
     parser.add_argument("folder", metavar="OUT_FOLDER", type=Path, help="new folder, or one written by this command")
-    parser.add_argument("--size", type=int, nargs="+", default=[default.height], metavar="PIXELS", help="side, or H W")
+    parser.add_argument("--size", type=_size, default=(default.height, default.width), metavar="N|HxW")
     parser.add_argument("--year", type=int, default=default.year)
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument("--s2-dates", type=int, default=default.s2_dates, metavar="N")
@@ -345,17 +352,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         given = parser.parse_args(arguments)
         tell: Callable[[str], None] = (lambda text: None) if given.quiet else (lambda text: print(text, flush=True))
-        if len(given.size) > 2:
-            raise InputError(f"--size {' '.join(map(str, given.size))}: give one side, or height and width")
+        height, width = given.size
         spec = Spec(
-            given.size[0],
-            given.size[-1],
-            given.year,
-            given.seed,
-            given.s2_dates,
-            given.s1_dates,
-            given.crs,
-            tuple(given.origin),
+            height=height,
+            width=width,
+            year=given.year,
+            seed=given.seed,
+            s2_dates=given.s2_dates,
+            s1_dates=given.s1_dates,
+            crs=given.crs,
+            origin=tuple(given.origin),
         )
         write(spec, given.folder, tell)
         tell(f"wrote {given.folder}")

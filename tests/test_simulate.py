@@ -92,7 +92,7 @@ def test_files_say_what_they_are(small: Path) -> None:
 def test_the_readme_says_simulated_and_repeats_the_arguments(small: Path) -> None:
     text = (small / "README.txt").read_text(encoding="utf-8")
     assert "No pixel was ever observed" in text
-    assert "--size 61 84 --year 2024 --seed 1 --s2-dates 6 --s1-dates 6 --crs EPSG:32631" in text
+    assert "--size 61x84 --year 2024 --seed 1 --s2-dates 6 --s1-dates 6 --crs EPSG:32631" in text
     assert simulate.is_scene(small, "complete")
 
 
