@@ -1,0 +1,98 @@
+"""Physical values to network channels: transform, clip, centre, scale (model card), and mirror-extension.
+
+Nothing here looks at more than the pixels it is given, so a result never depends on the tile it was computed in.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malice_core.bands import SENSORS
+from malice_core.cards import Modality
+from malice_core.grid import Window
+
+Float = NDArray[np.float32]
+Bool = NDArray[np.bool_]
+
+
+class Normaliser:
+    """Turns the bands of one sensor into the channels of one network.
+
+    Args:
+        sensor: key of the sensor whose bands come in, in ``Sensor.bands`` order.
+        modality: channels, transform and statistics from the model card.
+    """
+
+    def __init__(self, sensor: str, modality: Modality) -> None:
+        bands = SENSORS[sensor].bands
+        self._parts = [tuple(bands.index(band) for band in channel.split("/")) for channel in modality.channels]
+        self._log = modality.transform == "ln"
+        column = (-1, 1, 1)
+        self._med = np.asarray(modality.med, np.float32).reshape(column)
+        self._low = np.asarray(modality.qmin, np.float32).reshape(column)
+        self._high = np.asarray(modality.qmax, np.float32).reshape(column)
+        self._range = self._high - self._low
+
+    @property
+    def channels(self) -> int:
+        return len(self._parts)
+
+    def __call__(self, values: Float, observed: Bool) -> Float:
+        """Network input of one date.
+
+        Args:
+            values: (bands, H, W), physical units of the sensor.
+            observed: (H, W); pixels without an observation become 0 in every channel, the median's value.
+
+        Returns:
+            (channels, H, W) float32: clip to [qmin, qmax], minus med, over (qmax - qmin); NaN to 0.
+        """
+        out = np.empty((self.channels, *values.shape[1:]), np.float32)
+        # Missing pixels carry 0, whose logarithm and ratio are noise that is overwritten below.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for channel, parts in enumerate(self._parts):
+                if len(parts) == 1:
+                    out[channel] = values[parts[0]]
+                else:
+                    np.divide(values[parts[0]], values[parts[1]], out=out[channel])
+            if self._log:
+                np.log(out, out=out)
+        np.clip(out, self._low, self._high, out=out)
+        out -= self._med
+        out /= self._range
+        np.nan_to_num(out, copy=False, nan=0.0)
+        out *= observed
+        return out
+
+
+def mirror_index(begin: int, size: int, first: int, count: int) -> NDArray[np.intp]:
+    """Where pixels begin … begin+size-1 are found in a source that has pixels first … first+count-1.
+
+    Beyond the source it is reflected without repeating its edge pixel, again and again where it is smaller
+    than the distance; a source of one pixel is constant. This is ``numpy.pad(mode="reflect")`` for any distance.
+
+    Returns:
+        (size,) indices from 0 to count - 1.
+    """
+    if count == 1:
+        return np.zeros(size, np.intp)
+    period = 2 * (count - 1)
+    offset = np.arange(begin - first, begin - first + size) % period
+    return np.where(offset < count, offset, period - offset).astype(np.intp)
+
+
+def mirror_source(window: Window, extent: Window) -> tuple[Window, NDArray[np.intp], NDArray[np.intp]]:
+    """What to read of ``extent`` so that ``window`` can be filled with its mirror-extension.
+
+    Returns:
+        The window to read (inside ``extent``), and the rows and columns of that reading that fill ``window``:
+        ``filled = reading[..., rows[:, None], columns]``.
+    """
+    rows = mirror_index(window.row, window.height, extent.row, extent.height)
+    cols = mirror_index(window.col, window.width, extent.col, extent.width)
+    row, col = int(rows.min()), int(cols.min())
+    read = Window.between(
+        extent.row + row, extent.col + col, extent.row + int(rows.max()) + 1, extent.col + int(cols.max()) + 1
+    )
+    return read, rows - row, cols - col

@@ -1,0 +1,278 @@
+"""The output raster: which bands, in which number type, with which tags; written tile row by tile row.
+
+Number types (``--dtype``):
+
+========  ==============================================================================  ==========
+float32   the embedding                                                                   nodata NaN
+float16   rounded to half precision (``NBITS=16``; GDAL and QGIS read it as float32)      nodata NaN
+int16     band scale and offset, from bounds the values cannot leave (model card)         -32768
+int8      unsigned bytes, value = (code - 128) · scale, one scale per pixel and modality
+          in ``NAME_scale.tif`` (GDAL before 3.7 misreads signed bytes)                   0
+========  ==============================================================================  ==========
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterWindow
+
+from malice_core.cards import Card
+from malice_core.encoder import Embedding
+from malice_core.errors import OutputError
+from malice_core.grid import Block, Lattice, Window
+
+DTYPES = ("float32", "float16", "int16", "int8")
+FORMATS = ("gtiff", "cog")
+TILE = 256
+#: Bytes of bands held while a row of tiles is put together.
+STRIP_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Bands and number type of an output.
+
+    Attributes:
+        sensors: modalities in the order of their bands.
+        queries: queries kept, in order.
+        dtype: one of :data:`DTYPES`.
+        low, high: (bands,) bounds of the values.
+    """
+
+    sensors: tuple[str, ...]
+    queries: tuple[int, ...]
+    width: int
+    dtype: str
+    low: tuple[float, ...] = field(repr=False)
+    high: tuple[float, ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, card: Card, sensors: Sequence[str], queries: Sequence[int], dtype: str) -> Layout:
+        bounds = [card.modalities[sensor] for sensor in sensors]
+        low = tuple(value for m in bounds for _ in queries for value in m.low)
+        high = tuple(value for m in bounds for _ in queries for value in m.high)
+        return cls(tuple(sensors), tuple(queries), card.width, dtype, low, high)
+
+    @property
+    def bands(self) -> int:
+        return len(self.low)
+
+    @property
+    def names(self) -> list[str]:
+        """Band descriptions: ``Q00F00`` …, with ``S2_``, ``S1_`` before them when there are both."""
+        prefixes = [sensor.upper() + "_" for sensor in self.sensors] if len(self.sensors) > 1 else [""]
+        return [f"{p}Q{q:02d}F{f:02d}" for p in prefixes for q in self.queries for f in range(self.width)]
+
+    @property
+    def storage(self) -> np.dtype[Any]:
+        """Type of the numbers in scratch and file (float16 is float32 with NBITS=16 for GDAL)."""
+        return np.dtype("uint8" if self.dtype == "int8" else self.dtype)
+
+    @property
+    def nodata(self) -> float:
+        return {"float32": np.nan, "float16": np.nan, "int16": -32768, "int8": 0}[self.dtype]
+
+    @property
+    def steps(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Scale and offset of each band of an int16 output: value = code · scale + offset."""
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        return (high - low) / 65534, (high + low) / 2
+
+    def encode(self, parts: Sequence[Embedding]) -> dict[str, NDArray[Any]]:
+        """Codes of one block.
+
+        Args:
+            parts: one :class:`Embedding` a modality, in the order of ``sensors``.
+
+        Returns:
+            ``codes`` (bands, pixels) of type ``storage``, ``counts`` (modalities, pixels) uint16, and for
+            int8 ``scales`` (modalities, pixels) float32.
+        """
+        pixels = parts[0].counts.size
+        codes = np.empty((self.bands, pixels), self.storage)
+        counts = np.stack([part.counts for part in parts])
+        scales = np.full((len(parts), pixels), np.nan, np.float32)
+        step = self.bands // len(parts)
+        for number, part in enumerate(parts):
+            bands = slice(number * step, (number + 1) * step)
+            if self.dtype == "int16":
+                scale, offset = (values[bands, None].astype(np.float32) for values in self.steps)
+                # A bound may be passed by a rounding error, never by more.
+                codes[bands] = np.clip(np.rint((part.values - offset) / scale), -32767, 32767)
+            elif self.dtype == "int8":
+                largest = np.maximum(np.abs(part.values).max(axis=0), np.finfo(np.float32).tiny * 127)
+                scales[number] = largest / np.float32(127)
+                codes[bands] = np.rint(part.values / scales[number]) + 128
+            else:
+                codes[bands] = part.values
+            missing = part.counts == 0
+            codes[bands, missing] = self.nodata
+            scales[number, missing] = np.nan
+        return {"codes": codes, "counts": counts} | ({"scales": scales} if self.dtype == "int8" else {})
+
+
+def scale_path(output: Path) -> Path:
+    """The raster of int8 scales beside ``output``."""
+    return output.with_name(f"{output.stem}_scale.tif")
+
+
+@dataclass(frozen=True)
+class Raster:
+    """One raster to put together from the blocks: which numbers, under which names."""
+
+    key: str
+    path: Path
+    dtype: str
+    bands: list[str]
+    nodata: float | None
+    tags: Mapping[str, str]
+    scales: Sequence[float] | None = None
+    offsets: Sequence[float] | None = None
+    nbits: int | None = None
+
+
+def rasters(layout: Layout, output: Path, counts: Path | None, tags: Mapping[str, str]) -> list[Raster]:
+    """The rasters of a run; the output itself comes last, so that it only appears when all others are there."""
+    result = []
+    prefix = [f"{sensor.upper()}_" for sensor in layout.sensors]
+    if counts is not None:
+        names = [p + "dates" for p in prefix]
+        result.append(Raster("counts", counts, "uint16", names, None, tags))
+    if layout.dtype == "int8":
+        names = [p + "scale" for p in prefix]
+        result.append(Raster("scales", scale_path(output), "float32", names, np.nan, tags))
+    scale, offset = layout.steps if layout.dtype == "int16" else (None, None)
+    result.append(
+        Raster(
+            "codes",
+            output,
+            "float32" if layout.dtype == "float16" else layout.storage.name,
+            layout.names,
+            layout.nodata,
+            tags,
+            scale.tolist() if scale is not None else None,
+            offset.tolist() if offset is not None else None,
+            16 if layout.dtype == "float16" else None,
+        )
+    )
+    return result
+
+
+def assemble(
+    raster: Raster,
+    target: Path,
+    blocks: Sequence[Block],
+    load: Callable[[int, str], NDArray[Any]],
+    area: Window,
+    lattice: Lattice,
+    cog: bool,
+    threads: int,
+    check: Callable[[], None],
+    advance: Callable[[float], None],
+) -> None:
+    """Writes one raster from finished blocks to ``target``.
+
+    Args:
+        load: (block index, key) → (bands, height, width) array of that block's core.
+        cog: lay the file out as a cloud-optimised GeoTIFF, with overviews.
+        check: raises when the run was cancelled.
+        advance: told the share of the work just done.
+
+    Raises:
+        OutputError: if the file cannot be written.
+    """
+    height, width = area.shape
+    tile = min(TILE, -(-min(height, width) // 16) * 16)
+    # Neighbouring embeddings are alike: differences compress better than values (3 = floating point, 2 = integer).
+    options: dict[str, Any] = {
+        "driver": "GTiff",
+        "tiled": True,
+        "blockxsize": tile,
+        "blockysize": tile,
+        "compress": "zstd",
+        "predictor": 3 if raster.dtype == "float32" else 2,
+        "interleave": "band",
+        "bigtiff": "YES",
+        "num_threads": threads,
+    }
+    if raster.nbits:
+        options["nbits"] = raster.nbits
+    flat = target.with_name(target.name + ".flat.tif") if cog else target
+    try:
+        with rasterio.open(
+            flat,
+            "w",
+            height=height,
+            width=width,
+            count=len(raster.bands),
+            dtype=raster.dtype,
+            nodata=raster.nodata,
+            crs=lattice.crs,
+            transform=lattice.transform(area),
+            **options,
+        ) as file:
+            file.update_tags(**raster.tags)
+            file.descriptions = raster.bands
+            if raster.scales is not None and raster.offsets is not None:
+                file.scales, file.offsets = raster.scales, raster.offsets
+            for window, bands, values in _strips(raster, blocks, load, area, tile):
+                check()
+                file.write(values, indexes=bands, window=window)
+                advance(values.size / (len(raster.bands) * area.pixels))
+        if cog:
+            check()
+            _lay_out_cog(flat, target, options, raster)
+            flat.unlink()
+    except (RasterioError, OSError) as error:
+        raise OutputError(
+            f"cannot write {raster.path}: {error}; free space or choose another --output, then run again with --resume"
+        ) from error
+
+
+def _strips(
+    raster: Raster, blocks: Sequence[Block], load: Callable[[int, str], NDArray[Any]], area: Window, tile: int
+) -> Iterator[tuple[RasterWindow, list[int], NDArray[Any]]]:
+    """Whole rows of tiles, some bands at a time: every tile of the file is compressed once."""
+    itemsize = np.dtype(raster.dtype).itemsize
+    group = max(1, STRIP_BYTES // (tile * area.width * itemsize))
+    for row in range(area.row, area.end_row, tile):
+        strip = Window(row, area.col, min(tile, area.end_row - row), area.width)
+        touched = [block for block in blocks if block.core.intersect(strip).pixels]
+        for first in range(0, len(raster.bands), group):
+            last = min(first + group, len(raster.bands))
+            values = np.empty((last - first, *strip.shape), raster.dtype)
+            for block in touched:
+                part = block.core.intersect(strip)
+                rows, cols = part.slices_in(block.core)
+                into = part.slices_in(strip)
+                values[:, into[0], into[1]] = load(block.index, raster.key)[first:last, rows, cols]
+            window = RasterWindow(0, row - area.row, area.width, strip.height)
+            yield window, list(range(first + 1, last + 1)), values
+
+
+def _lay_out_cog(source: Path, target: Path, options: Mapping[str, Any], raster: Raster) -> None:
+    """Adds overviews and rewrites the file with its index and overviews first.
+
+    The GTiff driver does it, not the COG driver, which interleaves by pixel before GDAL 3.11: a tile of
+    640 float bands would be 168 MB.
+    """
+    # int8 codes mean nothing without their pixel's scale, and counts are whole: neither can be averaged.
+    method = rasterio.enums.Resampling.nearest if raster.dtype.startswith("u") else rasterio.enums.Resampling.average
+    with rasterio.open(source, "r+") as file:
+        factors: list[int] = []
+        size = max(file.shape)
+        while size / 2 ** len(factors) > file.block_shapes[0][0]:
+            factors.append(2 ** (len(factors) + 1))
+        if factors:
+            file.build_overviews(factors, method)
+    creation = {key: value for key, value in options.items() if key != "driver"}
+    rasterio.shutil.copy(source, target, driver="GTiff", copy_src_overviews=True, **creation)

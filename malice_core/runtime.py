@@ -1,0 +1,254 @@
+"""Sessions that run one ONNX graph: OpenVINO or onnxruntime, on the device that is really there.
+
+The rest of the program sees :class:`Backend` (a choice that was checked) and :class:`Session` (``run``). Both
+runtimes compute in float32 unless asked otherwise: OpenVINO would silently choose bfloat16 on processors
+that have it, and CUDA would choose TF32, so both are always told.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malice_core.errors import DeviceError, MaliceError, ModelError
+
+RUNTIMES = ("auto", "openvino", "onnxruntime")
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("float32", "bfloat16")
+
+Array = NDArray[np.float32]
+
+
+class Session(Protocol):
+    """One compiled graph. ``run`` may be called from several threads at once."""
+
+    def run(self, feeds: Mapping[str, Array]) -> Array:
+        """The graph's only output; valid until the same thread calls ``run`` again."""
+        ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A runtime on a device.
+
+    Attributes:
+        runtime: ``openvino`` or ``onnxruntime``.
+        device: ``cpu`` or ``cuda``.
+        precision: ``float32`` or ``bfloat16`` (inside the graphs; inputs and outputs are float32).
+        threads: processor threads for all calls together.
+        streams: calls that may run at once; threads are shared out among them.
+    """
+
+    runtime: str
+    device: str
+    precision: str
+    threads: int
+    streams: int
+
+    def describe(self) -> str:
+        """One line for the plan: what computes, with its version."""
+        if self.runtime == "openvino":
+            import openvino
+
+            version = openvino.get_version().split("-")[0]
+        else:
+            import onnxruntime
+
+            version = onnxruntime.__version__
+        return f"{self.runtime} {version} on {self.device}, {self.precision}, {self.threads} threads"
+
+    def open(self, graph: bytes, shapes: Mapping[str, tuple[int, ...]]) -> Session:
+        """Compiles a graph for fixed input shapes.
+
+        Args:
+            graph: bytes of an ONNX model with one output.
+            shapes: shape of every input.
+
+        Raises:
+            ModelError: if the runtime cannot read the graph.
+        """
+        session = _OpenVinoSession if self.runtime == "openvino" else _OnnxSession
+        try:
+            return session(graph, shapes, self)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            raise ModelError(
+                f"{self.runtime} cannot open a graph of the model: {_first_line(error)}; "
+                "verify or import the model again"
+            ) from error
+        except Exception as error:
+            # onnxruntime's exceptions share no base class but Exception; anything else is a bug to be seen.
+            if type(error).__module__.startswith("onnxruntime"):
+                raise ModelError(
+                    f"onnxruntime cannot open a graph of the model: {_first_line(error)}; "
+                    "verify or import the model again"
+                ) from error
+            raise
+
+
+def choose(
+    runtime: str = "auto", device: str = "auto", precision: str = "float32", threads: int | None = None
+) -> Backend:
+    """Picks the runtime and device: what was asked for if it is there, else the fastest that is.
+
+    ``auto`` prefers a CUDA device through onnxruntime, then OpenVINO on the processor, then onnxruntime.
+
+    Raises:
+        DeviceError: if what was asked for is not there; the message lists what was found.
+    """
+    threads = threads or _processors()
+    cuda_problem = None if device == "cpu" or runtime == "openvino" else _cuda_problem()
+    if device == "cuda":
+        if runtime == "openvino":
+            raise DeviceError("--device cuda needs --runtime onnxruntime, OpenVINO has no CUDA device; drop --runtime")
+        if cuda_problem:
+            raise DeviceError(f"--device cuda: {cuda_problem}; found: {found()}; use --device cpu")
+    if device == "auto":
+        device = "cpu" if runtime == "openvino" or cuda_problem or precision == "bfloat16" else "cuda"
+    if device == "cuda":
+        if precision == "bfloat16":
+            raise DeviceError("--precision bfloat16 is OpenVINO's on a CPU; use float32 with --device cuda")
+        return Backend("onnxruntime", "cuda", precision, threads, 1)
+    if runtime == "auto":
+        runtime = "openvino" if importlib.util.find_spec("openvino") else "onnxruntime"
+    elif not importlib.util.find_spec(runtime):
+        raise DeviceError(f"--runtime {runtime}: the package is not installed; found: {found()}")
+    if precision == "bfloat16":
+        if runtime != "openvino":
+            raise DeviceError("--precision bfloat16 needs --runtime openvino; onnxruntime computes float32 on a CPU")
+        if "BF16" not in _openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise DeviceError("--precision bfloat16: this processor has no bfloat16 instructions; use float32")
+    # Two streams keep both the arithmetic units and the memory busy; more cost memory for little.
+    return Backend(runtime, "cpu", precision, threads, min(2, threads))
+
+
+def _processors() -> int:
+    """Processors this process may use (a cluster's scheduler gives it some of the machine's)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def found() -> str:
+    """The runtimes and devices of this machine, for messages."""
+    parts = []
+    if importlib.util.find_spec("openvino"):
+        parts.append("openvino (" + ", ".join(_openvino_core().available_devices) + ")")
+    if importlib.util.find_spec("onnxruntime"):
+        import onnxruntime
+
+        parts.append("onnxruntime (" + ", ".join(onnxruntime.get_available_providers()) + ")")
+    return ", ".join(parts) or "no runtime"
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
+
+
+def _cuda_problem() -> str | None:
+    """Why CUDA cannot be used here, or None. A provider that is listed may still fail to start: it is tried."""
+    if not importlib.util.find_spec("onnxruntime"):
+        return "onnxruntime is not installed"
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return "this onnxruntime has no CUDA provider (the package onnxruntime-gpu has)"
+    import onnx
+    from onnx import TensorProto, helper
+
+    tiny = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Relu", ["x"], ["y"])],
+            "probe",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=onnx.IR_VERSION if onnx.IR_VERSION < 10 else 9,
+    )
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(tiny.SerializeToString(), options, providers=_CUDA_PROVIDERS)
+        session.run(None, {"x": np.zeros(1, np.float32)})
+    except Exception as error:  # noqa: BLE001  whatever the driver raises is the reason to report
+        return f"the CUDA provider does not start: {_first_line(error)}"
+    if "CUDAExecutionProvider" not in session.get_providers():
+        return "the CUDA provider does not start: no usable GPU, driver or CUDA library"
+    return None
+
+
+#: TF32 would round the factors to 10 bits; agreement with the published graph needs full float32.
+_CUDA_PROVIDERS = [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
+
+_core_lock = threading.Lock()
+_core: Any = None
+
+
+def _openvino_core() -> Any:
+    global _core
+    with _core_lock:
+        if _core is None:
+            import openvino
+
+            _core = openvino.Core()
+    return _core
+
+
+class _OpenVinoSession:
+    def __init__(self, graph: bytes, shapes: Mapping[str, tuple[int, ...]], backend: Backend) -> None:
+        core = _openvino_core()
+        model = core.read_model(graph)
+        model.reshape({name: list(shape) for name, shape in shapes.items()})
+        self._compiled = core.compile_model(
+            model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "bf16" if backend.precision == "bfloat16" else "f32",
+                "NUM_STREAMS": str(backend.streams),
+                "INFERENCE_NUM_THREADS": str(backend.threads),
+                "ENABLE_CPU_PINNING": "NO",
+            },
+        )
+        self._local = threading.local()
+
+    def run(self, feeds: Mapping[str, Array]) -> Array:
+        request = getattr(self._local, "request", None)
+        if request is None:
+            request = self._local.request = self._compiled.create_infer_request()
+        request.infer(dict(feeds), share_inputs=True)
+        output: Array = request.get_output_tensor(0).data
+        return output
+
+
+class _OnnxSession:
+    def __init__(self, graph: bytes, shapes: Mapping[str, tuple[int, ...]], backend: Backend) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = max(1, backend.threads // backend.streams)
+        options.inter_op_num_threads = 1
+        providers = _CUDA_PROVIDERS if backend.device == "cuda" else ["CPUExecutionProvider"]
+        self._session = onnxruntime.InferenceSession(graph, options, providers=providers)
+        if backend.device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
+            raise DeviceError("the CUDA provider did not start for a graph of the model; use --device cpu")
+        self._shapes = dict(shapes)
+
+    def run(self, feeds: Mapping[str, Array]) -> Array:
+        try:
+            return self._session.run(None, dict(feeds))[0]  # type: ignore[no-any-return]
+        except Exception as error:
+            if type(error).__module__.startswith("onnxruntime"):
+                raise MaliceError(
+                    f"onnxruntime failed: {_first_line(error)}; out of memory? try a smaller --block or --device cpu"
+                ) from error
+            raise

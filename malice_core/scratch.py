@@ -1,0 +1,157 @@
+"""Finished blocks on disk, so that a killed run can be resumed: a folder beside the output.
+
+``OUTPUT.malice/`` holds ``job.json`` (the journal: which job these blocks belong to), the arrays of each
+finished block (written under another name, flushed to disk and renamed, so they are there whole or not at
+all), a lock, and the output while it is put together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malice_core.errors import OutputError
+
+JOURNAL = "job.json"
+#: The array that is written last: a block that has it has them all.
+LAST = "codes"
+
+
+def folder_of(output: Path) -> Path:
+    """The scratch folder of an output file."""
+    return output.with_name(output.name + ".malice")
+
+
+class Scratch:
+    """The scratch folder of one run, locked against other runs while open.
+
+    Args:
+        output: the final output file.
+        fingerprint: identity of the job; blocks of another job are never mixed in.
+        resume: keep the blocks of the same job that are there; otherwise start anew.
+
+    Raises:
+        OutputError: if another run holds the folder, its journal is another job's (``resume``), or it
+            cannot be written.
+    """
+
+    def __init__(self, output: Path, fingerprint: str, resume: bool) -> None:
+        self.folder = folder_of(output)
+        self._fingerprint = fingerprint
+        try:
+            self.folder.mkdir(exist_ok=True)
+            self._lock = _lock(self.folder / "lock")
+            try:
+                self._claim(resume)
+            except BaseException:
+                self._lock.close()
+                raise
+        except OSError as error:
+            raise OutputError(f"cannot use {self.folder} for unfinished work: {error.strerror}") from error
+
+    def _claim(self, resume: bool) -> None:
+        journal = self.folder / JOURNAL
+        if resume and journal.exists():
+            try:
+                owner = json.loads(journal.read_text(encoding="utf-8"))["fingerprint"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise OutputError(f"--resume: {journal} is damaged; run without --resume to start anew") from error
+            if owner != self._fingerprint:
+                raise OutputError(
+                    f"--resume: {self.folder} belongs to another job ({owner[:12]}…, this one is "
+                    f"{self._fingerprint[:12]}…: other data, dates, options or version); "
+                    "run without --resume to start anew"
+                )
+        else:
+            for entry in self.folder.iterdir():
+                if entry.name != "lock":
+                    entry.unlink()
+        for left in self.folder.glob("*.tmp"):
+            left.unlink()
+        write_whole(journal, json.dumps({"fingerprint": self._fingerprint}).encode())
+
+    def __enter__(self) -> Scratch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.close()
+
+    def _path(self, block: int, key: str) -> Path:
+        return self.folder / f"block_{block:06d}.{key}.npy"
+
+    def finished(self, block: int) -> bool:
+        """True if all arrays of the block are there."""
+        return self._path(block, LAST).exists()
+
+    def save(self, block: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Stores the arrays of a finished block; ``codes`` is stored last and says that the block is whole.
+
+        Raises:
+            OutputError: if the disk is full or cannot be written.
+        """
+        try:
+            for key in sorted(arrays, key=lambda key: key == LAST):
+                path = self._path(block, key)
+                partial = path.with_suffix(".tmp")
+                with open(partial, "wb") as file:
+                    np.save(file, arrays[key], allow_pickle=False)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise OutputError(
+                f"cannot write block {block} to {self.folder}: {error.strerror or error}; free space, "
+                "then run again with --resume"
+            ) from error
+
+    def load(self, block: int, key: str) -> NDArray[Any]:
+        """One array of a finished block, memory-mapped."""
+        array: NDArray[Any] = np.load(self._path(block, key), mmap_mode="r", allow_pickle=False)
+        return array
+
+    def size(self) -> int:
+        """Bytes already on disk here."""
+        return sum(entry.stat().st_size for entry in self.folder.iterdir())
+
+    def remove(self) -> None:
+        """Deletes the folder once the output is whole."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a small file so that it is there whole or not at all."""
+    partial = path.with_name(path.name + ".tmp")
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """Opens ``path`` and locks it; the system frees the lock when the process ends, however it ends."""
+    file = open(path, "ab")  # noqa: SIM115  kept open for the run
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise OutputError(f"another run is writing {path.parent}; wait for it, or choose another --output") from error
+    return file

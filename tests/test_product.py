@@ -1,0 +1,159 @@
+"""Number types, band names and the files they end in, read back by rasterio and by Debian's GDAL."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+from malice_core import product
+from malice_core.encoder import Embedding
+from malice_core.grid import Block, BlockGrid, Lattice, Window
+from malice_core.product import Layout
+
+LOW, HIGH = tuple(np.linspace(-3.0, -1.0, 64)), tuple(np.linspace(1.0, 4.0, 64))
+LATTICE = Lattice("EPSG:32631", 10.0, 0.0, 0.0)
+#: Half a unit in the last place of each type, for values as large as these.
+ERRORS = {"float32": 0.0, "float16": 2**-9, "int16": 7.0 / 65534 / 2 * 1.001, "int8": 4.0 / 127 / 2 * 1.001}
+
+
+def layout(dtype: str, sensors: tuple[str, ...] = ("s2",), queries: tuple[int, ...] = (0, 3)) -> Layout:
+    count = len(sensors) * len(queries)
+    return Layout(sensors, queries, 64, dtype, LOW * count, HIGH * count)
+
+
+def embedding(pixels: int, seed: int = 0) -> Embedding:
+    rng = np.random.default_rng(seed)
+    bounds = np.array([LOW * 2, HIGH * 2])[:, :, None]
+    values = (bounds[0] + rng.random((128, pixels)) * (bounds[1] - bounds[0])).astype(np.float32)
+    counts = rng.integers(0, 4, pixels).astype(np.uint16)
+    return Embedding(values, counts)
+
+
+def test_bands_are_named_by_query_and_channel() -> None:
+    assert layout("float32").names[:2] == ["Q00F00", "Q00F01"]
+    assert layout("float32").names[64] == "Q03F00"
+    both = layout("float32", ("s2", "s1"))
+    assert both.names[0] == "S2_Q00F00"
+    assert both.names[128] == "S1_Q00F00"
+    assert both.bands == len(both.names) == 256
+
+
+@pytest.mark.parametrize("dtype", product.DTYPES)
+def test_codes_mean_the_values_and_missing_pixels_are_nodata(dtype: str) -> None:
+    part = embedding(500)
+    # Values on the bounds must not leave the code's range.
+    part.values[:, 0], part.values[:, 1] = LOW * 2, HIGH * 2
+    part.counts[:2] = 1
+    kind = layout(dtype)
+    arrays = kind.encode([part])
+    decoded = decode(kind, arrays)
+    seen = part.counts > 0
+    assert np.abs(decoded[:, seen] - part.values[:, seen]).max() <= ERRORS[dtype] + 1e-7
+    missing = arrays["codes"][:, ~seen]
+    assert np.isnan(missing).all() if np.isnan(kind.nodata) else (missing == kind.nodata).all()
+    valid = arrays["codes"][:, seen]
+    assert not np.isnan(valid).any() if np.isnan(kind.nodata) else not (valid == kind.nodata).any()
+
+
+def test_an_embedding_of_zeros_survives_int8() -> None:
+    kind = layout("int8")
+    arrays = kind.encode([Embedding(np.zeros((128, 3), np.float32), np.array([1, 0, 2], np.uint16))])
+    assert (arrays["codes"][:, [0, 2]] == 128).all()
+    assert np.isfinite(arrays["scales"][:, [0, 2]]).all()
+    assert np.isnan(arrays["scales"][:, 1]).all()
+
+
+def decode(kind: Layout, arrays: dict[str, Any]) -> np.ndarray[Any, Any]:
+    codes = arrays["codes"].astype(np.float64)
+    if kind.dtype == "int16":
+        scale, offset = kind.steps
+        return codes * scale[:, None] + offset[:, None]  # type: ignore[no-any-return]
+    if kind.dtype == "int8":
+        step = kind.bands // len(kind.sensors)
+        return (codes - 128) * np.repeat(arrays["scales"], step, axis=0)  # type: ignore[no-any-return]
+    return codes  # type: ignore[no-any-return]
+
+
+def write(
+    folder: Path, kind: Layout, area: Window, side: int, cog: bool = False, counts: bool = True
+) -> dict[str, Any]:
+    """Assembles a random scene from blocks; returns the arrays of the whole area."""
+    blocks = list(BlockGrid(area, side, 48, 8).blocks())
+    parts = [embedding(area.pixels, seed) for seed, _ in enumerate(kind.sensors)]
+    whole = {key: value.reshape(-1, *area.shape) for key, value in kind.encode(parts).items()}
+    load: Callable[[int, str], Any] = lambda index, key: cut(whole[key], blocks[index], area)  # noqa: E731
+    output = folder / "out.tif"
+    for raster in product.rasters(kind, output, folder / "counts.tif" if counts else None, {"MALICE_TEST": "yes"}):
+        shares: list[float] = []
+        product.assemble(raster, raster.path, blocks, load, area, LATTICE, cog, 2, lambda: None, shares.append)
+        assert sum(shares) == pytest.approx(1.0)
+    whole["values"] = np.concatenate([part.values for part in parts]).reshape(-1, *area.shape)
+    return whole
+
+
+def cut(array: Any, block: Block, area: Window) -> Any:
+    rows, cols = block.core.slices_in(area)
+    return array[:, rows, cols]
+
+
+@pytest.mark.parametrize("dtype", product.DTYPES)
+@pytest.mark.parametrize("cog", [False, True])
+def test_files_hold_the_codes(tmp_path: Path, dtype: str, cog: bool) -> None:
+    area = Window(-3, 5, 300, 70) if cog else Window(-3, 5, 37, 70)
+    kind = layout(dtype, ("s2", "s1"))
+    whole = write(tmp_path, kind, area, 24, cog)
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.descriptions == tuple(kind.names)
+        assert file.transform == LATTICE.transform(area)
+        assert file.crs.to_epsg() == 32631
+        assert file.tags()["MALICE_TEST"] == "yes"
+        assert file.profile["tiled"]
+        assert file.compression.value == "ZSTD"
+        np.testing.assert_array_equal(file.read(), whole["codes"].astype(file.dtypes[0]))
+        assert bool(file.overviews(1)) is cog
+    with rasterio.open(tmp_path / "counts.tif") as file:
+        np.testing.assert_array_equal(file.read(), whole["counts"])
+        assert file.descriptions == ("S2_dates", "S1_dates")
+    assert (tmp_path / "out_scale.tif").exists() is (dtype == "int8")
+    assert not list(tmp_path.glob("*.flat.tif*"))
+
+
+@pytest.mark.skipif(not shutil.which("gdal_translate"), reason="Debian's gdal-bin is not installed")
+@pytest.mark.parametrize("dtype", product.DTYPES)
+def test_gdal_of_debian_reads_the_values_they_mean(tmp_path: Path, dtype: str) -> None:
+    """Through another program, another GDAL: ``gdal_translate -unscale`` to plain floats."""
+    area = Window(0, 0, 40, 56)
+    kind = layout(dtype)
+    whole = write(tmp_path, kind, area, 64)
+    flat = tmp_path / "flat.bin"
+    subprocess.run(
+        ["gdal_translate", "-q", "-unscale", "-ot", "Float64", "-of", "ENVI", tmp_path / "out.tif", flat], check=True
+    )
+    read = np.fromfile(flat, np.float64).reshape(kind.bands, *area.shape)
+    if dtype == "int8":
+        scales = tmp_path / "scales.bin"
+        subprocess.run(
+            ["gdal_translate", "-q", "-ot", "Float64", "-of", "ENVI", tmp_path / "out_scale.tif", scales], check=True
+        )
+        read = (read - 128) * np.fromfile(scales, np.float64).reshape(1, *area.shape)
+    seen = whole["counts"][0] > 0
+    error = np.abs(read[:, seen] - whole["values"][:, seen]).max()
+    assert error <= ERRORS[dtype] + 1e-6
+    info = json.loads(
+        subprocess.run(["gdalinfo", "-json", tmp_path / "out.tif"], check=True, capture_output=True).stdout
+    )
+    band = info["bands"][0]
+    assert band["description"] == "Q00F00"
+    nodata = float(band["noDataValue"])
+    assert nodata == kind.nodata or (np.isnan(nodata) and np.isnan(kind.nodata))
+    if dtype == "int16":
+        assert band["scale"] == pytest.approx(kind.steps[0][0])
+        assert band["offset"] == pytest.approx(kind.steps[1][0])
