@@ -146,7 +146,9 @@ def _verify(options: argparse.Namespace) -> None:
     print(f"model {card.name} is good ({card.identity}, {card.folder})")
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Raises ``InputError`` where argparse would print its usage and exit."""
+
     def error(self, message: str) -> NoReturn:
         # argparse prints its usage first; a failure here is one line.
         raise InputError(f"{message} (--help lists the options)")
@@ -154,8 +156,8 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The command line's options."""
-    top = _Parser("python -m malice_core.models", description="List, install, import and check models.")
-    commands = top.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    top = Parser("python -m malice_core.models", description="List, install, import and check models.")
+    commands = top.add_subparsers(dest="command", required=True, parser_class=Parser)
     one = commands.add_parser("list", help="all models that are installed")
     one.add_argument("--json", action="store_true", help="one JSON object")
     one.set_defaults(run=_list)
@@ -180,8 +182,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0 done, 2 bad input, 3 interrupted, 1 anything else."""
+    return run_command(parser(), arguments)
+
+
+def run_command(top: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+    """Parses the arguments, calls their ``run`` and turns every failure into one line and an exit code."""
     try:
-        options = parser().parse_args(arguments)
+        options = top.parse_args(arguments)
         options.run(options)
     except MaliceError as error:
         return _fail(error, error.exit_code)

@@ -120,6 +120,9 @@ def from_state(state: Weights, sensor: str, source: str) -> dict[str, npt.NDArra
     Raises:
         ModelError: if a tensor is missing, unknown, of another shape or not finite.
     """
+    strangers = [name for name in state if not name.startswith(("encoder_", "common_temp_proj."))]
+    if strangers:
+        raise ModelError(f"{source}: {len(strangers)} tensors of no MALICE encoder, the first is {min(strangers)}")
     prefix = f"encoder_{sensor}."
     found = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
     for name, origin in (("Q", "Q"), ("fc1_k.weight", f"ca_{sensor}.fc1_k.weight")):
