@@ -1,0 +1,145 @@
+"""Cloud shares and cloud masks of Sentinel-2 dates, from the scene classification (SCL).
+
+The share is decided once per run over the whole area, so the dates that are kept are part of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+
+from malice_core.errors import InputError, StackError
+from malice_core.grid import Window
+from malice_core.observations import Observation
+from malice_core.stack import CloudMask, Stack, matching
+
+#: Pixels read at a time when shares are counted.
+STRIP = 1 << 22
+
+
+def cloud_percent(scl: Stack, area: Window, classes: Sequence[int]) -> dict[date, float]:
+    """Share of cloudy pixels of every date, 0 to 100.
+
+    Args:
+        scl: scene classification on the run's lattice.
+        area: the run's area, global pixels; may reach beyond the classification.
+        classes: SCL classes taken as cloud.
+
+    Returns:
+        by date; pixels of ``classes`` among those that are classified (not 0) in ``area``. Dates without a
+        classified pixel there are absent. Several passes on one date count together.
+
+    Raises:
+        InputError: if a class is none of 1 … 11.
+        StackError: if a file cannot be read.
+    """
+    counts: dict[date, tuple[int, int]] = {}
+    for index, observation in enumerate(scl.observations):
+        cloudy, seen = _count(scl, index, area, _checked(classes))
+        before = counts.get(observation.date, (0, 0))
+        counts[observation.date] = before[0] + cloudy, before[1] + seen
+    return {day: 100.0 * cloudy / seen for day, (cloudy, seen) in counts.items() if seen}
+
+
+def _checked(classes: Sequence[int]) -> tuple[int, ...]:
+    wrong = [value for value in classes if not 1 <= value <= 11]
+    if wrong or not classes:
+        raise InputError(
+            f"--cloud-classes {','.join(map(str, classes))}: wanted are scene classes 1 to 11, such as 3,8,9,10"
+        )
+    return tuple(sorted(set(classes)))
+
+
+def _count(scl: Stack, index: int, area: Window, classes: tuple[int, ...]) -> tuple[int, int]:
+    """(cloudy, classified) pixels of one observation in ``area``, read in strips."""
+    part = area.intersect(scl.observations[index].extent)
+    if not part.pixels:
+        return 0, 0
+    cloudy = seen = 0
+    height = max(1, STRIP // part.width)
+    for row in range(part.row, part.end_row, height):
+        strip = Window(row, part.col, min(height, part.end_row - row), part.width)
+        values, observed = scl.read(index, strip)
+        cloudy += int(np.isin(values[0].astype(np.int16), classes).sum(where=observed))
+        seen += int(observed.sum())
+    return cloudy, seen
+
+
+def _share(scl: Stack, observation: Observation, counts: Sequence[tuple[int, int]]) -> float | None:
+    """Cloud share of one Sentinel-2 observation from the counts of the SCL observations that match it."""
+    indices = matching(scl, observation)
+    seen = sum(counts[i][1] for i in indices)
+    return 100.0 * sum(counts[i][0] for i in indices) / seen if seen else None
+
+
+def with_clouds(
+    s2: Stack, scl: Stack, area: Window, *, max_cloud: float | None, classes: Sequence[int], mask: bool
+) -> Stack:
+    """``s2`` with the cloud share of every date, without dates above ``max_cloud``, and masked if asked.
+
+    A date without classification in the area keeps its place, with a warning: nothing says it is cloudy.
+
+    Args:
+        s2: on the run's lattice.
+        scl: scene classification on the same lattice.
+        area: the run's area, global pixels.
+        max_cloud: percent; None keeps all dates.
+        classes: SCL classes taken as cloud.
+        mask: pixels of these classes become missing observations.
+
+    Raises:
+        InputError: if ``max_cloud`` is not within 0 … 100 or a class is not within 1 … 11.
+        StackError: if no date is classified, or none is clear enough.
+    """
+    wanted = _checked(classes)
+    if max_cloud is not None and not 0 <= max_cloud <= 100:
+        raise InputError(f"--max-cloud {max_cloud:g} is not between 0 and 100 percent")
+    if s2.lattice != scl.lattice:
+        raise ValueError(f"the classification is on {scl.lattice}, the images on {s2.lattice}")
+    needed = {i for observation in s2.observations for i in matching(scl, observation)}
+    counts = [_count(scl, i, area, wanted) if i in needed else (0, 0) for i in range(len(scl.observations))]
+    observations = [replace(o, cloud_percent=_share(scl, o, counts)) for o in s2.observations]
+    unknown = [observation.title for observation in observations if observation.cloud_percent is None]
+    title, shown = s2.sensor.title, ",".join(map(str, wanted))
+    notes, warnings = list(s2.notes), list(s2.warnings)
+    notes += [note for note in scl.notes if note not in notes]
+    warnings += [warning for warning in scl.warnings if warning not in warnings]
+    if len(unknown) == len(observations):
+        raise StackError(
+            f"--scl: no date of {title} ({observations[0].date} to {observations[-1].date}) is classified in the area; "
+            f"the classification has {scl.observations[0].date} to {scl.observations[-1].date}"
+        )
+    if unknown:
+        warnings.append(
+            f"{title}: no scene classification in the area on {_listed(unknown)}: kept, without cloud share or mask"
+        )
+    if max_cloud is not None:
+        cloudy = [o for o in observations if o.cloud_percent is not None and o.cloud_percent > max_cloud]
+        observations = [o for o in observations if o.cloud_percent is None or o.cloud_percent <= max_cloud]
+        if not observations:
+            best = min(cloudy, key=lambda o: o.cloud_percent or 0.0)
+            raise StackError(
+                f"{title}: all {len(cloudy)} dates are cloudier than --max-cloud {max_cloud:g} (the clearest, "
+                f"{best.title}, {best.cloud_percent:.1f} %); allow more"
+            )
+        dropped = ", ".join(f"{o.title} ({o.cloud_percent:.0f} %)" for o in cloudy) or "none"
+        notes.append(
+            f"{title}: {len(cloudy)} of {len(s2.observations)} dates left out, cloudier than {max_cloud:g} % of the "
+            f"area (classes {shown}): {dropped}"
+        )
+    if mask:
+        notes.append(f"{title}: pixels of the scene classes {shown} are missing observations")
+    return replace(
+        s2,
+        observations=tuple(observations),
+        notes=notes,
+        warnings=warnings,
+        clouds=CloudMask(scl, wanted) if mask else s2.clouds,
+    )
+
+
+def _listed(titles: Sequence[str]) -> str:
+    return ", ".join(titles[:5]) + (f" and {len(titles) - 5} more dates" if len(titles) > 5 else "")

@@ -1,0 +1,87 @@
+"""From what the user gives to rasters: folders are searched, text lists are followed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from malice_core.bandnames import band_of_file, is_other
+from malice_core.bands import Sensor
+from malice_core.dates import from_product
+from malice_core.errors import StackError
+
+SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".nc", ".nc4", ".img")
+LIST_SUFFIXES = (".txt", ".lst", ".list")
+
+
+def is_gdal_name(path: str) -> bool:
+    """True for names GDAL understands that are no local path: /vsi…, DRIVER:…, URLs, VRT text."""
+    return path.startswith(("/vsi", "<VRTDataset")) or re.match(r"[A-Za-z][A-Za-z0-9_+]+:", path) is not None
+
+
+def expand(path: str, sensor: Sensor) -> list[tuple[str, str]]:
+    """(raster, the path the user gave for it) for all rasters behind one path, in order of name.
+
+    Raises:
+        StackError: if there is no such path, or no raster in it.
+    """
+    local = Path(path)
+    if is_gdal_name(path):
+        return [(path, path)]
+    if local.is_dir():
+        return [(str(file), path) for file in _in_folder(local, sensor)]
+    if not local.exists():
+        raise StackError(f"{path}: no such file or folder")
+    if local.suffix.lower() in LIST_SUFFIXES:
+        found: list[tuple[str, str]] = []
+        try:
+            lines = local.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise StackError(f"{path}: cannot be read as a list of paths: {error}") from error
+        for line in (line.strip().strip('"') for line in lines):
+            if line and not line.startswith("#"):
+                entry = line if is_gdal_name(line) else str(local.parent / Path(line).expanduser())
+                if Path(entry).resolve() == local.resolve():
+                    raise StackError(f"{path}: lists itself")
+                found += expand(entry, sensor)
+        if not found:
+            raise StackError(f"{path}: lists no path; write one raster or folder a line")
+        return found
+    return [(path, path)]
+
+
+def _in_folder(folder: Path, sensor: Sensor) -> list[Path]:
+    """Rasters of a folder. If it holds rasters itself, only those and product folders below it count."""
+
+    def rasters(paths: Iterator[Path]) -> list[Path]:
+        return sorted(p for p in paths if p.suffix.lower() in SUFFIXES and not _hidden(p, folder) and p.is_file())
+
+    direct = rasters(folder.iterdir())
+    if direct:
+        products = [p for p in sorted(folder.iterdir()) if p.is_dir() and (_is_product(p.name))]
+        every = direct + [file for product in products for file in rasters(product.rglob("*"))]
+    else:
+        every = rasters(folder.rglob("*"))
+    if not every:
+        raise StackError(f"{folder}: no raster ({' '.join(SUFFIXES)}) in this folder")
+    wanted = [file for file in every if not is_other(file.stem, sensor) and not _unused_band(file, sensor)]
+    if not wanted:
+        raise StackError(
+            f"{folder}: none of its {len(every)} rasters (such as {every[0].name}) looks like {sensor.title}"
+        )
+    return wanted
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _is_product(name: str) -> bool:
+    return name.upper().endswith(".SAFE") or from_product(name) is not None
+
+
+def _unused_band(file: Path, sensor: Sensor) -> bool:
+    band = band_of_file(file.stem, sensor)
+    # netCDF files can be named after one of their bands and hold more.
+    return band is not None and band not in sensor.bands and file.suffix.lower() not in (".nc", ".nc4")

@@ -1,0 +1,260 @@
+"""What the stored numbers mean: reflectance or DN, the +1000 offset, linear power or dB.
+
+Decided once per run from samples of the images, never per window and whatever the area of interest is.
+What cannot be right is an error that says what it looks like and how to convert it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+
+from malice_core.bands import Sensor
+from malice_core.errors import InputError, StackError
+from malice_core.grid import Window
+from malice_core.reading import Layer, Pool, read_layer
+from malice_core.sources import Findings, Source, Stored
+
+#: From this processing baseline (04.00), in use since OFFSET_DATE, ESA adds 1000 to the DN of Sentinel-2 L2A.
+OFFSET_BASELINE = 400
+OFFSET_DATE = date(2022, 1, 25)
+OFFSET = -1000.0
+
+#: Side of the square read in the middle of an image as a sample, in pixels.
+SAMPLE = 256
+#: Observed pixels wanted, and images read at most to get them.
+ENOUGH, TRIES = 2000, 12
+
+
+def sample(sources: Sequence[Source], pool: Pool) -> np.ndarray:
+    """Stored numbers of some observed pixels, float32 (bands, n): the middle of the first, middle and last
+    image, and of more images where those are empty. n can be 0."""
+    order = sorted(range(len(sources)), key=lambda i: (sources[i].acquisition.date or date.min, sources[i].name))
+    first = list(dict.fromkeys((0, len(order) // 2, len(order) - 1)))
+    rest = [i for i in range(len(order)) if i not in first]
+    # Spread further tries over the series too.
+    rest = [rest[i * len(rest) // min(TRIES, len(rest))] for i in range(min(TRIES, len(rest)))] if rest else []
+    parts: list[np.ndarray] = []
+    for tried, i in enumerate(first + rest):
+        if tried >= len(first) and sum(part.shape[1] for part in parts) >= ENOUGH:
+            break
+        for part in _samples_of(sources[order[i]], pool):
+            parts.append(part)
+            if part.shape[1]:
+                break
+    return np.concatenate(parts, axis=1)
+
+
+def _samples_of(source: Source, pool: Pool) -> Iterator[np.ndarray]:
+    """Stored numbers (bands, n) from the middle, then from four other places of one image."""
+    for down, right in ((0.5, 0.5), (0.25, 0.25), (0.75, 0.75), (0.25, 0.75), (0.75, 0.25)):
+        rows: list[np.ndarray] = [np.empty(0)] * len(source.stored)
+        for layer in source.layers:
+            raw = Layer(layer.grid, tuple(replace(band, gain=1.0, bias=0.0) for band in layer.bands))
+            height, width = min(SAMPLE, layer.grid.height), min(SAMPLE, layer.grid.width)
+            row, col = int((layer.grid.height - height) * down), int((layer.grid.width - width) * right)
+            values, observed = read_layer(pool, raw, Window(row, col, height, width))
+            for band, plane in zip(layer.bands, values, strict=True):
+                rows[band.position] = plane[observed]
+        # 20 m layers have fewer pixels than 10 m ones: thin all bands to one length.
+        count = min(len(row) for row in rows)
+        picked = [row[np.linspace(0, len(row) - 1, count).astype(int)] if count else row[:0] for row in rows]
+        yield np.stack(picked).astype(np.float32)
+
+
+def decide(
+    sources: list[Source], sensor: Sensor, pool: Pool, findings: Findings, s2_offset: str = "auto"
+) -> list[Source]:
+    """The sources with the gain and bias of every band set, so that reading yields the sensor's unit.
+
+    Args:
+        s2_offset: ``auto``, ``0`` or ``-1000``: what is added to Sentinel-2 DN.
+
+    Raises:
+        InputError: if ``s2_offset`` is none of these.
+        StackError: if the numbers are dB, coded integers, 8 bit, … .
+    """
+    if s2_offset not in ("auto", "0", "-1000"):
+        raise InputError(f"--s2-offset {s2_offset} is none of auto, 0, -1000")
+    if sensor.key == "scl":
+        return sources
+    classes: dict[tuple[Stored, ...], list[Source]] = {}
+    for source in sources:
+        classes.setdefault(source.stored, []).append(source)
+    factors: dict[tuple[Stored, ...], float] = {}
+    for stored, members in classes.items():
+        scale = np.array([[s.scale] for s in stored])
+        offset = np.array([[s.offset] for s in stored])
+        values = sample(members, pool) * scale + offset
+        if not values.size:
+            findings.warn(
+                f"{sensor.title}: no observed pixel in samples of {members[0].files[0]} and others like it; its units "
+                "could not be checked"
+            )
+            factors[stored] = 10000.0 if sensor.key == "s2" and stored[0].scale < 0.01 else 1.0
+        elif sensor.key == "s2":
+            factors[stored] = _s2_factor(values, stored[0], members[0].files[0], findings)
+        else:
+            _check_s1(values, stored[0], members[0].files[0], findings)
+            factors[stored] = 1.0
+        if any(s.scale != 1 or s.offset != 0 for s in stored):
+            findings.note(
+                f"{sensor.title}: scale {stored[0].scale:g} and offset {stored[0].offset:g} of the files used"
+            )
+    if sensor.key == "s1":
+        _orbits(sources, findings)
+        if any(source.sigma0 for source in sources):
+            findings.note(
+                "Sentinel-1 GRD: the files say sigma0; the networks were trained on gamma0 (terrain-flattened), which "
+                "is about 0.6 to 1.5 dB higher: embeddings are usable but shifted"
+            )
+        return [_scaled(source, factors[source.stored], 0.0) for source in sources]
+    offsets = _s2_offsets(sources, factors, s2_offset, findings)
+    _check_offset(sources, factors, offsets, s2_offset, pool, findings)
+    return [_scaled(source, factors[source.stored], offset) for source, offset in zip(sources, offsets, strict=True)]
+
+
+def _scaled(source: Source, factor: float, offset: float) -> Source:
+    """``source`` with gain = scale * factor and bias = file's offset * factor + ``offset`` in its bands."""
+    layers = []
+    for layer in source.layers:
+        bands = []
+        for band in layer.bands:
+            stored = source.stored[band.position]
+            gain = stored.scale * factor
+            if abs(gain - 1) < 1e-6:  # scales are often stored as float32; DN shall come out unchanged
+                gain = 1.0
+            bands.append(replace(band, gain=gain, bias=stored.offset * factor + offset))
+        layers.append(Layer(layer.grid, tuple(bands)))
+    return replace(source, layers=tuple(layers))
+
+
+def _s2_factor(values: np.ndarray, stored: Stored, file: str, findings: Findings) -> float:
+    """10000 if ``values`` (bands, n) are reflectance, 1 if they are reflectance x 10000."""
+    high = float(np.percentile(values, 98))
+    if np.dtype(stored.dtype).itemsize == 1 and stored.scale == 1:
+        raise StackError(f"{file}: 8 bit numbers are no surface reflectance; give the L2A product, not a picture of it")
+    if high <= 2.5:
+        if np.dtype(stored.dtype).kind != "f" and stored.scale == 1:
+            raise StackError(
+                f"{file}: 98 % of its whole numbers are at most {high:g}; wanted is surface reflectance x 10000"
+            )
+        findings.note("Sentinel-2 L2A: values are reflectance 0-1 and were multiplied by 10000")
+        return 10000.0
+    if high < 60 or high > 30000:
+        findings.warn(
+            f"{file}: 98 % of the values are below {high:.4g}; surface reflectance x 10000 is mostly 100 to 10000: "
+            "check the unit"
+        )
+    return 1.0
+
+
+def _check_s1(values: np.ndarray, stored: Stored, file: str, findings: Findings) -> None:
+    """Refuses dB and codes; ``values`` are (VV, VH) x n after the file's own scale."""
+    middle = float(np.median(values))
+    if np.mean(values < 0) > 0.5:
+        if middle < -60:
+            power = "10**(value/100000)" if middle < -6000 else "10**(value/1000)"
+            times = "10000" if middle < -6000 else "100"
+            raise StackError(
+                f"{file}: Sentinel-1 values around {middle:.0f} look like dB x {times}; convert them to linear gamma0 "
+                f"with {power}"
+            )
+        raise StackError(
+            f"{file}: Sentinel-1 values are mostly negative (around {middle:.1f}), so dB; convert them to linear "
+            "gamma0 with 10**(dB/10)"
+        )
+    if middle > 10:
+        kind = np.dtype(stored.dtype)
+        if kind.kind in "iu" and stored.scale == 1:
+            decibel = 20 * np.log10(middle) - 83
+            raise StackError(
+                f"{file}: Sentinel-1 values are coded integers ({kind.name}, around {middle:.0f}); if they are "
+                f"openEO's, dB = 20*log10(DN) - 83 (here {decibel:.1f} dB): convert them to linear "
+                "gamma0 with 10**(dB/10)"
+            )
+        raise StackError(
+            f"{file}: Sentinel-1 values around {middle:.4g} are no linear gamma0 (1e-4 to 10); give calibrated gamma0"
+        )
+    if middle < 1e-5 or np.mean((values >= 1e-4) & (values <= 10)) < 0.5:
+        findings.warn(
+            f"{file}: Sentinel-1 values around {middle:.3g}; linear gamma0 is mostly 1e-4 to 10: check the calibration"
+        )
+
+
+def _orbits(sources: Sequence[Source], findings: Findings) -> None:
+    directions = {source.acquisition.direction for source in sources} - {""}
+    if len(directions) == 2:
+        findings.warn(
+            "Sentinel-1 GRD: ascending and descending images are mixed; the networks were trained on ascending ones: "
+            "choose one orbit with --s1-orbit"
+        )
+    elif directions == {"descending"}:
+        findings.warn("Sentinel-1 GRD: the images are descending; the networks were trained on ascending ones")
+
+
+def _s2_offsets(
+    sources: Sequence[Source], factors: dict[tuple[Stored, ...], float], s2_offset: str, findings: Findings
+) -> list[float]:
+    """What is added to the DN of each source."""
+    if s2_offset != "auto":
+        if s2_offset != "0":
+            findings.note("Sentinel-2 L2A: 1000 subtracted from all images, as --s2-offset says")
+        return [float(s2_offset)] * len(sources)
+    offsets = []
+    for source in sources:
+        acquisition = source.acquisition
+        raw = factors[source.stored] == 1 and all(stored.offset == 0 for stored in source.stored)
+        new = acquisition.baseline is not None and acquisition.baseline >= OFFSET_BASELINE
+        offsets.append(OFFSET if raw and new and acquisition.maker not in ("theia", "hls") else 0.0)
+    count = sum(offset != 0 for offset in offsets)
+    if count:
+        findings.note(
+            f"Sentinel-2 L2A: 1000 subtracted from {count} of {len(sources)} images (processing baseline 04.00 or "
+            "newer)"
+        )
+    return offsets
+
+
+def _check_offset(
+    sources: Sequence[Source],
+    factors: dict[tuple[Stored, ...], float],
+    offsets: Sequence[float],
+    s2_offset: str,
+    pool: Pool,
+    findings: Findings,
+) -> None:
+    """Warns where the numbers contradict the offset that was chosen by metadata or for want of them."""
+    if s2_offset != "auto":
+        return
+
+    def values_of(members: list[Source]) -> np.ndarray:
+        stored = members[0].stored
+        scale, offset = np.array([[s.scale] for s in stored]), np.array([[s.offset] for s in stored])
+        values: np.ndarray = (sample(members, pool) * scale + offset) * factors[stored]
+        return values
+
+    groups: dict[tuple[tuple[Stored, ...], float], list[Source]] = {}
+    for source, offset in zip(sources, offsets, strict=True):
+        day = source.acquisition.date
+        recent = day is not None and day >= OFFSET_DATE and source.acquisition.maker not in ("theia", "hls")
+        if offset or recent:
+            groups.setdefault((source.stored, offset), []).append(source)
+    for (_, offset), members in groups.items():
+        values = values_of(members)
+        if not values.size:
+            continue
+        file, below = members[0].files[0], float(np.mean(values < 1000))
+        if offset and below > 0.1:
+            findings.warn(
+                f"{file}: 1000 is subtracted as its processing baseline says, but {below:.0%} of the values are below "
+                "1000; if the offset was removed before, give --s2-offset 0"
+            )
+        if not offset and float(np.percentile(values, 1, axis=1).min()) >= 1000:
+            findings.warn(
+                f"{file}: from {OFFSET_DATE} on, and no band has values below 1000: the offset of processing baseline "
+                "04.00 seems to be in the data; if so, give --s2-offset -1000"
+            )
