@@ -117,7 +117,7 @@ def draw(scene: Path, embedding: Path, picture: Path) -> None:
     path, clear = _clearest(scene)
     with rasterio.open(path) as source:
         colours = source.read([source.descriptions.index(name) + 1 for name in ("B04", "B03", "B02")])
-    panels = [(f"Sentinel-2, {clear}, true colour (simulated)", _stretch(colours.astype(np.float32), 0.8))]
+    panels = [(f"Sentinel-2, {clear}, true colour (simulated)", _true_colour(colours))]
     for sensor in (bands.S2, bands.S1):
         what, image = _components(embedding, sensor.key.upper() + "_")
         panels.append((f"{sensor.title.split()[0]} embedding, principal components 1–3 ({what:.0%})", _stretch(image)))
@@ -130,7 +130,7 @@ def draw(scene: Path, embedding: Path, picture: Path) -> None:
         axis.set_axis_off()
     _scale_bar(axes[0], height, width)
     part = picture.with_name(picture.name + ".part")
-    figure.savefig(part, dpi=110, format="png")
+    figure.savefig(part, dpi=110, format="png", bbox_inches="tight")
     plt.close(figure)
     os.replace(part, picture)
 
@@ -199,12 +199,20 @@ def _strips(source: Any, indexes: list[int]) -> Iterator[tuple[slice, Floats]]:
         yield slice(row * source.width, (row + rows) * source.width), values.reshape(len(indexes), -1)
 
 
-def _stretch(image: Floats, gamma: float = 1.0) -> Floats:
+def _true_colour(image: NDArray[np.uint16]) -> Floats:
+    """(3, H, W) reflectance x 10000 to (H, W, 3) in 0-1, one stretch for all bands; white where nothing is."""
+    seen = image[:, (image > 0).all(axis=0)]
+    low, high = np.percentile(seen, (1, 99)) if seen.size else (0.0, 1.0)
+    out = np.clip((image.astype(np.float32) - low) / max(high - low, 1.0), 0, 1) ** 0.75
+    return np.where(image > 0, out, np.float32(1)).transpose(1, 2, 0)
+
+
+def _stretch(image: Floats) -> Floats:
     """(3, H, W) to (H, W, 3) in 0-1: each channel between its 2 % and 98 % quantiles; white where it is NaN."""
     out = np.ones((*image.shape[1:], 3), np.float32)
     for i, channel in enumerate(image):
         low, high = np.nanpercentile(channel, (2, 98))
-        out[..., i] = np.clip((channel - low) / max(high - low, 1e-12), 0, 1) ** gamma
+        out[..., i] = np.clip((channel - low) / max(high - low, 1e-12), 0, 1)
     return np.where(np.isfinite(out), out, np.float32(1))
 
 
