@@ -120,7 +120,8 @@ def draw(scene: Path, embedding: Path, picture: Path) -> None:
     panels = [(f"Sentinel-2, {clear}, true colour (simulated)", _true_colour(colours))]
     for sensor in (bands.S2, bands.S1):
         what, image = _components(embedding, sensor.key.upper() + "_")
-        panels.append((f"{sensor.title.split()[0]} embedding, principal components 1–3 ({what:.0%})", _stretch(image)))
+        title = f"{sensor.title.split()[0]} embedding{_dates(embedding, sensor)}: principal components 1–3 ({what:.0%})"
+        panels.append((title, _stretch(image)))
     height, width = panels[0][1].shape[:2]
     size = (15.0, 5.0 * height / width + 0.45)
     figure, axes = plt.subplots(1, 3, figsize=size, layout="constrained", facecolor="white")
@@ -143,6 +144,13 @@ def _scale_bar(axis: Any, height: int, width: int) -> None:
         axis.plot([0.04 * width, end], [y, y], color=colour, linewidth=thick, solid_capstyle="butt")
     name = f"{metres} m" if metres < 1000 else f"{metres // 1000} km"
     axis.text((0.04 * width + end) / 2, y - 0.015 * height, name, color="white", fontsize=9, ha="center", va="bottom")
+
+
+def _dates(embedding: Path, sensor: bands.Sensor) -> str:
+    """How many dates went into the embedding, as its tags say; nothing where they do not."""
+    with rasterio.open(embedding) as source:
+        days = source.tags().get(f"MALICE_DATES_{sensor.key.upper()}", "")
+    return f" of {days.count(',') + 1} dates" if days else ""
 
 
 def _clearest(scene: Path) -> tuple[Path, str]:
