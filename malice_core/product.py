@@ -227,11 +227,18 @@ def assemble(
             for window, bands, values in _strips(raster, blocks, load, area, tile):
                 check()
                 file.write(values, indexes=bands, window=window)
-                advance(values.size / (len(raster.bands) * area.pixels))
+                advance(values.size / (2 * len(raster.bands) * area.pixels))
         if cog:
             check()
             _lay_out_cog(flat, target, options, raster)
             flat.unlink()
+        # GDAL writes late, also in close(), where an error (a full disk) is not raised: the file is read back.
+        with rasterio.open(target) as file:
+            for window, bands, values in _strips(raster, blocks, load, area, tile):
+                check()
+                if file.read(bands, window=window).tobytes() != values.tobytes():
+                    raise OSError("what was written cannot be read back, the disk may be full")
+                advance(values.size / (2 * len(raster.bands) * area.pixels))
     except (RasterioError, OSError) as error:
         raise OutputError(
             f"cannot write {raster.path}: {error}; free space or choose another --output, then run again with --resume"

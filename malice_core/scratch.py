@@ -30,6 +30,12 @@ def folder_of(output: Path) -> Path:
     return output.with_name(output.name + ".malice")
 
 
+def size_of(output: Path) -> int:
+    """Bytes in the scratch folder of ``output``; 0 when there is none."""
+    folder = folder_of(output)
+    return sum(entry.stat().st_size for entry in folder.iterdir()) if folder.is_dir() else 0
+
+
 class Scratch:
     """The scratch folder of one run, locked against other runs while open.
 
@@ -119,10 +125,6 @@ class Scratch:
         """One array of a finished block, memory-mapped."""
         array: NDArray[Any] = np.load(self._path(block, key), mmap_mode="r", allow_pickle=False)
         return array
-
-    def size(self) -> int:
-        """Bytes already on disk here."""
-        return sum(entry.stat().st_size for entry in self.folder.iterdir())
 
     def remove(self) -> None:
         """Deletes the folder once the output is whole."""

@@ -18,3 +18,37 @@ def testdata() -> Path:
     if not (folder / "models").is_dir() or not (folder / "data").is_dir():
         pytest.fail(f"MALICE_TESTDATA={value} holds no models/ and data/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model store with ``tiny``: the full architecture with random weights, both modalities."""
+    from helpers_models import write_random_model
+
+    folder = tmp_path_factory.mktemp("models")
+    write_random_model(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny(store: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of the random model; the store is set up for this test."""
+    monkeypatch.setenv("MALICE_MODELS", str(store))
+    return "tiny"
+
+
+@pytest.fixture(scope="session")
+def published_store(testdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model store with ``malice``: the published encoders."""
+    from helpers_embed import import_published
+
+    folder = tmp_path_factory.mktemp("published")
+    import_published(testdata, folder)
+    return folder
+
+
+@pytest.fixture
+def malice(published_store: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of the published model; the store is set up for this test."""
+    monkeypatch.setenv("MALICE_MODELS", str(published_store))
+    return "malice"

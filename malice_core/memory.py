@@ -1,0 +1,122 @@
+"""How large a block may be so that the run stays under ``--memory``, and the bound the plan prints.
+
+The model of memory is a sum of buffers whose sizes are known, and of what the runtime needs for the
+activations of one call, measured (``benchmarks/memory.py``) and rounded up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from malice_core.cards import Card
+from malice_core.encoder import CHUNK
+from malice_core.errors import InputError
+from malice_core.grid import BlockGrid, Window
+from malice_core.product import STRIP_BYTES, Layout
+from malice_core.runtime import Backend
+
+if TYPE_CHECKING:
+    from malice_core.plan import Job
+
+#: Interpreter, libraries and compiled graphs, before the first pixel.
+BASE_BYTES = 420 << 20
+#: Decoded blocks GDAL may keep.
+GDAL_CACHE_BYTES = 64 << 20
+#: Float32 maps of the block's input size that one call of the spatial graph holds at its peak.
+SPATIAL_MAPS = 330
+#: Floats a pixel and date that one call of the temporal graph holds at its peak.
+TEMPORAL_FLOATS = 900
+#: Images read ahead, beyond those being encoded.
+READ_AHEAD = 4
+#: Without --block: sides tried, largest first. Beyond 512 the halo costs little and memory grows.
+SIDES = tuple(range(512, 0, -8))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Estimated peak memory, bytes, by what it is for."""
+
+    parts: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.parts.values())
+
+
+def parse_size(text: str) -> int:
+    """``2GB``, ``500MB``, ``1.5G``, ``2GiB`` or plain bytes → bytes.
+
+    Raises:
+        InputError: if it is no size, or too small for anything.
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)(I?)B?\s*", text.upper())
+    if not match:
+        raise InputError(f"--memory {text}: write a size such as 2GB or 800MB")
+    number, unit, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(unit) + 1 if unit else 0))
+
+
+def budget(card: Card, backend: Backend, grid: BlockGrid, dates: Mapping[str, int], layout: Layout) -> Budget:
+    """Memory of a run with these blocks.
+
+    Args:
+        dates: number of dates by sensor key.
+    """
+    core = grid.core_shape[0] * grid.core_shape[1]
+    halo = grid.input_shape[0] * grid.input_shape[1]
+    chunk = min(CHUNK, core)
+    channels = max(len(card.modalities[sensor].channels) for sensor in dates)
+    images = READ_AHEAD + 2 * backend.streams + 1
+    encoded = layout.bands * layout.storage.itemsize
+    return Budget(
+        {
+            "program": BASE_BYTES + GDAL_CACHE_BYTES,
+            "spatial features": core * max(dates.values()) * (card.width + len(dates)) * 4,
+            "spatial graphs": len(dates) * backend.streams * halo * SPATIAL_MAPS * 4,
+            "temporal graphs": sum(backend.streams * chunk * count * TEMPORAL_FLOATS * 4 for count in dates.values()),
+            # A date is read, normalised and held until its turn; reading makes two more copies of one.
+            "images": images * halo * (channels * 4 + 1) + 2 * READ_AHEAD * halo * channels * 4,
+            # The block being finished, the one being written, and work space to encode.
+            "embeddings": core * (layout.bands * 4 * 2 + 2 * encoded) + 2 * STRIP_BYTES,
+        }
+    )
+
+
+def fit(
+    job: Job,
+    card: Card,
+    backend: Backend,
+    area: Window,
+    dates: Mapping[str, int],
+    layout: Layout,
+    warnings: list[str],
+) -> tuple[BlockGrid, Budget]:
+    """The block grid of a run: ``--block`` when given, else the largest blocks that fit ``--memory``.
+
+    Raises:
+        InputError: if even the smallest block does not fit.
+    """
+
+    def of(side: int) -> tuple[BlockGrid, Budget]:
+        grid = BlockGrid(area, side, card.halo, card.stride, clip=job.edge == "published")
+        return grid, budget(card, backend, grid, dates, layout)
+
+    if job.block is not None:
+        grid, cost = of(job.block)
+        if cost.total > job.memory:
+            warnings.append(
+                f"--block {job.block} needs about {cost.total / 1e9:.2f} GB, "
+                f"more than --memory {job.memory / 1e9:.2f} GB"
+            )
+        return grid, cost
+    for side in (side for side in SIDES if side % card.stride == 0):
+        grid, cost = of(side)
+        if cost.total <= job.memory:
+            return grid, cost
+    raise InputError(
+        f"--memory {job.memory / 1e9:.2f} GB is too little: blocks of {card.stride} pixels with "
+        f"{max(dates.values())} dates need {cost.total / 1e9:.2f} GB; give more, or fewer dates with --max-dates"
+    )

@@ -1,0 +1,294 @@
+"""Executes a plan: read | encode | write, overlapping, block by block; then puts the output together.
+
+Reader threads fetch and normalise dates a little ahead of the encoder, the encoder keeps its streams busy,
+and one writer flushes finished blocks to scratch. All of them stop at the first error or at a cancel.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import rasterio
+
+import malice_core
+from malice_core import memory, plan, product
+from malice_core.encoder import Image, ModalityEncoder, Workspace
+from malice_core.errors import Cancelled, OutputError
+from malice_core.features import Normaliser, mirror_source
+from malice_core.grid import Block
+from malice_core.plan import Plan
+from malice_core.reporting import Reporter
+from malice_core.scratch import Scratch
+
+CANCELLED = "cancelled; finished blocks are kept, run again with --resume to go on"
+
+
+class Cancel:
+    """Set from a signal or another thread; checked between calls of the graphs and between writes."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def check(self) -> None:
+        """Raises:
+        Cancelled: once ``set`` was called.
+        """
+        if self._event.is_set():
+            raise Cancelled(CANCELLED)
+
+
+def environment() -> rasterio.Env:
+    """GDAL settings of a run: a bounded cache, no side files read or written, no listing of folders."""
+    return rasterio.Env(
+        GDAL_CACHEMAX=memory.GDAL_CACHE_BYTES >> 20,
+        GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
+        GDAL_PAM_ENABLED="NO",
+        VRT_SHARED_SOURCE="0",
+        # Errors arrive as exceptions; GDAL's own prints would break "one line on stderr".
+        **({} if os.environ.get("MALICE_DEBUG") else {"CPL_LOG": os.devnull}),
+    )
+
+
+def already_whole(job: plan.Job, fingerprint: str, targets: list[Any]) -> bool:
+    """True if every output is there and was written by the job with this fingerprint.
+
+    Raises:
+        OutputError: if the output belongs to another job and may not be replaced.
+    """
+    if not job.resume or not job.output.exists():
+        return False
+    owners = set()
+    for path in targets:
+        if not path.exists():
+            return False
+        try:
+            with rasterio.open(path) as file:
+                owners.add(file.tags().get("MALICE_JOB"))
+        except rasterio.errors.RasterioError:
+            owners.add(None)
+    if owners == {fingerprint}:
+        return True
+    if job.overwrite:
+        return False
+    raise OutputError(
+        f"--resume: {job.output} is there and belongs to another job; "
+        "give --overwrite to replace it, or another --output"
+    )
+
+
+def run(job: Plan, reporter: Reporter, cancel: Cancel) -> list[str]:
+    """Computes everything and puts the outputs in place.
+
+    Returns:
+        The files written (or found whole, with ``--resume``).
+
+    Raises:
+        Cancelled, OutputError, StackError, ModelError: in one line; scratch stays for ``--resume``.
+    """
+    files = [str(path) for path in job.targets]
+    if already_whole(job.job, job.fingerprint, job.targets):
+        return files
+    plan.check_disk(job)
+    with Scratch(job.job.output, job.fingerprint, job.job.resume) as scratch:
+        blocks = list(job.grid.blocks())
+        todo = [block for block in blocks if not scratch.finished(block.index)]
+        progress = _Progress(job, len(blocks), len(todo), reporter)
+        if todo:
+            _encode_blocks(job, todo, scratch, progress, cancel)
+        _assemble(job, blocks, scratch, progress, cancel)
+        scratch.remove()
+    progress.finish()
+    return files
+
+
+class _Progress:
+    """Counts work in (block, date) units; putting the output together counts as one block."""
+
+    def __init__(self, job: Plan, blocks: int, todo: int, reporter: Reporter) -> None:
+        # A date costs about as much in the spatial graph as in the temporal one.
+        self._dates = {sensor: len(stack.observations) for sensor, stack in job.stacks.items()}
+        per_block = 2 * sum(self._dates.values())
+        self._total = per_block * (blocks + 1)
+        self._done = per_block * (blocks - todo)
+        self._assembly = per_block
+        self._lock = threading.Lock()
+        self._reporter = reporter
+        reporter.progress(self._done, self._total, "encoding")
+
+    def add(self, units: int, step: str) -> None:
+        with self._lock:
+            self._done += units
+            self._reporter.progress(min(self._done, self._total - 1), self._total, step)
+
+    def date(self) -> None:
+        self.add(1, "encoding")
+
+    def modality(self, sensor: str) -> None:
+        self.add(self._dates[sensor], "encoding")
+
+    def assembled(self, share: float) -> None:
+        self.add(int(self._assembly * share), "writing")
+
+    def finish(self) -> None:
+        self._reporter.progress(self._total, self._total, "done")
+
+
+def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Progress, cancel: Cancel) -> None:
+    streams = job.backend.streams
+    core = job.grid.core_shape
+    most = max(len(stack.observations) for stack in job.stacks.values())
+    workspace = Workspace(core[0] * core[1] * most * job.card.width)
+    encoders = {
+        sensor: ModalityEncoder(
+            job.card,
+            sensor,
+            job.backend,
+            job.days(sensor),
+            job.grid.input_shape,
+            core,
+            job.layout.queries,
+            job.job.nodata == "mask",
+            workspace,
+        )
+        for sensor in job.stacks
+    }
+    readers = ThreadPoolExecutor(min(4, max(2, streams)), "read")
+    coders = ThreadPoolExecutor(streams, "encode")
+    writer = ThreadPoolExecutor(1, "write")
+    saved: Future[None] | None = None
+    images = _read_ahead(job, todo, readers, memory.READ_AHEAD + streams)
+    try:
+        for block in todo:
+            crop = block.core.slices_in(block.input)
+            parts = []
+            for sensor, encoder in encoders.items():
+                count = len(job.stacks[sensor].observations)
+                dates = (next(images) for _ in range(count))
+                parts.append(encoder.encode(dates, crop, coders, cancel.check, progress.date))
+                progress.modality(sensor)
+            if saved is not None:
+                saved.result()  # one block waits to be written while the next is computed, not more
+            saved = writer.submit(_save, job, block, parts, scratch)
+            del parts
+        if saved is not None:
+            saved.result()
+    finally:
+        for pool in (readers, coders, writer):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _save(job: Plan, block: Block, parts: list[Any], scratch: Scratch) -> None:
+    arrays = job.layout.encode(parts)
+    scratch.save(block.index, {key: values.reshape(-1, *block.core.shape) for key, values in arrays.items()})
+
+
+def _read_ahead(job: Plan, todo: list[Block], pool: ThreadPoolExecutor, depth: int) -> Iterator[Image]:
+    """Images of all blocks, modalities and dates in the order they are encoded, ``depth`` of them in flight."""
+    normalisers = {sensor: Normaliser(sensor, job.card.modalities[sensor]) for sensor in job.stacks}
+
+    def tasks() -> Iterator[Callable[[], Image]]:
+        for block in todo:
+            for sensor, stack in job.stacks.items():
+                for index in range(len(stack.observations)):
+                    yield lambda s=sensor, i=index, b=block: _image(job, s, i, b, normalisers[s])  # type: ignore[misc]
+
+    waiting: deque[Future[Image]] = deque()
+    for task in tasks():
+        waiting.append(pool.submit(task))
+        if len(waiting) > depth:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _image(job: Plan, sensor: str, index: int, block: Block, normalise: Normaliser) -> Image:
+    """One date of one block: real data where the sources have it, mirrored beyond them, normalised."""
+    stack = job.stacks[sensor]
+    shape = block.input.shape
+    if job.grid.clip:
+        # Published behaviour: what no source covers is missing, and the network itself reflects at the edge.
+        values = np.zeros((len(stack.sensor.bands), *shape), np.float32)
+        observed = np.zeros(shape, np.bool_)
+        part = block.input.intersect(stack.extent)
+        if part.pixels:
+            rows, cols = part.slices_in(block.input)
+            values[:, rows, cols], observed[rows, cols] = stack.read(index, part)
+    else:
+        window, row_index, col_index = mirror_source(block.input, stack.extent)
+        values, observed = stack.read(index, window)
+        if window != block.input:
+            values = values[:, row_index[:, None], col_index]
+            observed = observed[row_index[:, None], col_index]
+    core = np.zeros(block.core.shape, np.bool_)
+    # A mirrored pixel helps its neighbours' convolutions; it is no observation of its own.
+    inside = block.core.intersect(stack.extent)
+    if inside.pixels:
+        core[inside.slices_in(block.core)] = observed[inside.slices_in(block.input)]
+    return Image(normalise(values, observed), core)
+
+
+def _assemble(job: Plan, blocks: list[Block], scratch: Scratch, progress: _Progress, cancel: Cancel) -> None:
+    rasters = product.rasters(job.layout, job.job.output, job.job.counts, tags(job))
+    finished = []
+    for raster in rasters:
+        target = scratch.folder / f"{raster.key}.tif"
+        target.unlink(missing_ok=True)
+        product.assemble(
+            raster,
+            target,
+            blocks,
+            scratch.load,
+            job.area,
+            job.lattice,
+            job.job.format == "cog",
+            job.backend.threads,
+            cancel.check,
+            lambda share, r=raster: progress.assembled(share if r.key == "codes" else 0.0),  # type: ignore[misc]
+        )
+        finished.append((target, raster.path))
+    cancel.check()
+    for target, path in finished:
+        try:
+            os.replace(target, path)
+        except OSError as error:
+            raise OutputError(f"cannot put {path} in place: {error.strerror}; run again with --resume") from error
+
+
+def tags(job: Plan) -> dict[str, str]:
+    """What a raster says of itself: enough to compute it again, and to credit."""
+    years = sorted({item.date.year for stack in job.stacks.values() for item in stack.observations})
+    span = f"{years[0]}-{years[-1]}" if len(years) > 1 else str(years[0])
+    result = {
+        "TIFFTAG_SOFTWARE": f"malice_core {malice_core.__version__}",
+        "MALICE_VERSION": malice_core.__version__,
+        "MALICE_JOB": job.fingerprint,
+        "MALICE_MODEL": job.card.name,
+        "MALICE_MODEL_ID": job.card.identity,
+        "MALICE_LICENCE": job.card.licence,
+        "MALICE_CITATION": job.card.citation,
+        "MALICE_CREDITS": f"Contains modified Copernicus Sentinel data {span}",
+        "MALICE_QUERIES": ",".join(map(str, job.layout.queries)),
+        "MALICE_DTYPE": job.layout.dtype,
+        "MALICE_EDGE": job.job.edge,
+        "MALICE_NODATA": job.job.nodata,
+        "MALICE_PRECISION": f"{job.backend.runtime} {job.backend.precision}",
+    }
+    if job.layout.dtype == "int8":
+        result["MALICE_SCALE"] = f"value = (code - 128) * scale, scale in {product.scale_path(job.job.output).name}"
+    for sensor, stack in job.stacks.items():
+        modality, key = job.card.modalities[sensor], sensor.upper()
+        result[f"MALICE_DATES_{key}"] = ",".join(item.date.isoformat() for item in stack.observations)
+        result[f"MALICE_NORMALISATION_{key}"] = "; ".join(
+            f"{name}: {modality.transform} clip [{low:g}, {high:g}] - {med:g}"
+            for name, low, high, med in zip(modality.channels, modality.qmin, modality.qmax, modality.med, strict=True)
+        )
+    return result

@@ -1,0 +1,334 @@
+"""Everything about a run that is decided once, before the first pixel is computed.
+
+Grid, area, dates, masks, normalisation, block size and file layout come out of :func:`make_plan`; what
+follows only executes it. A value decided per tile would show as a seam.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import malice_core
+from malice_core import bands, memory, models, runtime, scratch, selection
+from malice_core.cards import Card
+from malice_core.errors import InputError, OutputError
+from malice_core.grid import BlockGrid, Lattice, Window
+from malice_core.product import Layout, scale_path
+from malice_core.stack import Stack, discover
+
+EDGES = ("mirror", "published")
+NODATA = ("mask", "zero")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the user asked for; one field an option of ``malice_core.embed``, units as there."""
+
+    output: Path
+    model: str
+    s2: tuple[str, ...] = ()
+    s1: tuple[str, ...] = ()
+    scl: tuple[str, ...] = ()
+    counts: Path | None = None
+    dates: str | None = None
+    max_dates: int | None = None
+    max_cloud: float | None = None
+    cloud_classes: tuple[int, ...] = bands.CLOUD_CLASSES
+    mask_clouds: bool = False
+    s1_orbit: int | None = None
+    s2_offset: str = "auto"
+    aoi: tuple[float, float, float, float] | None = None
+    aoi_crs: str | None = None
+    resolution: float | None = None
+    edge: str = "mirror"
+    nodata: str = "mask"
+    block: int | None = None
+    memory: int = 2_000_000_000
+    threads: int | None = None
+    device: str = "auto"
+    precision: str = "float32"
+    runtime: str = "auto"
+    dtype: str = "float32"
+    queries: tuple[int, ...] | None = None
+    format: str = "gtiff"
+    overwrite: bool = False
+    resume: bool = False
+
+
+@dataclass
+class Plan:
+    """A run, fully decided.
+
+    Attributes:
+        stacks: by sensor key, in the order of the output's bands.
+        area: what is delivered; grid: the blocks it is computed in.
+        budget: estimated peak memory by part, bytes.
+        disk: bytes the run needs beside the output at its largest.
+        fingerprint: identity of the job (data, dates, options that change numbers, model, version).
+    """
+
+    job: Job
+    card: Card
+    backend: runtime.Backend
+    lattice: Lattice
+    area: Window
+    grid: BlockGrid
+    stacks: dict[str, Stack]
+    layout: Layout
+    budget: memory.Budget
+    disk: int
+    fingerprint: str
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def targets(self) -> list[Path]:
+        """Every file the run will put in place; the output is the last."""
+        paths = [self.job.counts] if self.job.counts else []
+        if self.layout.dtype == "int8":
+            paths.append(scale_path(self.job.output))
+        return [*paths, self.job.output]
+
+    def days(self, sensor: str) -> list[int]:
+        """Days since the model's date origin, one an observation."""
+        return [(item.date - self.card.date_origin).days for item in self.stacks[sensor].observations]
+
+    def close(self) -> None:
+        for stack in self.stacks.values():
+            stack.close()
+
+
+def make_plan(job: Job) -> Plan:
+    """Reads headers and cloud classes, checks everything that can be checked, and decides the run.
+
+    Raises:
+        InputError: whatever is wrong, in one line with the culprit and the cure.
+    """
+    if not job.s2 and not job.s1:
+        raise InputError("no images: give --s2 and/or --s1 with files, folders, netCDF files or text lists")
+    check_outputs(job)
+    card = models.load(job.model)
+    backend = runtime.choose(job.runtime, job.device, job.precision, job.threads)
+    wanted = [sensor for sensor in ("s2", "s1") if getattr(job, sensor)]
+    for sensor in wanted:
+        if sensor not in card.modalities:
+            have = ", ".join(key.upper() for key in card.modalities)
+            raise InputError(f"model {card.name} has no {sensor.upper()} encoder (it has {have}): drop --{sensor}")
+    queries = job.queries if job.queries is not None else tuple(range(card.queries))
+    for query in queries:
+        if not 0 <= query < card.queries:
+            raise InputError(f"--queries {query}: model {card.name} has queries 0 to {card.queries - 1}")
+    if len(set(queries)) != len(queries):
+        raise InputError(f"--queries {','.join(map(str, queries))}: a query is named twice")
+
+    catalogs = {
+        sensor: discover(
+            sensor, getattr(job, sensor), s2_offset=job.s2_offset, orbit=job.s1_orbit if sensor == "s1" else None
+        )
+        for sensor in wanted
+    }
+    lattice = catalogs[wanted[0]].lattice(job.resolution)
+    stacks = {sensor: selection.choose_dates(job, catalog.on(lattice), sensor) for sensor, catalog in catalogs.items()}
+    try:
+        warnings: list[str] = []
+        area = selection.area_of(job, lattice, stacks[wanted[0]], warnings)
+        notes: list[str] = []
+        if "s2" in stacks and job.scl:
+            stacks["s2"] = selection.apply_clouds(job, lattice, stacks["s2"], area)
+        elif job.scl:
+            raise InputError("--scl belongs to Sentinel-2 images: give --s2 too, or drop --scl")
+        elif job.max_cloud is not None or job.mask_clouds:
+            option = "--max-cloud" if job.max_cloud is not None else "--mask-clouds"
+            raise InputError(f"{option} needs the scene classification: give --scl with its files")
+        stacks = {sensor: selection.thin(job, stack) for sensor, stack in stacks.items()}
+        for sensor, stack in stacks.items():
+            selection.require_overlap(lattice, area, stack, f"{sensor.upper()} images")
+            selection.warn_about_series(sensor, stack, warnings)
+            warnings.extend(stack.warnings)
+            notes.extend(f"{sensor.upper()}: {note}" for note in stack.notes)
+        layout = Layout.of(card, wanted, queries, job.dtype)
+        grid, budget = memory.fit(
+            job, card, backend, area, {k: len(s.observations) for k, s in stacks.items()}, layout, warnings
+        )
+        plan = Plan(
+            job=job,
+            card=card,
+            backend=backend,
+            lattice=lattice,
+            area=area,
+            grid=grid,
+            stacks=stacks,
+            layout=layout,
+            budget=budget,
+            disk=_disk(layout, area, job.format),
+            fingerprint="",
+            warnings=list(dict.fromkeys(warnings)),
+            notes=list(dict.fromkeys(notes)),
+        )
+        plan.fingerprint = _fingerprint(plan)
+    except BaseException:
+        for stack in stacks.values():
+            stack.close()
+        raise
+    return plan
+
+
+def check_outputs(job: Job) -> None:
+    """Refuses an output that cannot be written, before anything is read.
+
+    Raises:
+        OutputError: folder missing or not writable, output there already, or two outputs under one name.
+    """
+    outputs = {"--output": job.output}
+    if job.counts:
+        outputs["--counts"] = job.counts
+    if job.dtype == "int8":
+        outputs["the scales of --dtype int8"] = scale_path(job.output)
+    seen: dict[Path, str] = {}
+    for option, path in outputs.items():
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            raise OutputError(f"{option} {path}: outputs are GeoTIFF files, give a name that ends in .tif")
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            raise OutputError(f"{option} {path}: the folder {folder} does not exist; create it first")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"{option} {path}: the folder {folder} cannot be written to")
+        if path.is_dir():
+            raise OutputError(f"{option} {path} is a folder; give a file name")
+        if path.exists() and not job.overwrite and not job.resume:
+            raise OutputError(f"{option} {path} exists already: give --overwrite to replace it, or another name")
+        other = seen.setdefault(path.absolute(), option)
+        if other != option:
+            raise OutputError(f"{option} and {other} are the same file {path}: give them different names")
+    inputs = {Path(name).absolute() for name in (*job.s2, *job.s1, *job.scl)}
+    if clash := inputs & set(seen):
+        raise OutputError(f"{next(iter(clash))} is both an input and an output: give another --output")
+
+
+def _disk(layout: Layout, area: Window, format: str) -> int:
+    """Bytes at the worst moment: all blocks in scratch and the whole output beside them, uncompressed.
+
+    A cloud-optimised file is a second copy with a third more for its overviews.
+    """
+    side = 6 if layout.dtype == "int8" else 2  # counts and scales, per modality
+    pixel = layout.bands * layout.storage.itemsize + side * len(layout.sensors)
+    file = layout.bands * (2 if layout.dtype == "float16" else layout.storage.itemsize) + side * len(layout.sensors)
+    copies = 1 + 2 * 4 / 3 if format == "cog" else 1
+    return int(area.pixels * (pixel + file * copies)) + (1 << 20)
+
+
+def check_disk(plan: Plan) -> None:
+    """Raises:
+    OutputError: if the disk of the output has less space than the run needs.
+    """
+    folder = plan.job.output.absolute().parent
+    # What an earlier run left is part of the need when it is resumed, and deleted when it is not.
+    free = shutil.disk_usage(folder).free + scratch.size_of(plan.job.output)
+    if free < plan.disk:
+        raise OutputError(
+            f"{folder} has {free / 1e9:.2f} GB free, the run needs up to {plan.disk / 1e9:.2f} GB: free space, or take "
+            "--dtype int8, fewer --queries or a smaller --aoi"
+        )
+
+
+def _fingerprint(plan: Plan) -> str:
+    """Identity of a job: equal for runs whose blocks are interchangeable."""
+    job = asdict(plan.job)
+    free = ("output", "counts", "overwrite", "resume", "threads", "memory", "s2", "s1", "scl", "format", "block")
+    content: dict[str, Any] = {key: str(value) for key, value in job.items() if key not in free}
+    content |= {
+        "version": malice_core.__version__,
+        "model": plan.card.identity,
+        "backend": [plan.backend.runtime, plan.backend.device, plan.backend.precision],
+        "lattice": asdict(plan.lattice),
+        "area": asdict(plan.area),
+        "core": plan.grid.side,
+        "inputs": {sensor: _inputs(stack) for sensor, stack in plan.stacks.items()},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _inputs(stack: Stack) -> list[list[Any]]:
+    """Dates and files of a stack, with size and time of change where they are local."""
+    result: list[list[Any]] = []
+    for item in stack.describe()["dates"]:
+        files = []
+        for name in item["files"]:
+            try:
+                status = os.stat(name)
+                files.append([name, status.st_size, status.st_mtime_ns])
+            except OSError:
+                files.append([name])
+        result.append([item["date"], item.get("orbit"), item.get("masked"), files])
+    return result
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """The plan as plain values, for ``--progress json``."""
+    height, width = plan.area.shape
+    return {
+        "version": malice_core.__version__,
+        "model": {"name": plan.card.name, "identity": plan.card.identity, "licence": plan.card.licence},
+        "backend": plan.backend.describe(),
+        "crs": selection.crs_name(plan.lattice),
+        "resolution": plan.lattice.res,
+        "bounds": list(plan.lattice.bounds(plan.area)),
+        "width": width,
+        "height": height,
+        "bands": plan.layout.bands,
+        "dtype": plan.layout.dtype,
+        "edge": plan.job.edge,
+        "nodata": plan.job.nodata,
+        "blocks": plan.grid.count,
+        "block": list(plan.grid.core_shape),
+        "halo": plan.card.halo,
+        "memory_bytes": plan.budget.total,
+        "disk_bytes": plan.disk,
+        "modalities": {sensor: stack.describe() for sensor, stack in plan.stacks.items()},
+        "outputs": [str(path) for path in plan.targets],
+        "notes": plan.notes,
+        "warnings": plan.warnings,
+        "fingerprint": plan.fingerprint,
+    }
+
+
+def text(plan: Plan) -> str:
+    """The plan for people. Its date lines can be given back with ``--dates @FILE``."""
+    height, width = plan.area.shape
+    core = plan.grid.core_shape
+    lines = [
+        f"# model      {plan.card.name} ({plan.card.identity}, {plan.card.licence})",
+        f"# computes   {plan.backend.describe()}",
+        f"# area       {width} x {height} pixels of {plan.lattice.res:g} m, {selection.crs_name(plan.lattice)}, "
+        f"{selection.bounds_text(plan.lattice, plan.area)}",
+        f"# blocks     {plan.grid.count} of {core[1]} x {core[0]} pixels, halo {plan.card.halo}, "
+        f"edge {plan.job.edge}, nodata {plan.job.nodata}",
+        f"# memory     at most {plan.budget.total / 1e9:.2f} GB",
+        f"# output     {plan.job.output}: {plan.layout.bands} bands {plan.layout.dtype}, "
+        f"up to {plan.disk / 1e9:.2f} GB of disk while running",
+    ]
+    lines += [f"# rule       {note}" for note in plan.notes]
+    for sensor, stack in plan.stacks.items():
+        lines.append(f"# dates      {len(stack.observations)} {sensor.upper()}")
+        lines += _date_lines(sensor, stack)
+    return "\n".join(lines)
+
+
+def _date_lines(sensor: str, stack: Stack) -> list[str]:
+    lines = []
+    for item in stack.observations:
+        facts = []
+        if item.orbit is not None:
+            facts.append(f"orbit {item.orbit}")
+        if item.cloud_percent is not None:
+            facts.append(f"cloud {item.cloud_percent:.1f} %")
+        if len(item.sources) > 1:
+            facts.append(f"{len(item.sources)} files")
+        lines.append(f"{sensor.upper()} {item.date}" + (f"  # {', '.join(facts)}" if facts else ""))
+    return lines

@@ -1,0 +1,203 @@
+"""The engine as a process: kill, resume, cancel, json events, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from helpers_embed import command, embedded, free_names, run, write_series
+
+from malice_core.errors import OutputError
+from malice_core.scratch import folder_of
+
+posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+
+
+def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "malice_core.embed", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def until_blocks(process: subprocess.Popen[str], output: Path, count: int) -> None:
+    """Waits until ``count`` blocks are finished."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if len(list(folder_of(output).glob("*.codes.npy"))) >= count:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    raise AssertionError("no block was finished in two minutes")
+
+
+@pytest.fixture
+def job(tiny: str, tmp_path: Path) -> list[object]:
+    """A job of 25 blocks that takes some seconds."""
+    images = write_series(tmp_path / "images", (80, 80), 3)
+    return ["--s2", images, "--model", tiny, "--block", 16, "--queries", "0,1", "--output", tmp_path / "e.tif"]
+
+
+def kill_and_resume(job: list[object], tmp_path: Path, times: int, seed: int) -> int:
+    """Kills the job at random moments and resumes it; returns how often it was really killed."""
+    reference = embedded(tmp_path / "whole.tif", *job[:-2])
+    rng = random.Random(seed)
+    killed = 0
+    for _ in range(times):
+        process = start(*job, "--resume")
+        try:
+            process.wait(rng.uniform(0.5, 6.0))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            killed += 1
+        process.communicate()
+        if not (tmp_path / "e.tif").exists():
+            continue
+        # Whole already: begin again, so that every kill hits a run at work.
+        with rasterio.open(tmp_path / "e.tif") as file:
+            np.testing.assert_array_equal(file.read(), reference)
+        (tmp_path / "e.tif").unlink()
+    last = command(*job, "--resume")
+    assert last.returncode == 0, last.stderr
+    with rasterio.open(tmp_path / "e.tif") as file:
+        np.testing.assert_array_equal(file.read(), reference)
+    assert free_names(tmp_path) == ["e.tif", "images", "whole.tif"]
+    return killed
+
+
+def test_a_killed_run_is_resumed(job: list[object], tmp_path: Path) -> None:
+    process = start(*job)
+    until_blocks(process, tmp_path / "e.tif", 4)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "e.tif").exists()
+    before = {p.name: p.stat().st_mtime_ns for p in folder_of(tmp_path / "e.tif").glob("*.npy")}
+    assert len(before) >= 4
+    assert kill_and_resume(job, tmp_path, 0, 0) == 0
+
+
+@pytest.mark.acceptance
+def test_ten_kills_at_random_moments(job: list[object], tmp_path: Path) -> None:
+    assert kill_and_resume(job, tmp_path, 10, 1) >= 5
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_leave_within_a_second(job: list[object], tmp_path: Path, number: signal.Signals) -> None:
+    process = start(*job)
+    until_blocks(process, tmp_path / "e.tif", 1)
+    process.send_signal(number)
+    begun = time.monotonic()
+    _, errors = process.communicate(timeout=20)
+    assert time.monotonic() - begun < 1.0
+    assert process.returncode == 3
+    assert errors.strip().splitlines()[-1].startswith("error: cancelled")
+    assert not (tmp_path / "e.tif").exists()
+
+
+def test_a_closed_stdin_cancels_when_asked(job: list[object], tmp_path: Path) -> None:
+    process = start(*job, "--cancel-on-stdin-close", stdin=subprocess.PIPE)
+    until_blocks(process, tmp_path / "e.tif", 1)
+    assert process.stdin is not None
+    begun = time.monotonic()
+    process.communicate(timeout=20)  # closes stdin
+    assert time.monotonic() - begun < 1.0
+    assert process.returncode == 3
+
+
+def test_a_closed_stdin_is_nothing_otherwise(job: list[object], tmp_path: Path) -> None:
+    assert command(*job, stdin=subprocess.DEVNULL).returncode == 0
+
+
+def test_json_events(job: list[object], tmp_path: Path) -> None:
+    result = command(*job, "--progress", "json")
+    assert result.returncode == 0
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert kinds[-1] == "done"
+    assert events[-1]["files"] == [str(tmp_path / "e.tif")]
+    plan = events[kinds.index("plan")]["plan"]
+    assert plan["blocks"] == 25
+    assert plan["memory_bytes"] > 0
+    shares = [(event["done"], event["total"]) for event in events if event["event"] == "progress"]
+    assert shares == sorted(shares)
+    assert shares[-1][0] == shares[-1][1]
+    assert any(event.get("eta_s") is not None for event in events)
+
+
+def test_errors_are_one_line_and_one_event(tiny: str, tmp_path: Path) -> None:
+    arguments = ["--s2", tmp_path / "nothing", "--model", tiny, "--output", tmp_path / "e.tif", "--progress", "json"]
+    result = command(*arguments)
+    assert result.returncode == 2
+    event = json.loads(result.stdout)
+    assert event["event"] == "error"
+    assert event["code"] == 2
+    assert result.stderr.strip() == f"error: {event['message']}"
+    assert "nothing" in event["message"]
+
+
+def test_contract() -> None:
+    answer = json.loads(command("--contract").stdout)
+    assert answer == {"contract": 1, "version": answer["version"]}
+
+
+def test_a_whole_output_is_not_computed_again(job: list[object], tmp_path: Path) -> None:
+    run(*job)
+    before = (tmp_path / "e.tif").stat()
+    run(*job, "--resume")
+    assert (tmp_path / "e.tif").stat() == before
+    with pytest.raises(OutputError, match="another job"):
+        run(*job, "--resume", "--nodata", "zero")
+    assert (tmp_path / "e.tif").stat() == before
+    run(*job, "--resume", "--nodata", "zero", "--overwrite")
+    assert (tmp_path / "e.tif").stat() != before
+
+
+def test_changed_images_are_another_job(job: list[object], tmp_path: Path) -> None:
+    process = start(*job)
+    until_blocks(process, tmp_path / "e.tif", 1)
+    process.kill()
+    process.communicate()
+    image = sorted((tmp_path / "images").iterdir())[0]
+    with rasterio.open(image, "r+") as file:
+        file.write(file.read() + 1)
+    with pytest.raises(OutputError, match="belongs to another job"):
+        run(*job, "--resume")
+    run(*job)
+    assert free_names(tmp_path) == ["e.tif", "images"]
+
+
+def test_an_existing_output_survives_a_run_that_fails(job: list[object], tmp_path: Path) -> None:
+    output = tmp_path / "e.tif"
+    output.write_bytes(b"precious")
+    process = start(*job, "--overwrite")
+    until_blocks(process, output, 1)
+    process.kill()
+    process.communicate()
+    assert output.read_bytes() == b"precious"
+    run(*job, "--overwrite", "--resume")
+    with rasterio.open(output) as file:
+        assert file.count == 128
+
+
+def test_a_file_cut_short_in_the_middle_of_a_run_names_itself(job: list[object], tmp_path: Path) -> None:
+    image = sorted((tmp_path / "images").iterdir())[1]
+    image.write_bytes(image.read_bytes()[:-20000])
+    result = command(*job)
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert image.name in result.stderr
+    assert not (tmp_path / "e.tif").exists()
