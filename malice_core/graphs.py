@@ -138,17 +138,22 @@ def temporal_graph(weights: Weights) -> bytes:
     """
     g = _Graph(canonical(weights))
     x = g.node("Add", "features", "encoding")
-    # (P, 1, 1, T): broadcast over heads (or the projector's queries) and queries.
+    # (P, 1, 1, T): broadcast over heads and queries.
     score = g.node("Mul", g.node("Sub", "valid", g.constant(1.0)), g.constant(-MISSING))
     mask = g.node("Unsqueeze", score, g.constant([1, 2]))
     for layer in range(LAYERS):
         block = f"{TEMPORAL}.layer_stack.{layer}"
-        # One LayerNorm used twice, before the attention and after it: so it was trained.
-        context = _attention(g, g.norm(x, f"{block}.norm"), mask, f"{block}.attn.mha")
-        x = g.norm(g.node("Add", x, context), f"{block}.norm")
-        hidden = g.node("Relu", g.linear(x, f"{block}.conv_block.block.linear1"))
-        x = g.norm(g.node("Add", x, g.linear(hidden, f"{block}.conv_block.block.linear2")), f"{block}.norm2")
-    _projector(g, x, mask)
+        # One LayerNorm used twice, before the attention and after it: so it was trained. A norm's scale and shift
+        # cost a pass over memory each time, so they are folded into the matrices that follow (in float64), and what
+        # goes from here to there is the plain normalised value. Only the residual sums need the real one.
+        norm = g.affine_of(f"{block}.norm")
+        x = g.node("Add", x, _attention(g, g.normalised(x), mask, f"{block}.attn.mha", norm))
+        plain = g.normalised(x)
+        x = g.node("Add", g.scale_shift(plain, f"{block}.norm"), _feed_forward(g, plain, f"{block}.conv_block", norm))
+        x = g.normalised(x)
+        if layer < LAYERS - 1:
+            x = g.scale_shift(x, f"{block}.norm2")
+    _projector(g, x, mask, f"{block}.norm2")
     return g.file(
         "temporal",
         {"features": ["P", "T", WIDTH], "encoding": ["T", WIDTH], "valid": ["P", "T"]},
@@ -156,39 +161,69 @@ def temporal_graph(weights: Weights) -> bytes:
     )
 
 
-def _attention(g: _Graph, x: str, mask: str, name: str) -> str:
-    """Multi-head self-attention over dates: (P, T, 64) -> (P, T, 64)."""
-    depth = WIDTH // HEADS
-    packed = g.weights[f"{name}.in_proj_weight"].astype(np.float64)
-    bias = g.weights[f"{name}.in_proj_bias"].astype(np.float64)
+def _attention(g: _Graph, plain: str, mask: str, name: str, norm: _Affine) -> str:
+    """Multi-head self-attention over dates of the normalised (P, T, 64) -> (P, T, 64)."""
+    depth, (scale, shift) = WIDTH // HEADS, norm
+    packed = g.double(f"{name}.in_proj_weight")
+    biases = g.double(f"{name}.in_proj_bias") + packed @ shift
+    output = g.double(f"{name}.out_proj.weight")
     heads = []
     for index, part in enumerate("qkv"):
         rows = slice(index * WIDTH, (index + 1) * WIDTH)
-        # 1/sqrt(16) is a power of two: moving it into the query's weights changes no bit.
-        factor = depth**-0.5 if part == "q" else 1.0
-        projected = g.affine(x, packed[rows].T * factor, bias[rows] * factor, f"{name}.{part}")
+        matrix, bias = packed[rows].T * scale[:, None], biases[rows]
+        if part == "q":
+            # 1/sqrt(16) is a power of two: moving it into the query's weights changes no bit.
+            projected = g.linear(plain, matrix * depth**-0.5, bias * depth**-0.5, f"{name}.q")
+        else:
+            # A key's bias adds the same to all scores of a query, which softmax takes away again. Shares add up to
+            # one, so a value's bias comes out as it is, and is added to that of the output.
+            projected = g.linear(plain, matrix, None, f"{name}.{part}")
         split = g.node("Reshape", projected, g.constant([0, 0, HEADS, depth]))
-        heads.append(g.node("Transpose", split, perm=[0, 2, 3, 1] if part == "k" else [0, 2, 1, 3]))
+        heads.append(g.node("Transpose", split, perm=[0, 2, 1, 3]))
     query, key, value = heads
-    share = g.node("Softmax", g.node("Add", g.node("MatMul", query, key), mask), axis=-1)
+    # Two transpositions of the keys, not one: the second then melts into the product in OpenVINO.
+    scores = g.node("MatMul", query, g.node("Transpose", key, perm=[0, 1, 3, 2]))
+    share = g.node("Softmax", g.node("Add", scores, mask), axis=-1)
     context = g.node("Transpose", g.node("MatMul", share, value), perm=[0, 2, 1, 3])
-    return g.linear(g.node("Reshape", context, g.constant([0, 0, WIDTH])), f"{name}.out_proj")
+    merged = g.node("Reshape", context, g.constant([0, 0, WIDTH]))
+    bias = g.double(f"{name}.out_proj.bias") + output @ biases[2 * WIDTH :]
+    return g.linear(merged, output.T, bias, f"{name}.out_proj")
 
 
-def _projector(g: _Graph, x: str, mask: str) -> None:
-    """Temporal projector: (P, T, 64) -> ``embedding`` (P, 10, 64)."""
-    queries = g.weights[f"{PROJECTOR}.Q"].astype(np.float64)
-    keys = g.weights[f"{PROJECTOR}.fc1_k.weight"].astype(np.float64).reshape(QUERY_HEADS, WIDTH, WIDTH)
-    # q.(W x)/sqrt(64) = x.(W'q)/8: one 64 x 20 matrix instead of the 64 -> 128 key projection; exact.
-    folded = np.einsum("hqd,hdc->chq", queries, keys).reshape(WIDTH, QUERY_HEADS * QUERIES) * WIDTH**-0.5
-    scores = g.node("MatMul", x, g.weight(f"{PROJECTOR}.A", folded))
-    scores = g.node("Reshape", scores, g.constant([0, 0, QUERY_HEADS, QUERIES]))
-    scores = g.node("Add", g.node("Transpose", scores, perm=[0, 2, 3, 1]), mask)
-    values = g.node("Reshape", x, g.constant([0, 0, QUERY_HEADS, WIDTH // QUERY_HEADS]))
-    values = g.node("Transpose", values, perm=[0, 2, 1, 3])
-    merged = g.node("MatMul", g.node("Softmax", scores, axis=-1), values)
-    merged = g.node("Transpose", merged, perm=[0, 2, 1, 3])
-    g.node("Reshape", merged, g.constant([0, 0, WIDTH]), output="embedding")
+def _feed_forward(g: _Graph, plain: str, name: str, norm: _Affine) -> str:
+    """The transformer's MLP of the normalised (P, T, 64) -> (P, T, 64)."""
+    scale, shift = norm
+    first, second = f"{name}.block.linear1", f"{name}.block.linear2"
+    matrix = g.double(f"{first}.weight")
+    hidden = g.linear(plain, (matrix * scale).T, g.double(f"{first}.bias") + matrix @ shift, first)
+    return g.linear(g.node("Relu", hidden), g.double(f"{second}.weight").T, g.double(f"{second}.bias"), second)
+
+
+def _projector(g: _Graph, plain: str, mask: str, norm: str) -> None:
+    """Temporal projector of the normalised (P, T, 64) -> ``embedding`` (P, 10, 64)."""
+    scale, _ = g.affine_of(norm)
+    queries = g.double(f"{PROJECTOR}.Q")
+    keys = g.double(f"{PROJECTOR}.fc1_k.weight").reshape(QUERY_HEADS, WIDTH, WIDTH)
+    # q.(W x)/sqrt(64) = (W'q).x/8: 20 rows of 64 instead of the 64 -> 128 key projection. The norm's scale goes in
+    # too, and its shift drops out of the softmax.
+    folded = np.einsum("hqd,hdc->hqc", queries, keys).reshape(1, 1, QUERY_HEADS * QUERIES, WIDTH)
+    rows = g.weight(f"{PROJECTOR}.A", folded * scale * WIDTH**-0.5)
+    x = g.node("Unsqueeze", plain, g.constant([1]))
+    scores = g.node("MatMul", rows, g.node("Transpose", x, perm=[0, 1, 3, 2]))
+    share = g.node("Softmax", g.node("Add", scores, mask), axis=-1)
+    # All 20 rows over all 64 channels, of which each head keeps its own half: less work than moving x into heads.
+    merged = g.node("Reshape", g.node("MatMul", share, x), g.constant([0, QUERY_HEADS, QUERIES, WIDTH]))
+    half = WIDTH // QUERY_HEADS
+    parts = []
+    for head in range(QUERY_HEADS):
+        begin, end = g.constant([head, head * half]), g.constant([head + 1, (head + 1) * half])
+        part = g.node("Slice", merged, begin, end, g.constant([1, 3]))
+        parts.append(g.node("Squeeze", part, g.constant([1])))
+    g.scale_shift(g.node("Concat", *parts, axis=-1), norm, output="embedding")
+
+
+#: Scale and shift (64,) of a LayerNorm in float64.
+_Affine = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
 class _Graph:
@@ -228,18 +263,26 @@ class _Graph:
         x = self.node(op, x, kernel, bias, kernel_shape=[side, side], strides=[stride, stride])
         return self.node("Relu", x, output=output)
 
-    def norm(self, x: str, name: str) -> str:
-        scale = self.weight(f"{name}.weight", self.weights[f"{name}.weight"])
-        bias = self.weight(f"{name}.bias", self.weights[f"{name}.bias"])
-        return self.node("LayerNormalization", x, scale, bias, axis=-1, epsilon=EPSILON)
+    def double(self, name: str) -> npt.NDArray[np.float64]:
+        """A weight in float64, to fold others into it."""
+        return self.weights[name].astype(np.float64)
 
-    def linear(self, x: str, name: str) -> str:
-        return self.affine(x, self.weights[f"{name}.weight"].T, self.weights[f"{name}.bias"], name)
+    def affine_of(self, norm: str) -> _Affine:
+        return self.double(f"{norm}.weight"), self.double(f"{norm}.bias")
 
-    def affine(self, x: str, matrix: npt.NDArray[Any], bias: npt.NDArray[Any], name: str) -> str:
+    def normalised(self, x: str) -> str:
+        """A LayerNorm over channels without scale and shift."""
+        return self.node("LayerNormalization", x, self.weight("one", np.ones(WIDTH)), axis=-1, epsilon=EPSILON)
+
+    def scale_shift(self, x: str, norm: str, output: str | None = None) -> str:
+        """The scale and shift of a LayerNorm."""
+        product = self.node("Mul", x, self.weight(f"{norm}.weight", self.weights[f"{norm}.weight"]))
+        return self.node("Add", product, self.weight(f"{norm}.bias", self.weights[f"{norm}.bias"]), output=output)
+
+    def linear(self, x: str, matrix: npt.NDArray[Any], bias: npt.NDArray[Any] | None, name: str) -> str:
         """x @ matrix + bias."""
         product = self.node("MatMul", x, self.weight(f"{name}.weight", matrix))
-        return self.node("Add", product, self.weight(f"{name}.bias", bias))
+        return product if bias is None else self.node("Add", product, self.weight(f"{name}.bias", bias))
 
     def file(self, name: str, inputs: Mapping[str, list[str | int]], outputs: Mapping[str, list[str | int]]) -> bytes:
         """The bytes of the ONNX file, checked; dimensions that are text are dynamic."""
