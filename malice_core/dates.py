@@ -30,7 +30,7 @@ class Acquisition:
         product: what files of one image share (mission, time, tile …), without band and processing date.
         sensor: ``s1`` or ``s2``.
         orbit: relative orbit, 1 … 175.
-        baseline: ESA processing baseline times 100 (N0400 is 400).
+        baseline: processing baseline or version times 100 (ESA N0400 is 400, THEIA V2-2 is 202).
         direction: ``ascending`` or ``descending``.
         maker: ``esa``, ``theia``, ``hls`` …: who numbers the pixels, which decides the S2 offset.
     """
@@ -109,12 +109,16 @@ def _earth_engine(m: re.Match[str]) -> Acquisition:
     return Acquisition(product=m[0], sensor="s2", maker="earth engine")
 
 
+def _version(m: re.Match[str]) -> int | None:
+    return int(m["major"]) * 100 + int(m["minor"]) if m["major"] else None
+
+
 def _theia(m: re.Match[str]) -> Acquisition:
-    return Acquisition(product=m[0], sensor="s2", maker="theia")
+    return Acquisition(product=m["image"], sensor="s2", baseline=_version(m), maker="theia")
 
 
 def _hls(m: re.Match[str]) -> Acquisition:
-    return Acquisition(product=m[0], sensor="s2", maker="hls")
+    return Acquisition(product=m["image"], sensor="s2", baseline=_version(m), maker="hls")
 
 
 #: (rule for people, pattern with the day of sensing as group ``day``, what else it says)
@@ -140,7 +144,7 @@ PRODUCTS: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], Acquisitio
         ),
         (
             "OPERA product names (start of sensing)",
-            r"(?P<head>OPERA_L2_RTC-S1_T(?P<orbit>\d{3})-\w+-\w+_(?P<day>\d{8})T\d{6}Z)",
+            r"(?P<head>OPERA_L2_RTC-S1_T(?P<orbit>\d{3})-\d+-\w{3}_(?P<day>\d{8})T\d{6}Z)",
             _opera,
         ),
         (
@@ -152,10 +156,14 @@ PRODUCTS: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], Acquisitio
         ("Sentinel-1 names", r"(?P<platform>S1[A-D])_\w{2}_(?:\w+_)?(?P<day>\d{8})T(?P<time>\d{6})", _s1_time),
         (
             "THEIA product names",
-            r"SENTINEL2[A-DX]_(?P<day>\d{8})-\d{6}-\d{3}_L[23]A_T\w{5}",
+            r"(?P<image>SENTINEL2[A-DX]_(?P<day>\d{8})-\d{6}-\d{3}_L[23]A_T\w{5})(?:_[A-Z]_V(?P<major>\d+)-(?P<minor>\d+))?",
             _theia,
         ),
-        ("HLS product names", r"HLS\.[SL]30\.T\w{5}\.(?P<day>\d{7})T\d{6}", _hls),
+        (
+            "HLS product names",
+            r"(?P<image>HLS\.[SL]30\.T\w{5}\.(?P<day>\d{7})T\d{6})(?:\.v(?P<major>\d+)\.(?P<minor>\d+))?",
+            _hls,
+        ),
         (
             "Earth Engine names (sensing date)",
             r"(?<!\d)(?P<day>\d{8})T\d{6}_\d{8}T\d{6}_T\d{2}[A-Z]{3}",

@@ -15,7 +15,7 @@ import numpy as np
 
 from malice_core.bands import Sensor
 from malice_core.grid import Lattice, Window
-from malice_core.reading import Mosaic, Pool
+from malice_core.reading import Mosaic, Pool, crs_name
 from malice_core.resample import Coordinates, Placement
 from malice_core.sources import Findings, Source
 
@@ -196,7 +196,7 @@ def _explain(observations: Sequence[Observation], sensor: Sensor, lattice: Latti
             if placement.offset is not None:
                 continue
             grid = placement.mosaic.grid
-            if grid.crs != lattice.crs:
+            if grid.crs != crs_name(lattice.crs):
                 foreign.setdefault(grid.crs, []).extend(group.sources)
             elif abs(grid.res - lattice.res) > 1e-6 * lattice.res:
                 coarse.setdefault((round(grid.res, 3), placement.mosaic.positions), []).extend(group.sources)

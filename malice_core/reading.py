@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -38,6 +39,14 @@ def crs_name(wkt: str) -> str:
     except CRSError as error:
         raise StackError(f"'{wkt:.60}' is no coordinate reference system: {error}") from error
     return f"EPSG:{code}" if code else str(crs.to_wkt())
+
+
+def apply(transform: Affine, x: Any, y: Any) -> tuple[Any, Any]:
+    """``transform`` of points, numbers or arrays (the operator for it differs between versions of affine)."""
+    return (
+        transform.a * x + transform.b * y + transform.c,
+        transform.d * x + transform.e * y + transform.f,
+    )
 
 
 @dataclass(frozen=True)
@@ -68,16 +77,23 @@ class Grid:
         # A pixel size that differs by 1e-6 moves the far corner of a 10 980 pixel tile by a hundredth of a pixel.
         if self.crs != other.crs or any(abs(a - b) > 1e-6 * scale for a, b in parts):
             return None
-        col, row = ~mine * (theirs.c, theirs.f)
+        col, row = apply(~mine, theirs.c, theirs.f)
         if abs(col - round(col)) > 0.02 or abs(row - round(row)) > 0.02:
             return None
         return round(row), round(col)
 
     def bounds(self) -> tuple[float, float, float, float]:
         """(left, bottom, right, top) in the CRS."""
-        corners = [self.transform * (col, row) for col in (0, self.width) for row in (0, self.height)]
-        xs, ys = zip(*corners, strict=True)
-        return min(xs), min(ys), max(xs), max(ys)
+        return self.bounds_of(Window(0, 0, self.height, self.width))
+
+    def bounds_of(self, window: Window) -> tuple[float, float, float, float]:
+        """(left, bottom, right, top) in the CRS of a window counted from this grid's corner."""
+        xs, ys = apply(
+            self.transform,
+            np.array([window.col, window.end_col] * 2, float),
+            np.repeat(np.array([window.row, window.end_row], float), 2),
+        )
+        return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from affine import Affine
 from rasterio.errors import RasterioError
 from rasterio.warp import transform as transform_points
 from rasterio.warp import transform_bounds
 
 from malice_core.errors import StackError
 from malice_core.grid import Lattice, Window
-from malice_core.reading import Grid, Mosaic, Pool
+from malice_core.reading import Grid, Mosaic, Pool, apply, crs_name
 
 #: Coordinates are transformed exactly at every NODE-th corner of the lattice (counted from its origin) and
 #: interpolated between. Over 160 m a map projection bends by less than 1e-4 of a pixel.
@@ -54,18 +54,17 @@ class Placement:
         Raises:
             StackError: if its coordinates cannot be brought to the lattice's CRS.
         """
-        grid = mosaic.grid
-        if grid.crs == lattice.crs and lattice.holds(grid.transform):
+        grid, crs = mosaic.grid, crs_name(lattice.crs)
+        if grid.crs == crs and lattice.holds(grid.transform):
             row = round((lattice.y0 - grid.transform.f) / lattice.res)
             col = round((grid.transform.c - lattice.x0) / lattice.res)
             whole = mosaic.extent
             return cls(mosaic, lattice, nearest, (row, col), Window(row + whole.row, col + whole.col, *whole.shape))
         whole = mosaic.extent
-        corner = grid.transform * Affine.translation(whole.col, whole.row)
-        bounds = Grid(grid.crs, corner, whole.height, whole.width).bounds()
-        if grid.crs != lattice.crs:
+        bounds = grid.bounds_of(whole)
+        if grid.crs != crs:
             try:
-                bounds = transform_bounds(grid.crs, lattice.crs, *bounds, densify_pts=101)
+                bounds = transform_bounds(grid.crs, crs, *bounds, densify_pts=101)
             except RasterioError as error:
                 raise StackError(
                     f"{mosaic.layers[0][0].bands[0].path}: its coordinates cannot be brought to {lattice.crs}: {error}"
@@ -182,21 +181,43 @@ class Coordinates:
         """Length of a lattice pixel in pixels of ``grid``, at the grid's centre."""
         key = (lattice, grid)
         if key not in self._ratios:
-            x, y = grid.transform * (grid.width / 2, grid.height / 2)
+            x, y = apply(grid.transform, grid.width / 2, grid.height / 2)
             xs, ys = _transform(grid.crs, lattice.crs, np.array([x]), np.array([y]))
             xs, ys = np.array([xs[0], xs[0] + lattice.res]), np.array([ys[0], ys[0]])
             xs, ys = _transform(lattice.crs, grid.crs, xs, ys)
-            cols, rows = ~grid.transform * (xs, ys)
+            cols, rows = apply(~grid.transform, xs, ys)
             length = float(np.hypot(cols[1] - cols[0], rows[1] - rows[0]))
             self._ratios[key] = length if np.isfinite(length) else 1.0
         return self._ratios[key]
 
 
 def _transform(from_crs: str, to_crs: str, xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if from_crs == to_crs:
+    if crs_name(from_crs) == crs_name(to_crs):
         return xs, ys
     east, north = transform_points(from_crs, to_crs, xs.ravel().tolist(), ys.ravel().tolist())
     return np.array(east).reshape(xs.shape), np.array(north).reshape(ys.shape)
+
+
+def _nodes(lattice: Lattice, crs: str, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates in ``crs`` of the nodes in these (consecutive) rows and columns of nodes.
+
+    PROJ may choose between transformations by the points it is given together. They are always given in the
+    same squares of nodes, so that a node's coordinates do not depend on the window.
+    """
+    down = range(rows[0] // NODE, rows[-1] // NODE + 1)
+    right = range(cols[0] // NODE, cols[-1] // NODE + 1)
+    tiles = [[_node_square(lattice, crs, i, j) for j in right] for i in down]
+    part = np.ix_(rows - down[0] * NODE, cols - right[0] * NODE)
+    x, y = (np.block([[tile[axis] for tile in line] for line in tiles])[part] for axis in (0, 1))
+    return x, y
+
+
+@lru_cache(maxsize=4096)
+def _node_square(lattice: Lattice, crs: str, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates in ``crs`` of NODE x NODE nodes."""
+    rows, cols = (np.arange(i * NODE, (i + 1) * NODE) * NODE, np.arange(j * NODE, (j + 1) * NODE) * NODE)
+    x, y = np.meshgrid(lattice.x0 + cols * lattice.res, lattice.y0 - rows * lattice.res)
+    return _transform(lattice.crs, crs, x, y)
 
 
 def _locate(lattice: Lattice, window: Window, grid: Grid, down: float, right: float) -> tuple[np.ndarray, np.ndarray]:
@@ -204,15 +225,14 @@ def _locate(lattice: Lattice, window: Window, grid: Grid, down: float, right: fl
     rows = np.arange(window.row, window.end_row) + down
     cols = np.arange(window.col, window.end_col) + right
     inverse = ~grid.transform
-    if grid.crs == lattice.crs:
+    if grid.crs == crs_name(lattice.crs):
         x, y = np.meshgrid(lattice.x0 + cols * lattice.res, lattice.y0 - rows * lattice.res)
-        at_cols, at_rows = inverse * (x, y)
+        at_cols, at_rows = apply(inverse, x, y)
         return at_rows, at_cols
     whole = window.snap(NODE)
     node_rows = np.arange(whole.row, whole.end_row + 1, NODE)
     node_cols = np.arange(whole.col, whole.end_col + 1, NODE)
-    x, y = np.meshgrid(lattice.x0 + node_cols * lattice.res, lattice.y0 - node_rows * lattice.res)
-    node_at_cols, node_at_rows = inverse * _transform(lattice.crs, grid.crs, x, y)
+    node_at_cols, node_at_rows = apply(inverse, *_nodes(lattice, grid.crs, node_rows // NODE, node_cols // NODE))
     i, j = (rows // NODE).astype(int), (cols // NODE).astype(int)
     v, u = (rows / NODE - i)[:, None], (cols / NODE - j)[None, :]
     i, j = i - whole.row // NODE, j - whole.col // NODE

@@ -187,8 +187,8 @@ def _by_order(
         return names
     if len(names) != len(sensor.bands):
         raise StackError(
-            f"{raster}: its {len(names)} bands are not named ({_shown(descriptions)}) and are not exactly the "
-            f"{len(sensor.bands)} of {sensor.title}; set band descriptions {' '.join(sensor.bands)}"
+            f"{raster}: none of its {len(names)} bands ({_shown(descriptions)}) is named as one of {sensor.title}, and "
+            f"only exactly {len(sensor.bands)} can be taken by order; set band descriptions {' '.join(sensor.bands)}"
         )
     findings.note(
         f"{sensor.title}: bands by order ({' '.join(sensor.bands)}), because {PurePath(raster).name} does not name them"
@@ -238,7 +238,7 @@ def _acquisition(raster: str, root: str, tags: dict[str, str], sensor: Sensor) -
     parts = [re.sub(r"[\"']", "", path.name), *reversed(path.parent.parts)]
     found = from_name(PurePath(parts[0]).stem if "." in parts[0] else parts[0], raster)
     depth = len(path.parts) - len(PurePath(root).parts) if raster != root else 0
-    for i, part in enumerate(parts[1:5], 1):
+    for i, part in enumerate(parts[1:7], 1):  # a SAFE folder has its images five folders down
         known = from_product(part)
         if known and (found.date is None or known.date == found.date):
             found = found.filled_by(known)
@@ -264,11 +264,11 @@ def _netcdf_pieces(raster: str, root: str, sensor: Sensor, findings: Findings) -
         names: list[str | None]
         if variable.band_names is not None:
             names = named(variable.band_names, sensor)
-            if not any(names) and len(found) == 1:
+            if len(found) == 1 and raster == root:
                 names = _by_order(names, variable.band_names, variable.path, sensor, findings)
         else:
             names = [band_of(variable.name, sensor) or band_of(variable.long_name, sensor)]
-            if len(found) == 1:
+            if len(found) == 1 and raster == root:
                 names = _by_order(names, [variable.name], variable.path, sensor, findings)
         if not set(names) & set(sensor.bands):
             continue

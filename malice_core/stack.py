@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
 
-from malice_core.bands import SENSORS, TRAINED_MAX_DATES, Sensor
+from malice_core.bands import SENSORS, Sensor
 from malice_core.errors import InputError, StackError
 from malice_core.grid import Lattice, Window
 from malice_core.observations import Group, Observation, observe
@@ -201,7 +202,7 @@ class Stack:
     coordinates: Coordinates = field(default_factory=Coordinates)
     clouds: CloudMask | None = None
 
-    @property
+    @cached_property
     def extent(self) -> Window:
         """Bounding box of all sources of the observations, in global pixels."""
         whole = self.observations[0].extent
@@ -272,19 +273,18 @@ class Stack:
         """The observations from ``start`` to ``end`` (both included), or of ``dates``, thinned to ``max_dates``.
 
         Raises:
-            StackError: if no observation is left, or one of ``dates`` is not there.
+            StackError: if no observation is left.
             InputError: if ``max_dates`` is not positive.
         """
         title, chosen = self.sensor.title, self.observations
         first, last = chosen[0].date, chosen[-1].date
         if dates is not None:
-            absent = sorted(set(dates) - {observation.date for observation in chosen})
-            if absent:
+            wanted = set(dates)
+            chosen = tuple(observation for observation in chosen if observation.date in wanted)
+            if not chosen:
                 raise StackError(
-                    f"{title}: no image of {', '.join(map(str, absent[:5]))}{' …' if len(absent) > 5 else ''}; the "
-                    f"images are from {first} to {last}"
+                    f"{title}: no image of any of the {len(wanted)} listed dates; the images are from {first} to {last}"
                 )
-            chosen = tuple(observation for observation in chosen if observation.date in dates)
         chosen = tuple(o for o in chosen if (start is None or start <= o.date) and (end is None or o.date <= end))
         if not chosen:
             raise StackError(
@@ -298,14 +298,6 @@ class Stack:
             if len(chosen) > max_dates:
                 findings.note(f"{title}: thinned evenly in time from {len(chosen)} to {max_dates} observations")
                 chosen = thin(chosen, max_dates)
-        if len(chosen) > TRAINED_MAX_DATES and self.sensor.key != "scl":
-            offer = "--max-dates 60" + (" or --s1-orbit" if self.sensor.key == "s1" else "")
-            findings.warn(
-                f"{title}: {len(chosen)} observations; the published networks were trained on at most "
-                f"{TRAINED_MAX_DATES}: consider {offer}"
-            )
-        if len(chosen) == 1 and self.sensor.key != "scl":
-            findings.warn(f"{title}: one date only ({chosen[0].date}); the networks expect a series of 6 to 18 months")
         return replace(self, observations=chosen, notes=findings.notes, warnings=findings.warnings)
 
     def describe(self) -> dict[str, Any]:
