@@ -16,8 +16,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from malice_core.errors import DeviceError, MaliceError, ModelError
+from malice_core.graphs import IR_VERSION, OPSET
 
 RUNTIMES = ("auto", "openvino", "onnxruntime")
 DEVICES = ("auto", "cpu", "cuda")
@@ -159,31 +161,30 @@ def _cuda_problem() -> str | None:
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         return "this onnxruntime has no CUDA provider (the package onnxruntime-gpu has)"
-    import onnx
-    from onnx import TensorProto, helper
-
-    tiny = helper.make_model(
-        helper.make_graph(
-            [helper.make_node("Relu", ["x"], ["y"])],
-            "probe",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
-        ),
-        opset_imports=[helper.make_opsetid("", 17)],
-        ir_version=onnx.IR_VERSION if onnx.IR_VERSION < 10 else 9,
-    )
     if hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(tiny.SerializeToString(), options, providers=_CUDA_PROVIDERS)
+        session = onnxruntime.InferenceSession(_probe(), options, providers=_CUDA_PROVIDERS)
         session.run(None, {"x": np.zeros(1, np.float32)})
     except Exception as error:  # noqa: BLE001  whatever the driver raises is the reason to report
         return f"the CUDA provider does not start: {_first_line(error)}"
     if "CUDAExecutionProvider" not in session.get_providers():
         return "the CUDA provider does not start: no usable GPU, driver or CUDA library"
     return None
+
+
+def _probe() -> bytes:
+    """The smallest graph: one number through a ReLU."""
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "probe",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    return model.SerializeToString()  # type: ignore[no-any-return]
 
 
 #: TF32 would round the factors to 10 bits; agreement with the published graph needs full float32.
@@ -199,7 +200,13 @@ def _openvino_core() -> Any:
         if _core is None:
             import openvino
 
-            _core = openvino.Core()
+            core = openvino.Core()
+            # The binding sets itself up in its first call and gives up Python's lock half-way: two threads that
+            # make that first call together wait for each other for ever. So it is made here, by one.
+            request = core.compile_model(core.read_model(_probe()), "CPU").create_infer_request()
+            request.infer({"x": np.zeros(1, np.float32)}, share_inputs=True)
+            request.get_output_tensor(0).data.sum()
+            _core = core
     return _core
 
 
