@@ -83,7 +83,10 @@ def _variable(path: str, dataset: rasterio.DatasetReader, tags: dict[str, str]) 
     own = dataset.tags(1)
     name = own.get("NETCDF_VARNAME", path.rsplit(":", 1)[-1])
     dimensions = _listed(tags.get("NETCDF_DIM_EXTRA", ""))
-    sizes = [int(_listed(tags.get(f"NETCDF_DIM_{d}_DEF", "1"))[0]) for d in dimensions]
+    told = [_listed(tags.get(f"NETCDF_DIM_{d}_DEF", "")) for d in dimensions]
+    sizes = [int(size[0]) if size else 0 for size in told]
+    if sizes.count(0) == 1:  # GDAL tells nothing of an axis whose labels are characters
+        sizes[sizes.index(0)] = dataset.count // int(np.prod([size for size in sizes if size], dtype=int))
     if int(np.prod(sizes, dtype=int)) != dataset.count:
         raise StackError(f"{path}: {dataset.count} planes do not fit its dimensions {dimensions} of {sizes}")
     times: list[datetime | None] = [None]
@@ -145,7 +148,7 @@ def _coordinates(path: str, name: str) -> list[float] | None:
         head, _, tail = file.rpartition(":")
         file = (head if head and "/" not in tail and "\\" not in tail else file).strip('"')
     try:
-        with open_raster(f"netcdf:{file}:{name}") as dataset:
+        with open_raster(f'netcdf:"{file}":{name}') as dataset:
             values = dataset.read(1).ravel()
     except (StackError, RasterioError):
         return None

@@ -26,8 +26,10 @@ def expand(path: str, sensor: Sensor) -> list[tuple[str, str]]:
     Raises:
         StackError: if there is no such path, or no raster in it.
     """
+    if path.startswith(("<", "/vsi")):
+        return [(path, path)]
     local = Path(path)
-    if is_gdal_name(path):
+    if is_gdal_name(path) and not local.exists():
         return [(path, path)]
     if local.is_dir():
         return [(str(file), path) for file in _in_folder(local, sensor)]

@@ -146,8 +146,9 @@ class Pool:
         self._lock = threading.Lock()
         self._all: list[OrderedDict[str, rasterio.DatasetReader]] = []
 
-    def open(self, path: str) -> rasterio.DatasetReader:
-        """This thread's handle of ``path``.
+    def open(self, path: str, siblings: bool = False) -> rasterio.DatasetReader:
+        """This thread's handle of ``path``; with ``siblings``, GDAL shall find files beside it, such as its mask,
+        even where an environment forbids to look for them.
 
         Raises:
             StackError: if it cannot be opened.
@@ -160,7 +161,8 @@ class Pool:
         if path in handles:
             handles.move_to_end(path)
             return handles[path]
-        with self._lock:  # filters of warnings belong to the process
+        look: dict[str, str] = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"} if siblings else {}
+        with self._lock, rasterio.Env(**look):  # the lock, because filters of warnings belong to the process
             handles[path] = open_raster(path)
         while len(handles) > self.limit:
             handles.popitem(last=False)[1].close()
@@ -243,7 +245,7 @@ def _read(pool: Pool, band: Band, indexes: list[int], grid: Grid, window: Window
     """Stored numbers (or the mask) of ``indexes``, (bands, H, W), rows from north to south."""
     row = grid.height - window.end_row if band.flip else window.row
     part = RasterWindow(window.col, row, window.width, window.height)
-    dataset = pool.open(band.path)
+    dataset = pool.open(band.path, siblings=band.mask)
     try:
         data: np.ndarray = (dataset.read_masks if masks else dataset.read)(indexes, window=part)
     except RasterioError as error:

@@ -263,13 +263,13 @@ def _netcdf_pieces(raster: str, root: str, sensor: Sensor, findings: Findings) -
     for variable in found:
         names: list[str | None]
         if variable.band_names is not None:
-            names = named(variable.band_names, sensor)
-            if len(found) == 1 and raster == root:
-                names = _by_order(names, variable.band_names, variable.path, sensor, findings)
+            labels: tuple[str, ...] = variable.band_names
+            names = named(labels, sensor)
         else:
+            labels = (variable.name,)
             names = [band_of(variable.name, sensor) or band_of(variable.long_name, sensor)]
-            if len(found) == 1 and raster == root:
-                names = _by_order(names, [variable.name], variable.path, sensor, findings)
+        if len(found) == 1 and len(names) == len(sensor.bands):
+            names = _by_order(names, labels, raster, sensor, findings)
         if not set(names) & set(sensor.bands):
             continue
         with open_raster(variable.path) as dataset:

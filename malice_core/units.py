@@ -29,23 +29,25 @@ SAMPLE = 256
 ENOUGH, TRIES = 2000, 12
 
 
-def sample(sources: Sequence[Source], pool: Pool) -> np.ndarray:
-    """Stored numbers of some observed pixels, float32 (bands, n): the middle of the first, middle and last
-    image, and of more images where those are empty. n can be 0."""
+def samples(sources: Sequence[Source], pool: Pool) -> list[tuple[Source, np.ndarray]]:
+    """Physical values (stored * scale + offset) of some observed pixels, float64 (bands, n), n > 0: from the
+    middle of the first, middle and last image, and of more images where those are empty. Can be empty."""
     order = sorted(range(len(sources)), key=lambda i: (sources[i].acquisition.date or date.min, sources[i].name))
     first = list(dict.fromkeys((0, len(order) // 2, len(order) - 1)))
     rest = [i for i in range(len(order)) if i not in first]
     # Spread further tries over the series too.
     rest = [rest[i * len(rest) // min(TRIES, len(rest))] for i in range(min(TRIES, len(rest)))] if rest else []
-    parts: list[np.ndarray] = []
+    found: list[tuple[Source, np.ndarray]] = []
     for tried, i in enumerate(first + rest):
-        if tried >= len(first) and sum(part.shape[1] for part in parts) >= ENOUGH:
+        if tried >= len(first) and sum(values.shape[1] for _, values in found) >= ENOUGH:
             break
-        for part in _samples_of(sources[order[i]], pool):
-            parts.append(part)
-            if part.shape[1]:
-                break
-    return np.concatenate(parts, axis=1)
+        source = sources[order[i]]
+        scale = np.array([[stored.scale] for stored in source.stored])
+        offset = np.array([[stored.offset] for stored in source.stored])
+        part = next((part for part in _samples_of(source, pool) if part.shape[1]), None)
+        if part is not None:
+            found.append((source, part * scale + offset))
+    return found
 
 
 def _samples_of(source: Source, pool: Pool) -> Iterator[np.ndarray]:
@@ -86,19 +88,24 @@ def decide(
         classes.setdefault(source.stored, []).append(source)
     factors: dict[tuple[Stored, ...], float] = {}
     for stored, members in classes.items():
-        scale = np.array([[s.scale] for s in stored])
-        offset = np.array([[s.offset] for s in stored])
-        values = sample(members, pool) * scale + offset
-        if not values.size:
+        found = samples(members, pool)
+        if not found:
             findings.warn(
                 f"{sensor.title}: no observed pixel in samples of {members[0].files[0]} and others like it; its units "
                 "could not be checked"
             )
             factors[stored] = 10000.0 if sensor.key == "s2" and stored[0].scale < 0.01 else 1.0
         elif sensor.key == "s2":
-            factors[stored] = _s2_factor(values, stored[0], members[0].files[0], findings)
+            each = {_s2_factor(values, source, findings): source for source, values in found}
+            if len(each) > 1:
+                raise StackError(
+                    f"{each[10000.0].files[0]} holds reflectance 0-1 and {each[1.0].files[0]} reflectance x 10000; "
+                    "give images of one unit"
+                )
+            factors[stored] = next(iter(each))
         else:
-            _check_s1(values, stored[0], members[0].files[0], findings)
+            for source, values in found:
+                _check_s1(values, source, findings)
             factors[stored] = 1.0
         if any(s.scale != 1 or s.offset != 0 for s in stored):
             findings.note(
@@ -132,8 +139,9 @@ def _scaled(source: Source, factor: float, offset: float) -> Source:
     return replace(source, layers=tuple(layers))
 
 
-def _s2_factor(values: np.ndarray, stored: Stored, file: str, findings: Findings) -> float:
+def _s2_factor(values: np.ndarray, source: Source, findings: Findings) -> float:
     """10000 if ``values`` (bands, n) are reflectance, 1 if they are reflectance x 10000."""
+    stored, file = source.stored[0], source.files[0]
     high = float(np.percentile(values, 98))
     if np.dtype(stored.dtype).itemsize == 1 and stored.scale == 1:
         raise StackError(f"{file}: 8 bit numbers are no surface reflectance; give the L2A product, not a picture of it")
@@ -152,16 +160,16 @@ def _s2_factor(values: np.ndarray, stored: Stored, file: str, findings: Findings
     return 1.0
 
 
-def _check_s1(values: np.ndarray, stored: Stored, file: str, findings: Findings) -> None:
+def _check_s1(values: np.ndarray, source: Source, findings: Findings) -> None:
     """Refuses dB and codes; ``values`` are (VV, VH) x n after the file's own scale."""
+    stored, file = source.stored[0], source.files[0]
     middle = float(np.median(values))
     if np.mean(values < 0) > 0.5:
         if middle < -60:
-            power = "10**(value/100000)" if middle < -6000 else "10**(value/1000)"
-            times = "10000" if middle < -6000 else "100"
+            times = 10 ** round(np.log10(-middle / 13))  # land is around -13 dB
             raise StackError(
                 f"{file}: Sentinel-1 values around {middle:.0f} look like dB x {times}; convert them to linear gamma0 "
-                f"with {power}"
+                f"with 10**(value/{10 * times})"
             )
         raise StackError(
             f"{file}: Sentinel-1 values are mostly negative (around {middle:.1f}), so dB; convert them to linear "
@@ -231,22 +239,17 @@ def _check_offset(
     if s2_offset != "auto":
         return
 
-    def values_of(members: list[Source]) -> np.ndarray:
-        stored = members[0].stored
-        scale, offset = np.array([[s.scale] for s in stored]), np.array([[s.offset] for s in stored])
-        values: np.ndarray = (sample(members, pool) * scale + offset) * factors[stored]
-        return values
-
     groups: dict[tuple[tuple[Stored, ...], float], list[Source]] = {}
     for source, offset in zip(sources, offsets, strict=True):
         day = source.acquisition.date
         recent = day is not None and day >= OFFSET_DATE and source.acquisition.maker not in ("theia", "hls")
         if offset or recent:
             groups.setdefault((source.stored, offset), []).append(source)
-    for (_, offset), members in groups.items():
-        values = values_of(members)
-        if not values.size:
+    for (stored, offset), members in groups.items():
+        found = samples(members, pool)
+        if not found:
             continue
+        values = np.concatenate([values for _, values in found], axis=1) * factors[stored]
         file, below = members[0].files[0], float(np.mean(values < 1000))
         if offset and below > 0.1:
             findings.warn(

@@ -280,15 +280,19 @@ def test_classes_are_never_mixed(tmp_path):
     assert_same_in_windows(stack, examples=15)
 
 
-def test_own_mask_of_a_raster_is_obeyed(tmp_path):
+@pytest.mark.parametrize("internal", [True, False])
+def test_own_mask_of_a_raster_is_obeyed(tmp_path, internal):
     data = reflectance(6, 6)
     path = write(tmp_path / "S2_20180511.tif", data, nodata=None)
     mask = np.full((6, 6), 255, np.uint8)
     mask[2] = 0
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as target:
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal), rasterio.open(path, "r+") as target:
         target.write_mask(mask)
     stack = opened([tmp_path])
-    np.testing.assert_array_equal(stack.read(0, stack.extent)[1], mask != 0)
+    assert path.with_name(path.name + ".msk").exists() != internal
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO"):
+        stack.close()  # forget handles opened before
+        np.testing.assert_array_equal(stack.read(0, stack.extent)[1], mask != 0)
 
 
 def test_truncated_file_fails_with_its_name(tmp_path):

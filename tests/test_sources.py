@@ -207,7 +207,7 @@ def test_lists_and_gdal_names(tmp_path):
     assert len(stack_of("s2", inside).observations) == 1
 
 
-def cube(tmp_path, name, dims, **options):
+def cube(folder, name, dims, **options):
     """A cube of 3 dates as xarray writes it; returns its path and the values (t, band, y, x)."""
     times = np.array(["2018-05-11T10:50", "2018-05-21T10:50", "2018-06-01T10:50"], "datetime64[ns]")
     rows, cols = np.mgrid[0:8, 0:9]
@@ -220,7 +220,9 @@ def cube(tmp_path, name, dims, **options):
     places = {"t": times, "y": ("y", ys, options.get("attrs", {}).get("y", {}))}
     places["x"] = ("x", xs, options.get("attrs", {}).get("x", {}))
     if dims == "bands":
-        array = xr.DataArray(stored, dims=("t", "bands", "y", "x"), coords={**places, "bands": list(S2.bands)})
+        array = xr.DataArray(
+            stored, dims=("t", "bands", "y", "x"), coords={**places, "bands": options.get("names", list(S2.bands))}
+        )
         dataset = array.to_dataset(name="cube")
     else:
         planes = {f"S2-L2A-{band}": (("t", "y", "x"), stored[:, i]) for i, band in enumerate(S2.bands)}
@@ -234,8 +236,9 @@ def cube(tmp_path, name, dims, **options):
         dataset.attrs["crs"] = "+init=epsg:32631"
         for variable in dataset.data_vars:
             dataset[variable].attrs["crs"] = "+init=epsg:32631"
-    dataset.to_netcdf(tmp_path / name)
-    return tmp_path / name, values
+    folder.mkdir(exist_ok=True)
+    dataset.to_netcdf(folder / name)
+    return folder / name, values
 
 
 CF = {
@@ -263,6 +266,14 @@ def test_cubes(tmp_path, dims, crs, ascending, attrs):
     assert any("time axes" in note for note in stack.notes)
 
 
+def test_cube_whose_band_names_gdal_does_not_show(tmp_path):
+    """Names stored as characters: by order, as the number is right, and it is said."""
+    path, values = cube(tmp_path, "cube.nc", "bands", names=np.array(S2.bands, dtype="S3"))
+    stack = stack_of("s2", path)
+    np.testing.assert_array_equal(stack.read(2, stack.extent)[0], values[2])
+    assert any("bands by order" in note for note in stack.notes)
+
+
 def test_cube_of_another_sensor_in_a_folder_is_left_out(tmp_path):
     cube(tmp_path, "cube.nc", "variables")
     other = xr.Dataset({"temperature": (("y", "x"), np.ones((4, 4)))})
@@ -273,6 +284,8 @@ def test_cube_of_another_sensor_in_a_folder_is_left_out(tmp_path):
 
 
 def test_gdal_name_of_one_variable(tmp_path):
+    tmp_path = tmp_path / "a folder"
+    tmp_path.mkdir()
     times = np.array(["2018-05-11", "2018-05-21"], "datetime64[ns]")
     coords = {"t": times, "y": TOP - 10 * np.arange(4) - 5, "x": LEFT + 10 * np.arange(5) + 5}
     dataset = xr.Dataset({"SCL": (("t", "y", "x"), np.full((2, 4, 5), 4, np.uint8))}, coords=coords)

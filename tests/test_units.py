@@ -119,6 +119,7 @@ def decibel() -> np.ndarray:
     [
         (decibel(), None, None, r"mostly negative .* so dB; convert them to linear gamma0 with 10\*\*\(dB/10\)"),
         ((decibel() * 10000).astype(np.int32), 0, None, r"look like dB x 10000; .* 10\*\*\(value/100000\)"),
+        ((decibel() * 1000).astype(np.int32), 0, None, r"look like dB x 1000; .* 10\*\*\(value/10000\)"),
         ((decibel() * 100).astype(np.int16), 0, None, r"look like dB x 100; .* 10\*\*\(value/1000\)"),
         ((decibel() * 10000).astype(np.int32), 0, 1e-4, r"so dB"),
         (
@@ -154,6 +155,20 @@ def test_samples_go_on_where_images_are_empty(tmp_path):
         write_s1(tmp_path / f"S1_201805{day}.tif", data)
     with pytest.raises(StackError, match="so dB"):
         discover("s1", [tmp_path])
+
+
+def test_images_of_different_units_are_refused(tmp_path):
+    for day, factor in ((11, 1), (12, 1), (13, 1e-4)):
+        write(tmp_path / "s2" / f"S2_201805{day}.tif", (reflectance(8, 8) * factor).astype(np.float32))
+    with pytest.raises(
+        StackError, match=r"20180513\.tif holds reflectance 0-1 and .*2018051[12]\.tif reflectance x 10000"
+    ):
+        discover("s2", [tmp_path / "s2"])
+    write_s1(tmp_path / "s1" / "S1_20180511.tif", backscatter(8, 8))
+    write_s1(tmp_path / "s1" / "S1_20180512.tif", decibel())
+    write_s1(tmp_path / "s1" / "S1_20180513.tif", backscatter(8, 8))
+    with pytest.raises(StackError, match=r"S1_20180512\.tif: .*so dB"):
+        discover("s1", [tmp_path / "s1"])
 
 
 def test_stack_without_any_observed_pixel_warns(tmp_path):
