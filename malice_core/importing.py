@@ -41,17 +41,16 @@ class Known:
     files: tuple[Remote, ...]
 
 
-_COMMIT = "4176244"
+_COMMIT = "41762442c897d26e377fed3194164b1842111cb6"
 _REPOSITORY = "Evoland-Land-Monitoring-Evolution/openeo_malice"
 _RAW = f"https://raw.githubusercontent.com/{_REPOSITORY}/{_COMMIT}/models/malice_models"
 
-#: Pinned to one commit and to the bytes. The file names are assumed to be the repository's: should they differ, the
-#: download fails with "404" (never with another file), and a copy from anywhere imports by hand.
+#: Pinned to one commit and to the files' bytes.
 REGISTRY: Mapping[str, Known] = {
     "malice": Known(
         title="MALICE, published encoders for Sentinel-2 and Sentinel-1",
         licence=LICENCE,
-        source=f"https://github.com/{_REPOSITORY} at {_COMMIT}, models/malice_models",
+        source=f"https://github.com/{_REPOSITORY} at {_COMMIT[:7]}, models/malice_models",
         files=(
             Remote(
                 f"{_RAW}/malice_s2.onnx",
