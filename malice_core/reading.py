@@ -250,7 +250,9 @@ def _read(pool: Pool, band: Band, indexes: list[int], grid: Grid, window: Window
         data: np.ndarray = (dataset.read_masks if masks else dataset.read)(indexes, window=part)
     except RasterioError as error:
         cause = error.__cause__ or error
-        raise StackError(f"cannot read {band.path}: {cause}; the file is damaged: download or copy it again") from error
+        raise StackError(
+            f"cannot read {band.path}: {cause}; the file is damaged or incomplete: copy it again"
+        ) from error
     return data[:, ::-1] if band.flip else data
 
 

@@ -25,6 +25,9 @@ from malice_core.reading import Grid, Mosaic, Pool, apply, crs_name
 #: interpolated between. Over 160 m a map projection bends by less than 1e-4 of a pixel.
 NODE = 16
 
+#: Pixels resampled at a time: what a reading thread needs besides its result stays below about 30 MB.
+STRIP = 1 << 17
+
 #: A pixel centre this close (in pixels) to the border of two source pixels belongs to the later one.
 TIE = 1e-6
 
@@ -69,6 +72,11 @@ class Placement:
                 raise StackError(
                     f"{mosaic.layers[0][0].bands[0].path}: its coordinates cannot be brought to {lattice.crs}: {error}"
                 ) from error
+        left, bottom, right, top = bounds
+        if not (np.isfinite(bounds).all() and left < right and bottom < top):
+            raise StackError(
+                f"{mosaic.layers[0][0].bands[0].path}: lies outside the area where {crs} can be used; leave it out"
+            )
         return cls(mosaic, lattice, nearest, None, lattice.window(*bounds))
 
     def read(self, pool: Pool, coordinates: Coordinates, window: Window) -> tuple[np.ndarray, np.ndarray]:
@@ -76,16 +84,25 @@ class Placement:
         if self.offset is not None:
             row, col = self.offset
             return self.mosaic.read(pool, Window(window.row - row, window.col - col, *window.shape))
-        if not window.intersect(self.extent).pixels:
-            return np.zeros((len(self.mosaic.positions), *window.shape), np.float32), np.zeros(window.shape, bool)
-        if self.nearest:
-            rows, cols = coordinates.of(self.lattice, window, self.mosaic.grid, 0.5, 0.5)
-            return _sample(self.mosaic, pool, rows, cols, nearest=True)
+        values = np.zeros((len(self.mosaic.positions), *window.shape), np.float32)
+        observed = np.zeros(window.shape, bool)
+        part = window.intersect(self.extent)
+        if not part.pixels:
+            return values, observed
+        height = max(1, STRIP // part.width)
+        for row in range(part.row, part.end_row, height):
+            strip = Window(row, part.col, min(height, part.end_row - row), part.width)
+            rows, cols = strip.slices_in(window)
+            values[:, rows, cols], observed[rows, cols] = self._strip(pool, coordinates, strip)
+        return values, observed
+
+    def _strip(self, pool: Pool, coordinates: Coordinates, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """As :meth:`read`, resampled, at once."""
         # Coarser pixels than the source's: the mean of samples spread over the pixel, so that all of it counts.
-        steps = max(1, round(coordinates.ratio(self.lattice, self.mosaic.grid)))
+        steps = 1 if self.nearest else max(1, round(coordinates.ratio(self.lattice, self.mosaic.grid)))
         if steps == 1:
             rows, cols = coordinates.of(self.lattice, window, self.mosaic.grid, 0.5, 0.5)
-            return _sample(self.mosaic, pool, rows, cols, nearest=False)
+            return _sample(self.mosaic, pool, rows, cols, self.nearest)
         total = np.zeros((len(self.mosaic.positions), *window.shape), np.float64)
         count = np.zeros(window.shape, np.int32)
         for i in range(steps * steps):

@@ -147,6 +147,8 @@ def _raster_pieces(raster: str, root: str, sensor: Sensor, findings: Findings) -
         if transform.e > 0 and transform.b == transform.d == 0:
             top = transform.f + transform.e * dataset.height
             transform, flip = type(transform)(transform.a, 0, transform.c, 0, -transform.e, top), True
+        if any(dtype.startswith("complex") for dtype in dataset.dtypes):
+            raise StackError(f"{raster}: holds complex numbers (SLC?); give the terrain-corrected GRD product")
         grid = Grid(crs_name(dataset.crs.to_wkt()), transform, dataset.height, dataset.width)
         descriptions, dtypes = list(dataset.descriptions), dataset.dtypes
         nodata, scales, offsets = dataset.nodatavals, dataset.scales, dataset.offsets

@@ -229,7 +229,8 @@ class Stack:
             rest = left if after is None else after if left is None else left.union(after)
             if rest is not None and rest.pixels:
                 growth = rest.union(window).pixels / rest.pixels
-                if growth > 4 and (worst is None or growth > worst[0]):
+                # Of two images the first one is right: it gave the grid.
+                if growth > 4 and (worst is None or (growth > worst[0] and i > 0)):
                     worst = growth, source
             after = window if after is None else after.union(window)
         if worst is not None:

@@ -232,6 +232,16 @@ def test_warped_windows_and_agreement_with_gdal(tmp_path):
     assert_same_in_windows(stack, examples=60)
 
 
+def test_strips_do_not_show(tmp_path, monkeypatch):
+    field_in_neighbour_zone(tmp_path, [(0, 0, 60, 70)])
+    stack = opened([tmp_path], lattice=lattice_of_zone())
+    expected = stack.read(0, stack.extent)
+    monkeypatch.setattr("malice_core.resample.STRIP", 700)
+    got = stack.read(0, stack.extent)
+    np.testing.assert_array_equal(got[0], expected[0])
+    np.testing.assert_array_equal(got[1], expected[1])
+
+
 def test_halves_mosaicked_then_warped_agree_with_the_whole(tmp_path):
     one = field_in_neighbour_zone(tmp_path / "one", [(0, 0, 90, 120)])
     two = field_in_neighbour_zone(tmp_path / "two", [(0, 0, 90, 61), (0, 61, 50, 59), (50, 61, 40, 59)])

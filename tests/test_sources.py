@@ -309,6 +309,8 @@ def bad(tmp_path, case):
         write(folder / "image.tif", data)
     if case == "dates":
         write(folder / "S2_20180511_20190511.tif", data)
+    if case == "complex":
+        write(folder / "S2_20180511.tif", data + 1j)
     if case == "other":
         write_s1(folder / "S1A_20180511.tif", np.ones((2, 6, 6), np.float32))
     return folder / "none" if case == "absent" else folder
@@ -324,6 +326,7 @@ def bad(tmp_path, case):
         ("crs", r"S2_20180511\.tif: has no coordinate reference system; set it"),
         ("date", r"image\.tif: no date in its name or tags; rename it"),
         ("dates", r"S2_20180511_20190511\.tif: two dates in the name .* rename"),
+        ("complex", r"S2_20180511\.tif: holds complex numbers"),
         ("other", r"other: none of its 1 rasters \(such as S1A_20180511\.tif\) looks like Sentinel-2"),
     ],
 )

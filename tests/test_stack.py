@@ -135,6 +135,23 @@ def test_area_without_outliers(tmp_path):
     assert stack.select(end=date(2018, 5, 16)).area().width == 50
 
 
+def test_of_two_distant_images_the_later_is_named(tmp_path):
+    write(tmp_path / "S2_20180511.tif", reflectance(20, 20))
+    write(tmp_path / "S2_20180521.tif", reflectance(30, 30), left=LEFT + 5000)
+    with pytest.raises(StackError, match=r"S2_20180521\.tif: lies so far"):
+        stack_of("s2", tmp_path).area()
+    write(tmp_path / "S2_20180531.tif", reflectance(20, 20), left=LEFT + 5000)
+    with pytest.raises(StackError, match=r"S2_20180511\.tif: lies so far"):
+        stack_of("s2", tmp_path).area()
+
+
+def test_image_outside_the_projection(tmp_path):
+    write(tmp_path / "S2_20180511.tif", reflectance(20, 20))
+    write(tmp_path / "S2_20180521.tif", reflectance(20, 20), left=4e7, top=3e8, crs="EPSG:3857")
+    with pytest.raises(StackError, match=r"S2_20180521\.tif: lies outside"):
+        stack_of("s2", tmp_path)
+
+
 def test_extent_of_a_selection(tmp_path):
     write(tmp_path / "S2_20180511.tif", reflectance(6, 6))
     write(tmp_path / "S2_20180521.tif", reflectance(6, 6), left=LEFT + 60)
