@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import json
@@ -221,7 +222,9 @@ class Server(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if self.path.endswith("/short") else body)
+        # The client hangs up on a file that is too large.
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(body[: len(body) // 2] if self.path.endswith("/short") else body)
 
     def log_message(self, *arguments: object) -> None:
         """Silent."""
