@@ -139,6 +139,16 @@ def test_mosaic_takes_whole_pixels_in_order_of_name(tmp_path):
     assert_same_in_windows(stack)
 
 
+def test_newest_baseline_comes_first_in_a_mosaic(tmp_path):
+    old, new = reflectance(10, 10, seed=1), reflectance(10, 10, seed=2) + 1000
+    write(tmp_path / "S2A_MSIL2A_20180511T105031_N0207_R051_T31UDS_20180511T140405.tif", old)
+    write(tmp_path / "S2A_MSIL2A_20180511T105031_N0500_R051_T31UES_20230511T140405.tif", new, left=LEFT + 50)
+    stack = opened([tmp_path])
+    values, _ = stack.read(0, stack.extent)
+    np.testing.assert_array_equal(values[:, :, 5:], new - 1000.0)
+    np.testing.assert_array_equal(values[:, :, :5], old[:, :, :5])
+
+
 def test_20_m_bands_are_interpolated(tmp_path):
     """Against the textbook formula for a factor of two: weights 3/4 and 1/4 in each direction."""
     coarse = reflectance(12, 10)

@@ -80,6 +80,17 @@ def test_baseline_in_the_tags(tmp_path):
     np.testing.assert_array_equal(read(stack_of("s2", tmp_path)), data - 1000.0)
 
 
+@pytest.mark.parametrize(
+    "name", ["SENTINEL2B_20240511-105036-462_L2A_T31TCJ_C_V4-0", "HLS.S30.T31UDS.2024131T105031.v4.0"]
+)
+def test_other_makers_add_no_offset(tmp_path, name):
+    data = reflectance(8, 8)
+    write(tmp_path / f"{name}.tif", data)
+    stack = stack_of("s2", tmp_path)
+    np.testing.assert_array_equal(read(stack), data)
+    assert not stack.warnings
+
+
 def test_doubts_about_the_offset(tmp_path):
     data = reflectance(8, 8)
     write(tmp_path / "in" / "S2_20220511.tif", data + 1000)
