@@ -44,6 +44,7 @@ class Variable:
         planes: by time, then band.
         band_names: of the band dimension, None without one; "" where GDAL does not show them.
         declared: fill value declared in the file, None if there is none.
+        default: netCDF's own fill value where none is declared, None if it cannot be told.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Variable:
     planes: tuple[Plane, ...]
     band_names: tuple[str, ...] | None
     declared: float | None
+    default: float | None
 
 
 def variables(path: str) -> list[Variable]:
@@ -112,11 +114,19 @@ def _variable(path: str, dataset: rasterio.DatasetReader, tags: dict[str, str]) 
         for b, band in enumerate(names):
             index = b * len(times) + t if order == [1, 0] else t * len(names) + b
             planes.append(Plane(path, index + 1, band, time))
-    declared = next((own[key] for key in ("_FillValue", "missing_value") if key in own), None)
-    fill = dataset.nodatavals[0] if declared is not None else None
-    if declared is None and not dataset.dtypes[0].startswith("u"):
-        fill = dataset.nodatavals[0]  # netCDF's default; of unsigned types GDAL reports a wrong one
-    return Variable(name, own.get("long_name", ""), path, tuple(planes), bands, fill)
+    # Of unsigned types without a declared fill value GDAL reports a wrong default.
+    declared = any(key in own for key in ("_FillValue", "missing_value"))
+    default = not declared and not dataset.dtypes[0].startswith("u")
+    nodata = dataset.nodatavals[0]
+    return Variable(
+        name,
+        own.get("long_name", ""),
+        path,
+        tuple(planes),
+        bands,
+        nodata if declared else None,
+        nodata if default else None,
+    )
 
 
 def _listed(text: str) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 import numpy as np
+import rasterio
 
 from malice_core.bandnames import band_of, band_of_file, named, without_band
 from malice_core.bands import Sensor
@@ -120,39 +121,41 @@ def find(paths: Sequence[str | Path], sensor: Sensor, findings: Findings) -> lis
 
 def _pieces(raster: str, root: str, sensor: Sensor, findings: Findings) -> list[Piece]:
     with open_raster(raster) as dataset:
-        driver, count, subdatasets = dataset.driver, dataset.count, dataset.subdatasets
-    if driver == "netCDF":
-        return _netcdf_pieces(raster, root, sensor, findings)
-    if count == 0:
-        raise StackError(
-            f"{raster}: is a container of {len(subdatasets)} rasters; give the one to read"
-            + (f", such as {subdatasets[0]}" if subdatasets else "")
-        )
-    return _raster_pieces(raster, root, sensor, findings)
+        if dataset.driver == "netCDF":
+            return _netcdf_pieces(raster, root, sensor, findings)
+        if dataset.count == 0:
+            example = f", such as {dataset.subdatasets[0]}" if dataset.subdatasets else ""
+            raise StackError(f"{raster}: holds {len(dataset.subdatasets)} rasters; give the one to read{example}")
+        return _raster_pieces(dataset, raster, root, sensor, findings)
 
 
-def _raster_pieces(raster: str, root: str, sensor: Sensor, findings: Findings) -> list[Piece]:
+def _grid_of(dataset: rasterio.DatasetReader, raster: str) -> tuple[Grid, bool]:
+    """Pixels of a raster, rows from north to south, and whether they are stored the other way round."""
+    if dataset.crs is None:
+        raise StackError(f"{raster}: has no coordinate reference system; set it with gdal_edit -a_srs EPSG:…")
+    transform = dataset.transform
+    if transform.is_identity:
+        raise StackError(f"{raster}: has no georeference; orthorectify it (gdalwarp), or set it with gdal_edit -a_ullr")
+    flip = transform.e > 0 and transform.b == transform.d == 0
+    if flip:
+        top = transform.f + transform.e * dataset.height
+        transform = type(transform)(transform.a, 0, transform.c, 0, -transform.e, top)
+    return Grid(crs_name(dataset.crs.to_wkt()), transform, dataset.height, dataset.width), flip
+
+
+def _raster_pieces(
+    dataset: rasterio.DatasetReader, raster: str, root: str, sensor: Sensor, findings: Findings
+) -> list[Piece]:
     stem = PurePath(raster).stem
-    with open_raster(raster) as dataset:
-        tags = dict(dataset.tags())
-        for namespace in ("IMAGERY", "RPC") if dataset.tag_namespaces() else ():
-            tags.update(dataset.tags(ns=namespace))
-        if dataset.crs is None:
-            raise StackError(f"{raster}: has no coordinate reference system; set it with gdal_edit -a_srs EPSG:…")
-        transform, flip = dataset.transform, False
-        if transform.is_identity:
-            raise StackError(
-                f"{raster}: has no georeference; orthorectify it (gdalwarp), or set it with gdal_edit -a_ullr"
-            )
-        if transform.e > 0 and transform.b == transform.d == 0:
-            top = transform.f + transform.e * dataset.height
-            transform, flip = type(transform)(transform.a, 0, transform.c, 0, -transform.e, top), True
-        if any(dtype.startswith("complex") for dtype in dataset.dtypes):
-            raise StackError(f"{raster}: holds complex numbers (SLC?); give the terrain-corrected GRD product")
-        grid = Grid(crs_name(dataset.crs.to_wkt()), transform, dataset.height, dataset.width)
-        descriptions, dtypes = list(dataset.descriptions), dataset.dtypes
-        nodata, scales, offsets = dataset.nodatavals, dataset.scales, dataset.offsets
-        masks = [any(flag.name == "per_dataset" for flag in flags) for flags in dataset.mask_flag_enums]
+    tags = dict(dataset.tags())
+    if "IMAGERY" in dataset.tag_namespaces():
+        tags.update(dataset.tags(ns="IMAGERY"))  # GDAL's own keys, such as ACQUISITIONDATETIME
+    if any(dtype.startswith("complex") for dtype in dataset.dtypes):
+        raise StackError(f"{raster}: holds complex numbers (SLC?); give the terrain-corrected GRD product")
+    grid, flip = _grid_of(dataset, raster)
+    descriptions, dtypes = list(dataset.descriptions), dataset.dtypes
+    nodata, scales, offsets = dataset.nodatavals, dataset.scales, dataset.offsets
+    masks = [any(flag.name == "per_dataset" for flag in flags) for flags in dataset.mask_flag_enums]
     names = named(descriptions, sensor)
     if len(names) == 1 and names[0] is None:
         names = [band_of_file(stem, sensor)]
@@ -279,8 +282,9 @@ def _netcdf_pieces(raster: str, root: str, sensor: Sensor, findings: Findings) -
             dtype = dataset.dtypes[0]
             stored = Stored(dtype, float(dataset.scales[0]), float(dataset.offsets[0]))
         fills, zero = missing_values(sensor, variable.declared, dtype)
-        if sensor.key == "s2" and dtype == "int16" and variable.declared in (None, -32767.0):
-            fills = (*fills, -1.0)  # 65535 in a cube whose numbers are meant unsigned
+        fills += missing_values(sensor, variable.default, dtype)[0]
+        if sensor.key == "s2" and dtype == "int16" and variable.declared is None:
+            fills += (-1.0,)  # 65535 in a cube whose numbers are meant unsigned
         grid, flip = grid_of(variable.path)
         bounds = tuple(round(value) for value in grid.bounds())
         sigma0 = says_sigma0(variable.name, variable.long_name)

@@ -21,7 +21,7 @@ from rasterio.warp import transform as transform_points
 from malice_core.bands import SENSORS, Sensor
 from malice_core.errors import InputError, StackError
 from malice_core.grid import Lattice, Window
-from malice_core.observations import Group, Observation, observe
+from malice_core.observations import Observation, observe
 from malice_core.reading import Grid, Pool
 from malice_core.resample import Coordinates
 from malice_core.sources import Findings, Source, find
@@ -366,4 +366,4 @@ def thin(observations: Sequence[Observation], count: int) -> tuple[Observation, 
     return tuple(left)
 
 
-__all__ = ["Catalog", "CloudMask", "Group", "Observation", "Stack", "discover", "matching", "thin"]
+__all__ = ["Catalog", "CloudMask", "Observation", "Stack", "discover", "matching", "thin"]

@@ -266,6 +266,31 @@ def test_cubes(tmp_path, dims, crs, ascending, attrs):
     assert any("time axes" in note for note in stack.notes)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "missing"), [("uint16", (0, 65535)), ("int16", (0, -1, -32767)), ("float32", (0, np.nan, 9.96921e36))]
+)
+def test_missing_values_of_cubes_that_declare_none(tmp_path, dtype, missing):
+    """32769, which GDAL takes for the default of unsigned cubes, is a value."""
+    path, values = cube(tmp_path, "cube.nc", "variables", dtype=dtype)
+    with xr.open_dataset(path, mask_and_scale=False) as old:
+        new = old.load()
+    for name in new.data_vars:
+        new[name].attrs.pop("_FillValue", None)
+        new[name].encoding["_FillValue"] = None
+        if name != "crs":
+            for i, value in enumerate(missing):
+                new[name][0, 2, i] = np.float32(value) if dtype == "float32" else value
+            if dtype == "uint16":
+                new[name][0, 3, 3] = 32769
+    new.to_netcdf(tmp_path / "new.nc")
+    stack = stack_of("s2", tmp_path / "new.nc")
+    values, observed = stack.read(0, stack.extent)
+    expected = np.ones((8, 9), bool)
+    expected[2, : len(missing)] = False
+    np.testing.assert_array_equal(observed, expected)
+    assert dtype != "uint16" or (values[:, 3, 3] == 32769).all()
+
+
 def test_cube_whose_band_names_gdal_does_not_show(tmp_path):
     """Names stored as characters: by order, as the number is right, and it is said."""
     path, values = cube(tmp_path, "cube.nc", "bands", names=np.array(S2.bands, dtype="S3"))
