@@ -15,7 +15,7 @@ from malice_core.graphs import date_encoding
 from malice_core.runtime import Backend
 
 #: Pixels given to the temporal graph at once: what it works on then stays in a core's cache.
-CHUNK = 1024
+CHUNK = 256
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -34,17 +34,9 @@ class Image:
     observed: Bool
 
 
-@dataclass(frozen=True)
-class Embedding:
-    """What one modality yields for a block.
-
-    Attributes:
-        values: (queries·width, h·w) embedding channels of the queries asked for, all finite.
-        counts: (h·w) observations per pixel; where it is 0 the values mean nothing.
-    """
-
-    values: Float
-    counts: NDArray[np.uint16]
+#: Receives pixels start … start+p-1 of a block: (start, values (queries·width, p), counts (p) of observations).
+#: Where a count is 0 the values are finite but mean nothing.
+Sink = Callable[[int, Float, NDArray[np.uint16]], None]
 
 
 class Workspace:
@@ -116,7 +108,8 @@ class ModalityEncoder:
         pool: ThreadPoolExecutor,
         check: Callable[[], None],
         tick: Callable[[], None],
-    ) -> Embedding:
+        sink: Sink,
+    ) -> None:
         """Embeds one block.
 
         Args:
@@ -125,6 +118,7 @@ class ModalityEncoder:
             pool: threads for the calls of the graphs, as many as the backend has streams.
             check: raises when the run was cancelled; called between calls of the graphs.
             tick: called once for each date in the spatial part.
+            sink: takes the embedding, in pieces and from several threads.
         """
         shape = (crop[0].stop - crop[0].start, crop[1].stop - crop[1].start)
         pixels = shape[0] * shape[1]
@@ -145,17 +139,13 @@ class ModalityEncoder:
         for future in pending:
             future.result()
 
-        kept = len(self._queries) * self._features.shape[-1]
-        values: Float = np.empty((kept, pixels), np.float32)
-        starts = range(0, pixels, self._chunk)
-
         def chunk(start: int) -> None:
             check()
-            self._encode_pixels(start, pixels, values)
+            stop = min(start + self._chunk, pixels)
+            sink(start, self._encode_pixels(start, stop), counts[start:stop])
 
-        for _ in pool.map(chunk, starts):
+        for _ in pool.map(chunk, range(0, pixels, self._chunk)):
             check()
-        return Embedding(values, counts)
 
     def _encode_date(
         self, index: int, values: Float, crop: tuple[slice, slice], shape: tuple[int, int], tick: Callable[[], None]
@@ -166,8 +156,7 @@ class ModalityEncoder:
         self._features[: shape[0] * shape[1]].reshape(*shape, *self._features.shape[1:])[:, :, index] = core
         tick()
 
-    def _encode_pixels(self, start: int, pixels: int, out: Float) -> None:
-        stop = min(start + self._chunk, pixels)
+    def _encode_pixels(self, start: int, stop: int) -> Float:
         # The graph has a fixed number of pixels: the last chunk takes along pixels beyond it (or moves back).
         begin = max(0, min(start, self._pixels - self._chunk))
         feeds = {
@@ -178,4 +167,4 @@ class ModalityEncoder:
         tokens = self._temporal.run(feeds)[start - begin : stop - begin]
         if not self._all_queries:
             tokens = tokens[:, self._queries]
-        out[:, start:stop] = tokens.reshape(stop - start, -1).T
+        return tokens.reshape(stop - start, -1).T

@@ -6,11 +6,13 @@ and one writer flushes finished blocks to scratch. All of them stop at the first
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -169,16 +171,14 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
     try:
         for block in todo:
             crop = block.core.slices_in(block.input)
-            parts = []
-            for sensor, encoder in encoders.items():
-                count = len(job.stacks[sensor].observations)
-                dates = (next(images) for _ in range(count))
-                parts.append(encoder.encode(dates, crop, coders, cancel.check, progress.date))
+            codes = product.BlockCodes(job.layout, block.core.pixels)
+            for number, (sensor, encoder) in enumerate(encoders.items()):
+                dates = itertools.islice(images, len(job.stacks[sensor].observations))
+                encoder.encode(dates, crop, coders, cancel.check, progress.date, partial(codes.put, number))
                 progress.modality(sensor)
             if saved is not None:
                 saved.result()  # one block waits to be written while the next is computed, not more
-            saved = writer.submit(_save, job, block, parts, scratch)
-            del parts
+            saved = writer.submit(_save, block, codes, scratch)
         if saved is not None:
             saved.result()
     finally:
@@ -186,9 +186,9 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _save(job: Plan, block: Block, parts: list[Any], scratch: Scratch) -> None:
-    arrays = job.layout.encode(parts)
-    scratch.save(block.index, {key: values.reshape(-1, *block.core.shape) for key, values in arrays.items()})
+def _save(block: Block, codes: product.BlockCodes, scratch: Scratch) -> None:
+    shape = block.core.shape
+    scratch.save(block.index, {key: values.reshape(-1, *shape) for key, values in codes.arrays.items()})
 
 
 def _read_ahead(job: Plan, todo: list[Block], pool: ThreadPoolExecutor, depth: int) -> Iterator[Image]:

@@ -26,7 +26,6 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from malice_core.cards import Card
-from malice_core.encoder import Embedding
 from malice_core.errors import OutputError
 from malice_core.grid import Block, Lattice, Window
 
@@ -87,37 +86,52 @@ class Layout:
         low, high = np.asarray(self.low), np.asarray(self.high)
         return (high - low) / 65534, (high + low) / 2
 
-    def encode(self, parts: Sequence[Embedding]) -> dict[str, NDArray[Any]]:
-        """Codes of one block.
+
+class BlockCodes:
+    """The numbers of one block as they go into the file, filled piece by piece from several threads.
+
+    Attributes:
+        arrays: ``codes`` (bands, pixels) of type ``layout.storage``, ``counts`` (modalities, pixels) uint16, and
+            for int8 ``scales`` (modalities, pixels) float32.
+    """
+
+    def __init__(self, layout: Layout, pixels: int) -> None:
+        self._layout = layout
+        sensors = len(layout.sensors)
+        self.arrays: dict[str, NDArray[Any]] = {
+            "codes": np.empty((layout.bands, pixels), layout.storage),
+            "counts": np.empty((sensors, pixels), np.uint16),
+        }
+        if layout.dtype == "int8":
+            self.arrays["scales"] = np.empty((sensors, pixels), np.float32)
+
+    def put(self, modality: int, start: int, values: NDArray[np.float32], counts: NDArray[np.uint16]) -> None:
+        """Encodes some pixels of one modality.
 
         Args:
-            parts: one :class:`Embedding` a modality, in the order of ``sensors``.
-
-        Returns:
-            ``codes`` (bands, pixels) of type ``storage``, ``counts`` (modalities, pixels) uint16, and for
-            int8 ``scales`` (modalities, pixels) float32.
+            modality: position in ``layout.sensors``.
+            start: first pixel.
+            values: (queries·width, p) finite numbers.
+            counts: (p) observations; pixels with none become nodata.
         """
-        pixels = parts[0].counts.size
-        codes = np.empty((self.bands, pixels), self.storage)
-        counts = np.stack([part.counts for part in parts])
-        scales = np.full((len(parts), pixels), np.nan, np.float32)
-        step = self.bands // len(parts)
-        for number, part in enumerate(parts):
-            bands = slice(number * step, (number + 1) * step)
-            if self.dtype == "int16":
-                scale, offset = (values[bands, None].astype(np.float32) for values in self.steps)
-                # A bound may be passed by a rounding error, never by more.
-                codes[bands] = np.clip(np.rint((part.values - offset) / scale), -32767, 32767)
-            elif self.dtype == "int8":
-                largest = np.maximum(np.abs(part.values).max(axis=0), np.finfo(np.float32).tiny * 127)
-                scales[number] = largest / np.float32(127)
-                codes[bands] = np.rint(part.values / scales[number]) + 128
-            else:
-                codes[bands] = part.values
-            missing = part.counts == 0
-            codes[bands, missing] = self.nodata
-            scales[number, missing] = np.nan
-        return {"codes": codes, "counts": counts} | ({"scales": scales} if self.dtype == "int8" else {})
+        layout = self._layout
+        step = layout.bands // len(layout.sensors)
+        bands, pixels = slice(modality * step, (modality + 1) * step), slice(start, start + counts.size)
+        codes = self.arrays["codes"][bands, pixels]
+        missing = counts == 0
+        if layout.dtype == "int16":
+            scale, offset = (numbers[bands, None].astype(np.float32) for numbers in layout.steps)
+            # A bound may be passed by a rounding error, never by more.
+            codes[...] = np.clip(np.rint((values - offset) / scale), -32767, 32767)
+        elif layout.dtype == "int8":
+            largest = np.maximum(np.abs(values).max(axis=0), np.finfo(np.float32).tiny * 127)
+            scales = largest / np.float32(127)
+            codes[...] = np.rint(values / scales) + 128
+            self.arrays["scales"][modality, pixels] = np.where(missing, np.nan, scales)
+        else:
+            codes[...] = values
+        codes[:, missing] = layout.nodata
+        self.arrays["counts"][modality, pixels] = counts
 
 
 def scale_path(output: Path) -> Path:
