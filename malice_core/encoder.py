@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malice_core.cards import Card
+from malice_core.cropping import cropped
 from malice_core.graphs import date_encoding
 from malice_core.runtime import Backend
 
@@ -66,6 +67,7 @@ class ModalityEncoder:
         queries: which queries to keep, in the order of the output bands.
         mask: leave unobserved dates out of the attentions of a pixel (``--nodata mask``).
         workspace: memory for the spatial maps, shared by the modalities of a run.
+        halo: pixels around the core that the spatial graph may leave out of its output (0: it returns them all).
     """
 
     def __init__(
@@ -79,13 +81,17 @@ class ModalityEncoder:
         queries: Sequence[int],
         mask: bool,
         workspace: Workspace,
+        halo: int,
     ) -> None:
         channels = len(card.modalities[sensor].channels)
         dates, width = len(days), card.width
         self._pixels = core_shape[0] * core_shape[1]
         self._chunk = min(CHUNK, self._pixels)
         self._encoding = date_encoding(np.asarray(days, np.float32))
-        self._spatial = backend.open(card.graph_bytes(sensor, "spatial"), {"images": (1, channels, *input_shape)})
+        spatial = card.graph_bytes(sensor, "spatial")
+        if halo:
+            spatial = cropped(spatial, halo, str(card.graph_path(sensor, "spatial")))
+        self._spatial = backend.open(spatial, {"images": (1, channels, *input_shape)})
         self._temporal = backend.open(
             card.graph_bytes(sensor, "temporal"),
             {
@@ -114,7 +120,7 @@ class ModalityEncoder:
 
         Args:
             images: the block's dates in order; read ahead by the caller.
-            crop: the core's rows and columns inside the input window.
+            crop: the core's rows and columns inside the input window, less the halo.
             pool: threads for the calls of the graphs, as many as the backend has streams.
             check: raises when the run was cancelled; called between calls of the graphs.
             tick: called once for each date in the spatial part.

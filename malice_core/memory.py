@@ -15,20 +15,20 @@ from malice_core.cards import Card
 from malice_core.encoder import CHUNK
 from malice_core.errors import InputError
 from malice_core.grid import BlockGrid, Window
-from malice_core.product import STRIP_BYTES, Layout
+from malice_core.product import STRIP_BYTES, TILE, Layout
 from malice_core.runtime import Backend
 
 if TYPE_CHECKING:
     from malice_core.plan import Job
 
 #: Interpreter, libraries and compiled graphs, before the first pixel.
-BASE_BYTES = 420 << 20
+BASE_BYTES = 270 << 20
 #: Decoded blocks GDAL may keep.
 GDAL_CACHE_BYTES = 64 << 20
 #: Float32 maps of the block's input size that one call of the spatial graph holds at its peak.
-SPATIAL_MAPS = 330
+SPATIAL_MAPS = 220
 #: Floats a pixel and date that one call of the temporal graph holds at its peak.
-TEMPORAL_FLOATS = 900
+TEMPORAL_FLOATS = 550
 #: Images read ahead, beyond those being encoded.
 READ_AHEAD = 4
 #: Without --block: sides tried, largest first. Beyond 512 the halo costs little and memory grows.
@@ -37,13 +37,15 @@ SIDES = tuple(range(512, 0, -8))
 
 @dataclass(frozen=True)
 class Budget:
-    """Estimated peak memory, bytes, by what it is for."""
+    """Estimated peak memory in bytes: what is always there, and what encoding and then writing need, by part."""
 
-    parts: Mapping[str, int]
+    program: int
+    encoding: Mapping[str, int]
+    writing: Mapping[str, int]
 
     @property
     def total(self) -> int:
-        return sum(self.parts.values())
+        return self.program + max(sum(self.encoding.values()), sum(self.writing.values()))
 
 
 def parse_size(text: str) -> int:
@@ -72,16 +74,17 @@ def budget(card: Card, backend: Backend, grid: BlockGrid, dates: Mapping[str, in
     images = READ_AHEAD + 2 * backend.streams + 1
     encoded = layout.bands * layout.storage.itemsize
     return Budget(
+        BASE_BYTES + GDAL_CACHE_BYTES,
         {
-            "program": BASE_BYTES + GDAL_CACHE_BYTES,
             "spatial features": core * max(dates.values()) * (card.width + len(dates)) * 4,
             "spatial graphs": len(dates) * backend.streams * halo * SPATIAL_MAPS * 4,
             "temporal graphs": sum(backend.streams * chunk * count * TEMPORAL_FLOATS * 4 for count in dates.values()),
             # A date is read, normalised and held until its turn; reading makes two more copies of one.
             "images": images * halo * (channels * 4 + 1) + 2 * READ_AHEAD * halo * channels * 4,
-            # The block being finished, the one being written, and work space to encode.
-            "embeddings": core * (layout.bands * 4 * 2 + 2 * encoded) + 2 * STRIP_BYTES,
-        }
+            # The block being finished and the one being written.
+            "embeddings": 2 * core * encoded,
+        },
+        {"strips": 3 * max(STRIP_BYTES, TILE * grid.area.width * layout.storage.itemsize)},
     )
 
 

@@ -148,6 +148,8 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
     streams = job.backend.streams
     core = job.grid.core_shape
     most = max(len(stack.observations) for stack in job.stacks.values())
+    # Inside the area the network meets no edge of its own, and its decoder need not compute the halo.
+    halo = 0 if job.grid.clip else job.grid.halo
     workspace = Workspace(core[0] * core[1] * most * job.card.width)
     encoders = {
         sensor: ModalityEncoder(
@@ -160,6 +162,7 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
             job.layout.queries,
             job.job.nodata == "mask",
             workspace,
+            halo,
         )
         for sensor in job.stacks
     }
@@ -170,7 +173,7 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
     images = _read_ahead(job, todo, readers, memory.READ_AHEAD + streams)
     try:
         for block in todo:
-            crop = block.core.slices_in(block.input)
+            crop = block.core.slices_in(block.input.expand(-halo))
             codes = product.BlockCodes(job.layout, block.core.pixels)
             for number, (sensor, encoder) in enumerate(encoders.items()):
                 dates = itertools.islice(images, len(job.stacks[sensor].observations))

@@ -151,7 +151,7 @@ def make_plan(job: Job) -> Plan:
             selection.require_overlap(lattice, area, stack, f"{sensor.upper()} images")
             selection.warn_about_series(sensor, stack, warnings)
             warnings.extend(stack.warnings)
-            notes.extend(f"{sensor.upper()}: {note}" for note in stack.notes)
+            notes.extend(stack.notes)
         layout = Layout.of(card, wanted, queries, job.dtype)
         grid, budget = memory.fit(
             job, card, backend, area, {k: len(s.observations) for k, s in stacks.items()}, layout, warnings

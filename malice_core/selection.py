@@ -114,7 +114,7 @@ def area_of(job: Job, lattice: Lattice, reference: Stack, warnings: list[str]) -
     if job.aoi is None:
         if job.aoi_crs:
             raise InputError(f"--aoi-crs {job.aoi_crs} without --aoi; give --aoi MINX MINY MAXX MAXY")
-        return reference.extent
+        return reference.area()
     box = job.aoi
     if job.aoi_crs:
         try:
