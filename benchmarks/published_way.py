@@ -19,7 +19,7 @@ import rasterio
 from rasterio.windows import Window
 
 from malice_core.bands import S2, days_since_origin
-from malice_core.statistics import MALICE
+from malice_core.store.statistics import MALICE
 
 PATCH, OVERLAP = 128, 10
 

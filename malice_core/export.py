@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from malice_core import agreement, cards, models, modelwriter, weights
+from malice_core import cards, models, weights
 from malice_core.cards import Card
 from malice_core.errors import ModelError
+from malice_core.store import agreement, modelwriter
 
 State = dict[str, npt.NDArray[Any]]
 

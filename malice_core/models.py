@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from malice_core import cards
 from malice_core.cards import Card
 from malice_core.errors import Cancelled, InputError, MaliceError, ModelError
-from malice_core.modelwriter import check_name
+from malice_core.store.modelwriter import check_name
 
 
 def user_folder() -> Path:
@@ -125,19 +125,19 @@ def _info(options: argparse.Namespace) -> None:
 
 def _import(options: argparse.Namespace) -> None:
     # The graph packages take a second to import; list and info, which the plugin calls, do without.
-    from malice_core import importing
+    from malice_core.store import importing
 
     importing.import_files(options.files, options.name, search_path()[0], overwrite=options.overwrite)
 
 
 def _install(options: argparse.Namespace) -> None:
-    from malice_core import importing
+    from malice_core.store import importing
 
     importing.install(options.name, search_path()[0], overwrite=options.overwrite)
 
 
 def _verify(options: argparse.Namespace) -> None:
-    from malice_core import agreement
+    from malice_core.store import agreement
 
     card = load(options.name)
     differences = agreement.between_runtimes(card)

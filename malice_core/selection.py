@@ -11,9 +11,10 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform_bounds
 
-from malice_core import bands, clouds
+from malice_core import bands
 from malice_core.errors import InputError
 from malice_core.grid import Lattice, Window
+from malice_core.images import clouds
 from malice_core.stack import Stack, discover
 
 if TYPE_CHECKING:

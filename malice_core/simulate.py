@@ -34,9 +34,10 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
-from malice_core import __version__, bands, sensors
+from malice_core import __version__, bands
 from malice_core.errors import InputError, MaliceError, OutputError
-from malice_core.scene import COVERS, Landscape, generator, landscape
+from malice_core.simulation import sensors
+from malice_core.simulation.scene import COVERS, Landscape, generator, landscape
 
 #: First line of README.txt; a folder that has it was written here and may be written again.
 MARK = "Simulated Sentinel scene, written by malice_core.simulate. No pixel was ever observed."

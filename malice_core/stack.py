@@ -21,11 +21,11 @@ from rasterio.warp import transform as transform_points
 from malice_core.bands import SENSORS, Sensor
 from malice_core.errors import InputError, StackError
 from malice_core.grid import Lattice, Window
-from malice_core.observations import Observation, observe
-from malice_core.reading import Grid, Pool
-from malice_core.resample import Coordinates
-from malice_core.sources import Findings, Source, find
-from malice_core.units import decide
+from malice_core.images.observations import Observation, observe
+from malice_core.images.reading import Grid, Pool
+from malice_core.images.resample import Coordinates
+from malice_core.images.sources import Findings, Source, find
+from malice_core.images.units import decide
 
 #: Pixel size the networks were trained at, in metres.
 TRAINED_RES = 10.0

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from malice_core import modelwriter, weights
+from malice_core import weights
 from malice_core.cards import Card
-from malice_core.statistics import MALICE
+from malice_core.store import modelwriter
+from malice_core.store.statistics import MALICE
 
 
 def random_weights(channels: int, seed: int = 0) -> dict[str, npt.NDArray[Any]]:

@@ -7,8 +7,8 @@ import pytest
 from helpers_stack import LEFT, reflectance, write
 
 from malice_core.bands import CLOUD_CLASSES
-from malice_core.clouds import cloud_percent, with_clouds
 from malice_core.errors import InputError, StackError
+from malice_core.images.clouds import cloud_percent, with_clouds
 from malice_core.stack import discover
 
 DAYS = [date(2018, 5, 11), date(2018, 5, 21), date(2018, 5, 31)]
@@ -44,7 +44,7 @@ def test_shares(pair):
 def test_strips_add_up(pair, monkeypatch):
     s2, scl, _ = pair
     expected = cloud_percent(scl, s2.extent, CLOUD_CLASSES)
-    monkeypatch.setattr("malice_core.clouds.STRIP", 60)
+    monkeypatch.setattr("malice_core.images.clouds.STRIP", 60)
     assert cloud_percent(scl, s2.extent, CLOUD_CLASSES) == expected
 
 

@@ -1,9 +1,11 @@
+"""Dates, orbits and processing baselines out of names, tags and time axes."""
+
 from datetime import date, datetime
 
 import pytest
 
-from malice_core.dates import from_name, from_product, from_tags, from_time_axis, relative_orbit
 from malice_core.errors import StackError
+from malice_core.images.dates import from_name, from_product, from_tags, from_time_axis, relative_orbit
 
 DAY = date(2018, 5, 11)
 

@@ -86,7 +86,7 @@ def test_the_torch_encoder_agrees_with_the_engine(testdata: Path, malice: str, t
     torch = pytest.importorskip("torch")
     from test_training_encoder import from_canonical
 
-    from malice_core.published import read
+    from malice_core.store.published import read
 
     files = site(testdata, sensor)[5::12][:8]
     folder = link(files, tmp_path / "images")

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from helpers_models import published, write_random_model
 
-from malice_core import agreement, cards, importing, models
+from malice_core import cards, models
 from malice_core.errors import ModelError
+from malice_core.store import agreement, importing
 
 CODE = Path(__file__).resolve().parents[1]
 

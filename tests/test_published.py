@@ -12,9 +12,10 @@ import pytest
 from helpers_models import published as published_file
 from onnx import TensorProto, helper, numpy_helper
 
-from malice_core import agreement, graphs, modelwriter, published, weights
+from malice_core import graphs, weights
 from malice_core.errors import ModelError
 from malice_core.runtime import choose
+from malice_core.store import agreement, modelwriter, published
 
 Damage = Callable[[onnx.ModelProto], None]
 CONV = "/encoder/ubarn/patch_encoding/hss_encoding/my_model/out_conv/conv/conv/conv.0/Conv"

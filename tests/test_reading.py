@@ -12,7 +12,7 @@ from rasterio.warp import transform as transform_points
 
 from malice_core.errors import StackError
 from malice_core.grid import Lattice, Window
-from malice_core.reading import Pool
+from malice_core.images.reading import Pool
 from malice_core.stack import Stack, discover
 
 NEIGHBOUR = "EPSG:32632"
@@ -246,7 +246,7 @@ def test_strips_do_not_show(tmp_path, monkeypatch):
     field_in_neighbour_zone(tmp_path, [(0, 0, 60, 70)])
     stack = opened([tmp_path], lattice=lattice_of_zone())
     expected = stack.read(0, stack.extent)
-    monkeypatch.setattr("malice_core.resample.STRIP", 700)
+    monkeypatch.setattr("malice_core.images.resample.STRIP", 700)
     got = stack.read(0, stack.extent)
     np.testing.assert_array_equal(got[0], expected[0])
     np.testing.assert_array_equal(got[1], expected[1])

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import rasterio
 
-from malice_core import bands, scene, sensors, simulate
+from malice_core import bands, simulate
 from malice_core.errors import InputError, OutputError
+from malice_core.simulation import scene, sensors
 
 SMALL = simulate.Spec(height=61, width=84, s2_dates=6, s1_dates=6)
 

@@ -8,9 +8,9 @@ import xarray as xr
 from helpers_stack import LEFT, TOP, UTM, reflectance, smooth, write, write_s1
 from rasterio.crs import CRS
 
-from malice_core.bandnames import band_of, band_of_file, named
 from malice_core.bands import S1, S2, SCL
 from malice_core.errors import InputError, StackError
+from malice_core.images.bandnames import band_of, band_of_file, named
 from malice_core.stack import discover
 
 DAY = date(2018, 5, 11)

@@ -9,11 +9,12 @@ import onnxruntime
 import pytest
 from helpers_models import published, random_weights
 
-from malice_core import agreement, export, graphs, models, weights
-from malice_core.agreement import Sample
+from malice_core import export, graphs, models, weights
 from malice_core.errors import ModelError
-from malice_core.published import read
 from malice_core.runtime import choose
+from malice_core.store import agreement
+from malice_core.store.agreement import Sample
+from malice_core.store.published import read
 
 torch = pytest.importorskip("torch")
 from malice_core.training.malice import MaliceEncoder  # noqa: E402

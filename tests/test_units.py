@@ -6,7 +6,7 @@ from helpers_stack import backscatter, reflectance, write, write_s1
 
 from malice_core.bands import S1, S2
 from malice_core.errors import InputError, StackError
-from malice_core.sources import missing_values
+from malice_core.images.sources import missing_values
 from malice_core.stack import Stack, discover
 
 OLD = "S2A_MSIL2A_20180511T105031_N0207_R051_T31UDS_20180513T140405.tif"

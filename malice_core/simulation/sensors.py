@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malice_core.bands import S2
-from malice_core.scene import BUILDING, COVERS, WATER, Floats, Landscape, Shape, generator, noise, state
+from malice_core.simulation.scene import BUILDING, COVERS, WATER, Floats, Landscape, Shape, generator, noise, state
 
 #: Reflectance x 10000 of pure materials, in the order of ``bands.S2``.
 SPECTRA = {

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from malice_core import agreement, cards, modelwriter, published
+from malice_core import cards
 from malice_core.cards import Card
 from malice_core.errors import InputError, ModelError
+from malice_core.store import agreement, modelwriter, published
 
 CITATION = (
     "Kalinicheva, Dumeur, Inglada et al.: MALICE, Multi-Modal Self-Supervised Learning for Aligned Satellite Image "

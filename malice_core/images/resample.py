@@ -19,7 +19,7 @@ from rasterio.warp import transform_bounds
 
 from malice_core.errors import StackError
 from malice_core.grid import Lattice, Window
-from malice_core.reading import Grid, Mosaic, Pool, apply, crs_name
+from malice_core.images.reading import Grid, Mosaic, Pool, apply, crs_name
 
 #: Coordinates are transformed exactly at every NODE-th corner of the lattice (counted from its origin) and
 #: interpolated between. Over 160 m a map projection bends by less than 1e-4 of a pixel.

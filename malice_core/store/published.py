@@ -24,7 +24,7 @@ from onnx import AttributeProto, TensorProto, numpy_helper
 from malice_core import weights
 from malice_core.errors import ModelError
 from malice_core.graphs import encoding_divisors
-from malice_core.statistics import MALICE
+from malice_core.store.statistics import MALICE
 from malice_core.weights import LAYERS, PROJECTOR, SPATIAL, TEMPORAL, WIDTH
 
 #: The published files have 3.7 MB and 1517 nodes.

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from malice_core.bandnames import band_of_file, is_other
 from malice_core.bands import Sensor
-from malice_core.dates import from_product
 from malice_core.errors import StackError
+from malice_core.images.bandnames import band_of_file, is_other
+from malice_core.images.dates import from_product
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".nc", ".nc4", ".img")
 LIST_SUFFIXES = (".txt", ".lst", ".list")

@@ -15,9 +15,9 @@ import rasterio
 from affine import Affine
 from rasterio.errors import RasterioError
 
-from malice_core.dates import from_time_axis
 from malice_core.errors import StackError
-from malice_core.reading import Grid, crs_name, open_raster
+from malice_core.images.dates import from_time_axis
+from malice_core.images.reading import Grid, crs_name, open_raster
 
 #: Names of dimensions that hold bands; any other one besides time must have length 1.
 _BAND_DIMENSIONS = ("bands", "band", "spectral", "variable", "polarization", "polarisation")

@@ -14,13 +14,13 @@ from pathlib import Path, PurePath
 import numpy as np
 import rasterio
 
-from malice_core.bandnames import band_of, band_of_file, named, without_band
 from malice_core.bands import Sensor
-from malice_core.dates import Acquisition, from_name, from_product, from_tags
 from malice_core.errors import StackError
-from malice_core.netcdf import grid_of, variables
-from malice_core.paths import expand
-from malice_core.reading import Band, Grid, Layer, crs_name, open_raster
+from malice_core.images.bandnames import band_of, band_of_file, named, without_band
+from malice_core.images.dates import Acquisition, from_name, from_product, from_tags
+from malice_core.images.netcdf import grid_of, variables
+from malice_core.images.paths import expand
+from malice_core.images.reading import Band, Grid, Layer, crs_name, open_raster
 
 
 @dataclass

@@ -14,7 +14,7 @@ from malice_core import cards, graphs, weights
 from malice_core.bands import DATE_ORIGIN
 from malice_core.cards import Card, Graph, Modality
 from malice_core.errors import ModelError, OutputError
-from malice_core.statistics import MALICE
+from malice_core.store.statistics import MALICE
 from malice_core.weights import Weights
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from malice_core.bands import Sensor
 from malice_core.errors import InputError, StackError
 from malice_core.grid import Window
-from malice_core.reading import Layer, Pool, read_layer
-from malice_core.sources import Findings, Source, Stored
+from malice_core.images.reading import Layer, Pool, read_layer
+from malice_core.images.sources import Findings, Source, Stored
 
 #: From this processing baseline (04.00), in use since OFFSET_DATE, ESA adds 1000 to the DN of Sentinel-2 L2A.
 OFFSET_BASELINE = 400

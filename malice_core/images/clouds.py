@@ -13,7 +13,7 @@ import numpy as np
 
 from malice_core.errors import InputError, StackError
 from malice_core.grid import Window
-from malice_core.observations import Observation
+from malice_core.images.observations import Observation
 from malice_core.stack import CloudMask, Stack, matching
 
 #: Pixels read at a time when shares are counted.

@@ -15,9 +15,9 @@ import numpy as np
 
 from malice_core.bands import Sensor
 from malice_core.grid import Lattice, Window
-from malice_core.reading import Mosaic, Pool, crs_name
-from malice_core.resample import Coordinates, Placement
-from malice_core.sources import Findings, Source
+from malice_core.images.reading import Mosaic, Pool, crs_name
+from malice_core.images.resample import Coordinates, Placement
+from malice_core.images.sources import Findings, Source
 
 
 @dataclass(frozen=True)

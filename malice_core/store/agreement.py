@@ -11,8 +11,8 @@ import numpy.typing as npt
 from malice_core import graphs, runtime
 from malice_core.cards import Card
 from malice_core.errors import ModelError
-from malice_core.published import Published
 from malice_core.runtime import Backend
+from malice_core.store.published import Published
 
 Floats = npt.NDArray[np.float32]
 
