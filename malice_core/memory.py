@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from malice_core.plan import Job
 
 #: Interpreter, libraries and compiled graphs, before the first pixel.
-BASE_BYTES = 270 << 20
+BASE_BYTES = 230 << 20
 #: Decoded blocks GDAL may keep.
 GDAL_CACHE_BYTES = 64 << 20
 #: Float32 maps of the block's input size that one call of the spatial graph holds at its peak.
-SPATIAL_MAPS = 220
+SPATIAL_MAPS = 140
 #: Floats a pixel and date that one call of the temporal graph holds at its peak.
 TEMPORAL_FLOATS = 550
 #: Images read ahead, beyond those being encoded.

@@ -84,10 +84,21 @@ def choose_dates(job: Job, stack: Stack, sensor: str) -> Stack:
 
 
 def apply_clouds(job: Job, lattice: Lattice, s2: Stack, area: Window) -> Stack:
-    with discover("scl", job.scl).on(lattice) as scl:
-        return clouds.with_clouds(
+    """``s2`` with cloud shares, without the dates that are too cloudy, and masked if asked.
+
+    The classification stays open when it masks (the stack that is returned closes it).
+    """
+    scl = discover("scl", job.scl).on(lattice)
+    kept = False
+    try:
+        stack = clouds.with_clouds(
             s2, scl, area, max_cloud=job.max_cloud, classes=job.cloud_classes, mask=job.mask_clouds
         )
+        kept = job.mask_clouds
+    finally:
+        if not kept:
+            scl.close()
+    return stack
 
 
 def thin(job: Job, stack: Stack) -> Stack:

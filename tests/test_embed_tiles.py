@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from helpers_embed import Array, embedded, link, run, split, write_series
+from helpers_embed import Array, embedded, link, run, split, write_image, write_series
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -154,6 +154,32 @@ def test_dates_missing_in_one_half_leave_the_other_unchanged(tiny: str, tmp_path
         counts = file.read(1)
     assert (counts[:, :80] == 3).all()
     assert (counts[:, 80:] == 6).all()
+
+
+def test_masked_clouds_are_missing_observations(tiny: str, tmp_path: Path) -> None:
+    """Against the same images with the cloudy pixels set to nodata by hand; classes on 20 m pixels."""
+    images = write_series(tmp_path / "images", (44, 60), 3)
+    blanked, classes = tmp_path / "blanked", tmp_path / "scl"
+    blanked.mkdir()
+    classes.mkdir()
+    rng = np.random.default_rng(5)
+    for path in sorted(images.glob("*.tif")):
+        scl = rng.choice([4, 5, 8, 10], (22, 30), p=[0.5, 0.3, 0.1, 0.1]).astype(np.uint8)
+        with rasterio.open(path) as file:
+            values, profile, names, box = file.read(), file.profile, file.descriptions, file.transform
+        write_image(
+            classes / path.name.replace("S2", "SCL"), scl[None], ("SCL",), (box.c, box.f), "EPSG:32631", True, 20.0
+        )
+        values[:, np.isin(scl.repeat(2, 0).repeat(2, 1), (8, 10))] = 0
+        with rasterio.open(blanked / path.name, "w", **profile) as file:
+            file.write(values)
+            file.descriptions = names
+    arguments = ["--model", tiny, "--queries", "1"]
+    masked = embedded(tmp_path / "a.tif", "--s2", images, *arguments, "--scl", classes, "--mask-clouds", "--block", 24)
+    by_hand = embedded(tmp_path / "b.tif", "--s2", blanked, *arguments)
+    plain = embedded(tmp_path / "c.tif", "--s2", images, *arguments)
+    assert largest(masked, by_hand) < TOLERANCE
+    assert np.nanmax(np.abs(masked - plain)) > 1e-3
 
 
 def test_pixels_without_any_observation_are_nodata(tiny: str, tmp_path: Path) -> None:
