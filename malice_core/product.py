@@ -33,7 +33,7 @@ DTYPES = ("float32", "float16", "int16", "int8")
 FORMATS = ("gtiff", "cog")
 TILE = 256
 #: Bytes of bands held while a row of tiles is put together.
-STRIP_BYTES = 64 << 20
+STRIP_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,9 @@ def assemble(
         with rasterio.open(target) as file:
             for window, bands, values in _strips(raster, blocks, load, area, tile):
                 check()
-                if file.read(bands, window=window).tobytes() != values.tobytes():
+                # Bit for bit, so that nodata NaN is equal to itself.
+                bits = f"u{values.itemsize}"
+                if not np.array_equal(file.read(bands, window=window).view(bits), values.view(bits)):
                     raise OSError("what was written cannot be read back, the disk may be full")
                 advance(values.size / (2 * len(raster.bands) * area.pixels))
     except (RasterioError, OSError) as error:

@@ -1,0 +1,81 @@
+"""Sizes on the command line, the choice of blocks, and (long) the bound against what a run really takes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers_embed import run, write_series
+
+from malice_core import simulate
+from malice_core.errors import InputError
+from malice_core.memory import parse_size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("2GB", 2e9),
+        ("2G", 2e9),
+        ("800MB", 8e8),
+        ("1.5gb", 1.5e9),
+        ("1GiB", 2**30),
+        (".5 TB", 5e11),
+        ("1234567", 1234567),
+    ],
+)
+def test_sizes(text: str, size: float) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "2 GBs", "1e9", "nan"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(InputError, match="--memory"):
+        parse_size(text)
+
+
+def test_more_memory_gives_larger_blocks_within_the_bound(tiny: str, tmp_path: Path) -> None:
+    images = write_series(tmp_path / "images", (600, 600), 3)
+    sides, bounds = [], []
+    for memory in ("450MB", "700MB", "2GB"):
+        recorder = run(
+            *("--s2", images, "--model", tiny, "--output", tmp_path / "e.tif", "--memory", memory), dry_run=True
+        )
+        sides.append(max(recorder.plans[0]["block"]))
+        bounds.append(recorder.plans[0]["memory_bytes"])
+        assert bounds[-1] <= parse_size(memory)
+    assert sides == sorted(sides)
+    assert sides[0] < sides[-1]
+
+
+def test_a_block_larger_than_the_memory_is_computed_with_a_warning(tiny: str, tmp_path: Path) -> None:
+    images = write_series(tmp_path / "images", (300, 300), 2)
+    recorder = run(
+        *("--s2", images, "--model", tiny, "--output", tmp_path / "e.tif", "--memory", "400MB", "--block", 304),
+        dry_run=True,
+    )
+    assert any("--block 304 needs about" in warning for warning in recorder.warnings)
+
+
+@pytest.mark.acceptance
+@pytest.mark.timeout(3000)
+def test_a_large_run_stays_under_its_bound(malice: str, tmp_path: Path) -> None:
+    """1024 x 1024 pixels and 60 dates, with the default of 2 GB."""
+    scene = tmp_path / "scene"
+    simulate.write(simulate.Spec(height=1024, width=1024, s2_dates=60, s1_dates=0), scene)
+    output = tmp_path / "e.tif"
+    command = [sys.executable, "-m", "malice_core.embed", "--s2", f"{scene / 'S2'}", "--model", malice]
+    process = subprocess.Popen([*command, "--output", output], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    text = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    bound = re.search(r"# memory +at most ([0-9.]+) GB", text)
+    assert bound
+    peak = usage.ru_maxrss * 1024 / 1e9
+    assert peak < float(bound[1])
+    assert peak < 2.5
