@@ -1,7 +1,8 @@
 """Peak memory of ``malice_core.embed`` beside the bound its plan prints, over block sides and numbers of dates.
 
 ``python benchmarks/memory.py [--size 512] [--dates 8 60] [--blocks 64 152 256] [--model malice] [-- OPTION…]``.
-The constants of ``malice_core/memory.py`` were chosen from its output. Simulated Sentinel-2 images; each run is a process of its own.
+The constants of ``malice_core/memory.py`` were chosen from its output. Simulated Sentinel-2 images; each run is a
+process of its own.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from helpers_embed import Array, embedded, link, run, split, write_image, write_
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from malice_core import simulate
+
 TOLERANCE = 1e-5
 #: How far the end of a file is felt: the network's reach, plus the rest of a block of 8.
 REACH = 52
@@ -102,6 +104,55 @@ def test_areas_of_interest_and_mosaics_agree_with_the_whole_scene(tiny: str, tmp
     alone = embedded(tmp_path / "alone.tif", f"--{sensor}", left, *arguments)
     assert largest(alone[..., : 97 - REACH], whole[..., : 97 - REACH]) < TOLERANCE
     assert largest(alone, whole[..., :97]) > 1e-3, "near the cut the half must differ, or this test sees nothing"
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated 400 x 400 scene, its Sentinel-1 once more in the neighbouring UTM zone."""
+    folder = tmp_path_factory.mktemp("scene")
+    simulate.write(simulate.Spec(height=400, width=400, s2_dates=4, s1_dates=4), folder / "scene")
+    neighbour = folder / "zone32"
+    neighbour.mkdir()
+    for path in sorted((folder / "scene" / "S1").glob("*.tif")):
+        with rasterio.open(path) as file:
+            left, bottom, right, top = rasterio.warp.transform_bounds(file.crs, "EPSG:32632", *file.bounds)
+            values, names = file.read(), file.descriptions
+        # The same numbers on other ground: what is compared is the cut, not the landscape.
+        pad = [(0, 0)] + [(0, int(size / 10) + 60 - 400) for size in (top - bottom, right - left)]
+        origin = (left // 10 * 10 - 300, top // 10 * 10 + 300)
+        write_image(neighbour / path.name, np.pad(values, pad, mode="reflect"), names, origin, "EPSG:32632", False)
+    return folder
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("kind", ["s2", "s1", "warped"])
+def test_a_scene_of_400_pixels_can_be_cut_anyhow(malice: str, scene: Path, tmp_path: Path, kind: str) -> None:
+    s2, s1 = scene / "scene" / "S2", scene / "scene" / "S1"
+    images = {"s2": s2, "s1": s1, "warped": scene / "zone32"}[kind]
+    # The lattice of the warped run is that of its Sentinel-2.
+    base = ["--s2", s2] if kind == "warped" else []
+    option = "--s2" if kind == "s2" else "--s1"
+    arguments = [*base, "--model", malice, "--queries", "3"]
+    whole = embedded(tmp_path / "whole.tif", option, images, *arguments)
+    with rasterio.open(tmp_path / "whole.tif") as file:
+        assert file.shape == (400, 400)
+        origin = (file.transform.c, file.transform.f)
+
+    parts = []
+    for number, (row, col, height, width) in enumerate([(13, 21, 211, 187), (101, 95, 199, 243)]):
+        box = area(origin, row, col, height, width)
+        parts.append(embedded(tmp_path / f"{number}.tif", option, images, *arguments, "--aoi", *box))
+        assert largest(parts[-1], whole[:, row : row + height, col : col + width]) < TOLERANCE
+    assert largest(parts[0][:, 88:, 74:], parts[1][:, :123, :113]) < TOLERANCE
+
+    halves = split(images, tmp_path / "halves", 203)
+    mosaic = embedded(tmp_path / "mosaic.tif", option, halves, *arguments)
+    assert largest(mosaic, whole) < TOLERANCE
+
+    if kind != "warped":
+        left = link(sorted(halves.glob("*_left.tif")), tmp_path / "left")
+        alone = embedded(tmp_path / "alone.tif", option, left, *arguments)
+        assert largest(alone[..., : 203 - REACH], whole[..., : 203 - REACH]) < TOLERANCE
 
 
 @pytest.mark.parametrize("resolution", [10.0, 20.0])
