@@ -1,0 +1,13 @@
+"""MALICE for QGIS: a Processing provider over the engine ``malice_core``, which runs in a process of its own.
+
+Nothing here imports the engine; modules import QGIS, ``qgis.PyQt``, numpy, osgeo and the standard library only.
+"""
+
+from __future__ import annotations
+
+
+def classFactory(_iface):
+    """Called by QGIS when the plugin is loaded; the interface is not used, so qgis_process can load it too."""
+    from .plugin import MalicePlugin
+
+    return MalicePlugin()

@@ -1,0 +1,1 @@
+"""The algorithms of the provider ``malice``, one a module."""

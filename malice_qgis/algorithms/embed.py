@@ -1,0 +1,306 @@
+"""``malice:embed``: a Sentinel time series becomes one raster of embeddings, computed by the engine."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import os
+import re
+import shutil
+import time
+from typing import Any
+
+from qgis.core import (
+    QgsApplication,
+    QgsProcessingAlgorithm,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsProcessingFeedback,
+    QgsProcessingOutputLayerDefinition,
+    QgsProcessingUtils,
+)
+from qgis.PyQt.QtGui import QIcon
+
+from .. import checks, engine, layers, styling
+from ..models import INSTALLED
+from ..texts import tr
+from . import parameters as definitions
+
+#: Seconds between two lines of progress in the log; the bar moves more often.
+SAY_EVERY = 15.0
+#: Characters of image paths beyond which they are given in a file: Windows' limit is 32767 for everything.
+LONG = 20000
+
+
+class EmbedAlgorithm(QgsProcessingAlgorithm):
+    """Parameters, the engine's run, and the result as a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._images: checks.Chosen = {}
+
+    def name(self) -> str:
+        return "embed"
+
+    def displayName(self) -> str:
+        return tr("MALICE embed")
+
+    def createInstance(self) -> EmbedAlgorithm:
+        return EmbedAlgorithm()
+
+    def icon(self) -> QIcon:
+        provider = self.provider()
+        return provider.icon() if provider is not None else QIcon()
+
+    def svgIconPath(self) -> str:
+        provider = self.provider()
+        return provider.svgIconPath() if provider is not None else ""
+
+    def tags(self) -> list[str]:
+        words = "embedding,sentinel,sentinel-1,sentinel-2,time series,deep learning,features,land cover,crops,malice"
+        return words.split(",")
+
+    def shortDescription(self) -> str:
+        return tr("One raster that says what every pixel did in a year of Sentinel images.")
+
+    def shortHelpString(self) -> str:
+        models = "".join(f"<li>{html.escape(line)}</li>" for line in INSTALLED.describe())
+        return tr(
+            "<p>Turns a year of Sentinel-2 and/or Sentinel-1 images into one raster of features (an embedding) with "
+            "a MALICE network. Features tell crops, woods, grassland and their changes apart, and serve "
+            "classification, clustering and the search for similar places.</p>"
+            "<p>Choose the layers of the images (one a date), or a folder of them, and run. The result has 64 bands "
+            "for each of 10 queries and each sensor, and appears with three bands that differ as colours.</p>"
+            "<p>The network runs in an engine of its own, outside QGIS. A cancelled run can be gone on with: see "
+            "the advanced parameters.</p>"
+        ) + (tr("<p>Installed models:</p>") + f"<ul>{models}</ul>" if models else "")
+
+    def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:
+        INSTALLED.refresh()
+        for definition in (*definitions.inputs(), *definitions.options(), *definitions.outputs()):
+            self.addParameter(definition)
+
+    def canExecute(self) -> tuple[bool, str]:
+        try:
+            engine.find()
+        except engine.EngineError as error:
+            return False, str(error)
+        return True, ""
+
+    def checkParameterValues(self, parameters: dict[str, Any], context: QgsProcessingContext) -> tuple[bool, str]:
+        try:
+            engine.find()
+            checks.refuse(parameters, context)
+        except (engine.EngineError, layers.LayerError, checks.Refusal) as error:
+            return False, " ".join(str(error).split())
+        # QGIS would open every file to see if it is a layer; the engine opens them anyway and says more.
+        ours = {name for name, _, _, _ in definitions.IMAGES}
+        return super().checkParameterValues({k: v for k, v in parameters.items() if k not in ours}, context)
+
+    def prepareAlgorithm(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> bool:
+        # Layers belong to the thread this is called in; the run has another.
+        try:
+            self._images = checks.chosen(parameters, context)
+        except layers.LayerError as error:
+            raise QgsProcessingException(str(error)) from error
+        return True
+
+    def processAlgorithm(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> dict[str, Any]:
+        output = os.path.abspath(self.parameterAsOutputLayer(parameters, "OUTPUT", context))
+        counts = self.parameterAsOutputLayer(parameters, "COUNTS", context)
+        plan_file = self.parameterAsFileOutput(parameters, "PLAN", context)
+        made = _folder_of_wrappers(output)
+        done = False
+        try:
+            python = engine.find()
+            version = engine.handshake(python, feedback.isCanceled)
+            feedback.pushInfo(tr("MALICE engine {0}: {1}").format(version, python))
+            arguments = [*self._data(parameters, context, made), *self._options(parameters, context)]
+            arguments += ["--output", output, *(["--counts", os.path.abspath(counts)] if counts else [])]
+            run = _Run(feedback)
+            run.execute(python, arguments)
+            done = True
+        except (engine.EngineError, layers.LayerError, checks.Refusal, OSError) as error:
+            raise QgsProcessingException(str(error)) from error
+        finally:
+            # A run that failed may be gone on with, unless its output was temporary.
+            temporary = os.path.normcase(output).startswith(os.path.normcase(QgsProcessingUtils.tempFolder()))
+            if done or temporary:
+                shutil.rmtree(made, ignore_errors=True)
+            if temporary and not done:
+                shutil.rmtree(output + ".malice", ignore_errors=True)
+        results = {"OUTPUT": output}
+        if counts:
+            results["COUNTS"] = counts
+        if plan_file:
+            _write_plan(plan_file, run)
+            results["PLAN"] = plan_file
+        self._show(parameters, context, output, run.plan)
+        return results
+
+    def _data(self, parameters: dict[str, Any], context: QgsProcessingContext, made: str) -> list[str]:
+        """Options of the engine that say what is read."""
+        arguments = []
+        for option, found in self._images.items():
+            paths = layers.give(found, made)
+            if sum(map(len, paths)) > LONG:
+                os.makedirs(made, exist_ok=True)
+                listed = os.path.join(made, f"{option.strip('-')}.txt")
+                with open(listed, "w", encoding="utf-8") as file:
+                    file.write("\n".join(paths))
+                paths = [listed]
+            if paths:
+                arguments += [option, *paths]
+        days = checks.dates(
+            {
+                name: self.parameterAsDateTime(parameters, name, context)
+                for name in ("DATE_FROM", "DATE_TO")
+                if parameters.get(name) is not None
+            }
+        )
+        if days:
+            arguments += ["--dates", days]
+        if self._images["--scl"] and parameters.get("MAX_CLOUD", definitions.MAX_CLOUD) is not None:
+            arguments += ["--max-cloud", f"{self.parameterAsDouble(parameters, 'MAX_CLOUD', context):g}"]
+        extent = self.parameterAsExtent(parameters, "EXTENT", context)
+        if parameters.get("EXTENT") and not extent.isNull():
+            corners = (extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum())
+            arguments += ["--aoi", *(f"{number:.12f}".rstrip("0").rstrip(".") for number in corners)]
+            crs = self._crs(parameters, context)
+            arguments += ["--aoi-crs", crs] if crs else []
+        return arguments
+
+    def _crs(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
+        """CRS of the extent, "" for that of the images. As text, also where QGIS' own PROJ is broken."""
+        named = re.search(r"\[([A-Za-z]+:\d+)\]\s*$", str(parameters["EXTENT"]))
+        if named:
+            return named[1]
+        crs = self.parameterAsExtentCrs(parameters, "EXTENT", context)
+        if not crs.isValid():
+            return ""
+        return crs.authid() if crs.authid().startswith("EPSG:") else crs.toWkt()
+
+    def _options(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
+        """Options of the engine that say how it computes."""
+        arguments = ["--model", self.parameterAsString(parameters, "MODEL", context).strip()]
+        for name in ("EDGE", "NODATA", "DTYPE", "FORMAT", "DEVICE", "PRECISION"):
+            arguments += [f"--{name.lower()}", self.parameterAsEnumString(parameters, name, context)]
+        for name in ("MEMORY", "QUERIES"):
+            text = self.parameterAsString(parameters, name, context)
+            if text.strip():
+                arguments += [f"--{name.lower()}", "".join(text.split())]
+        for name in ("BLOCK", "THREADS"):
+            if parameters.get(name) not in (None, ""):
+                arguments += [f"--{name.lower()}", str(self.parameterAsInt(parameters, name, context))]
+        # QGIS asks before it replaces a file.
+        arguments.append("--overwrite")
+        if self.parameterAsBoolean(parameters, "RESUME", context):
+            arguments.append("--resume")
+        return arguments
+
+    def _show(
+        self, parameters: dict[str, Any], context: QgsProcessingContext, output: str, plan: dict[str, Any]
+    ) -> None:
+        """Prepares how the result is shown, if it is; sampling it is done here, outside the window's thread."""
+        if not context.willLoadLayerOnCompletion(output):
+            return
+        details = context.layerToLoadOnCompletionDetails(output)
+        wanted = parameters.get("OUTPUT")
+        named = isinstance(wanted, QgsProcessingOutputLayerDefinition) and wanted.destinationName
+        look = styling.look_of(output, plan)
+        if not named:
+            details.name = look.name
+        details.setPostProcessor(styling.PostProcessor.of(look, keep_name=bool(named)))
+
+
+class _Run:
+    """Hears one run of the engine and tells the user."""
+
+    def __init__(self, feedback: QgsProcessingFeedback) -> None:
+        self._feedback = feedback
+        self._step, self._said = "", 0.0
+        self._error: dict[str, Any] | None = None
+        self._finished = False
+        self.plan: dict[str, Any] = {}
+        self.plan_text = ""
+        self.warnings: list[str] = []
+
+    def execute(self, python: str, arguments: list[str]) -> None:
+        """Raises:
+        engine.EngineError: with the engine's own sentence, or its last words.
+        """
+        whole = engine.command("malice_core.embed", *arguments, "--progress", "json", "--cancel-on-stdin-close")
+        self._feedback.pushDebugInfo(" ".join([python, *whole]))
+        process = engine.EngineProcess(python, whole)
+        code = process.run(self._hear, self._feedback.pushDebugInfo, self._feedback.isCanceled)
+        if code == 0 and self._finished:
+            self._feedback.setProgress(100)
+            return
+        if self._error is not None:
+            raise engine.EngineError(str(self._error.get("message", "")))
+        raise engine.EngineError(engine.death(python, code, list(process.last_words)))
+
+    def _hear(self, line: str) -> None:
+        event = engine.event_of(line)
+        kind = event.get("event") if event else None
+        if kind == "progress":
+            self._progress(event)
+        elif kind == "plan":
+            self.plan, self.plan_text = event.get("plan", {}), str(event.get("text", ""))
+            self._feedback.pushInfo(self.plan_text)
+        elif kind == "warning":
+            self.warnings.append(str(event.get("message", "")))
+            self._feedback.pushWarning(self.warnings[-1])
+        elif kind == "error":
+            self._error = event
+        elif kind == "done":
+            self._finished = True
+            self._feedback.pushInfo(
+                tr("done in {0} s: {1}").format(event.get("seconds"), ", ".join(event.get("files", [])))
+            )
+        else:
+            self._feedback.pushDebugInfo(line)
+
+    def _progress(self, event: dict[str, Any]) -> None:
+        done, total = float(event.get("done", 0)), float(event.get("total", 1)) or 1.0
+        self._feedback.setProgress(100 * done / total)
+        step, left = str(event.get("step", "")), event.get("eta_s")
+        now = time.monotonic()
+        if step != self._step or (left is not None and now - self._said > SAY_EVERY):
+            self._step, self._said = step, now
+            text = tr("{0}: {1} %").format(step, int(100 * done / total))
+            self._feedback.setProgressText(text if left is None else text + ", " + _left(float(left)))
+
+
+def _left(seconds: float) -> str:
+    """``4 min 10 s left``."""
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return tr("{0} h {1:02d} min left").format(hours, minutes)
+    return tr("{0} min {1:02d} s left").format(minutes, rest) if minutes else tr("{0} s left").format(rest)
+
+
+def _folder_of_wrappers(output: str) -> str:
+    """Where wrappers of this output's images are: the same for a run that goes on with it."""
+    key = hashlib.sha256(output.encode()).hexdigest()[:16]
+    return os.path.join(QgsApplication.qgisSettingsDirPath(), "malice", "wrapped", key)
+
+
+def _write_plan(path: str, run: _Run) -> None:
+    """The plan as a page that people read."""
+    warnings = "".join(f"<li>{html.escape(text)}</li>" for text in run.warnings)
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(
+                '<!DOCTYPE html><html><head><meta charset="utf-8"><title>MALICE</title></head><body>'
+                f"<h1>{html.escape(tr('Plan of the embedding'))}</h1>"
+                + (f"<h2>{html.escape(tr('Warnings'))}</h2><ul>{warnings}</ul>" if warnings else "")
+                + f"<pre>{html.escape(run.plan_text)}</pre></body></html>\n"
+            )
+    except OSError as error:
+        raise QgsProcessingException(tr("PLAN {0} cannot be written: {1}").format(path, error.strerror)) from error

@@ -1,0 +1,233 @@
+"""The parameters of ``malice:embed``: names, kinds, defaults, help; nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import (
+    QgsProcessing,
+    QgsProcessingParameterBoolean,
+    QgsProcessingParameterDateTime,
+    QgsProcessingParameterDefinition,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterExtent,
+    QgsProcessingParameterFile,
+    QgsProcessingParameterFileDestination,
+    QgsProcessingParameterMultipleLayers,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterDestination,
+    QgsProcessingParameterString,
+)
+
+from ..models import INSTALLED
+from ..texts import tr
+
+#: Choices of the engine, its words.
+EDGES = ["mirror", "published"]
+NODATA = ["mask", "zero"]
+DTYPES = ["float32", "float16", "int16", "int8"]
+FORMATS = ["gtiff", "cog"]
+DEVICES = ["auto", "cpu", "cuda"]
+PRECISIONS = ["float32", "bfloat16"]
+
+#: Used where a scene classification is given: what users of the published networks take.
+MAX_CLOUD = 30.0
+MEMORY = "2GB"
+#: Kinds of images: parameter of layers, parameter of a folder, option of the engine, name for people.
+IMAGES = (
+    ("INPUT_S2", "FOLDER_S2", "--s2", "Sentinel-2"),
+    ("INPUT_S1", "FOLDER_S1", "--s1", "Sentinel-1"),
+    ("SCL", "FOLDER_SCL", "--scl", "scene classification"),
+)
+
+
+def _helped(parameter: QgsProcessingParameterDefinition, text: str) -> QgsProcessingParameterDefinition:
+    parameter.setHelp(text)
+    return parameter
+
+
+def _advanced(parameter: QgsProcessingParameterDefinition) -> QgsProcessingParameterDefinition:
+    kind = QgsProcessingParameterDefinition
+    flags = kind.Flag if hasattr(kind, "Flag") and hasattr(kind.Flag, "FlagAdvanced") else kind
+    parameter.setFlags(parameter.flags() | flags.FlagAdvanced)
+    return parameter
+
+
+def _kind(name: str, of: Any, scope: str) -> Any:
+    """An enum's member in its scope where the version has scoped enums, else in its class."""
+    return getattr(getattr(of, scope, of), name, None) or getattr(of, name)
+
+
+def _layers(name: str, label: str, text: str) -> QgsProcessingParameterDefinition:
+    kind = _kind("TypeRaster", QgsProcessing, "SourceType")
+    return _helped(QgsProcessingParameterMultipleLayers(name, label, kind, optional=True), text)
+
+
+def _folder(name: str, label: str, text: str) -> QgsProcessingParameterDefinition:
+    behaviour = _kind("Folder", QgsProcessingParameterFile, "Behavior")
+    return _helped(QgsProcessingParameterFile(name, label, behaviour, optional=True), text)
+
+
+def _choice(name: str, label: str, options: list[str], text: str) -> QgsProcessingParameterDefinition:
+    parameter = QgsProcessingParameterEnum(
+        name, label, options, defaultValue=options[0], optional=False, usesStaticStrings=True
+    )
+    return _helped(parameter, text)
+
+
+def _number(
+    name: str, label: str, whole: bool, low: float, high: float, text: str, default: Any = None
+) -> QgsProcessingParameterDefinition:
+    kind = _kind("Integer" if whole else "Double", QgsProcessingParameterNumber, "Type")
+    return _helped(QgsProcessingParameterNumber(name, label, kind, default, True, low, high), text)
+
+
+def _model() -> QgsProcessingParameterDefinition:
+    """A text, so that any name can be given; where the installed models are known, the dialog lists them."""
+    text = tr("Name of an installed model.")
+    parameter = QgsProcessingParameterString("MODEL", tr("Model"), defaultValue=INSTALLED.default())
+    if INSTALLED.names:
+        parameter.setMetadata({"widget_wrapper": {"value_hints": INSTALLED.names}})
+        text += "\n" + "\n".join(INSTALLED.describe())
+    return _helped(parameter, text)
+
+
+def inputs() -> list[QgsProcessingParameterDefinition]:
+    """Images, model and choice of data."""
+    date = _kind("Date", QgsProcessingParameterDateTime, "Type")
+    return [
+        _layers(
+            "INPUT_S2",
+            tr("Sentinel-2 images"),
+            tr(
+                "Layers with surface reflectance (L2A), one a date, with the bands B02 B03 B04 B05 B06 B07 B08 B8A "
+                "B11 B12. The date comes from the time axis, the name or the tags, else from the layer's temporal "
+                "range. 6 to 18 months are recommended."
+            ),
+        ),
+        _layers(
+            "INPUT_S1",
+            tr("Sentinel-1 images"),
+            tr("Layers with VV and VH as linear gamma0 (not decibels), one a date, ascending orbits."),
+        ),
+        _layers(
+            "SCL",
+            tr("Scene classification of the Sentinel-2 images"),
+            tr("Layers with the classes (SCL) of the Sentinel-2 dates, from which cloud shares are computed."),
+        ),
+        _folder(
+            "FOLDER_S2",
+            tr("Folder of Sentinel-2 images"),
+            tr("In place of layers, or besides them: a folder of images or products. Dates come from names or tags."),
+        ),
+        _folder("FOLDER_S1", tr("Folder of Sentinel-1 images"), tr("As for Sentinel-2.")),
+        _folder("FOLDER_SCL", tr("Folder of scene classifications"), tr("As for Sentinel-2.")),
+        _model(),
+        _helped(
+            QgsProcessingParameterDateTime("DATE_FROM", tr("First date"), date, None, True),
+            tr("Images before this day are left out."),
+        ),
+        _helped(
+            QgsProcessingParameterDateTime("DATE_TO", tr("Last date"), date, None, True),
+            tr("Images after this day are left out."),
+        ),
+        _number(
+            "MAX_CLOUD",
+            tr("Largest share of cloud (%)"),
+            False,
+            0,
+            100,
+            tr(
+                "Sentinel-2 dates with more cloud and cloud shadow in the area are left out. Used when a scene "
+                "classification is given."
+            ),
+            MAX_CLOUD,
+        ),
+        _helped(
+            QgsProcessingParameterExtent("EXTENT", tr("Area of interest"), None, True),
+            tr("In any CRS, grown outwards to whole pixels of the images. By default all that the images cover."),
+        ),
+    ]
+
+
+def options() -> list[QgsProcessingParameterDefinition]:
+    """What is computed, and how."""
+    plain = [
+        _choice(
+            "DTYPE",
+            tr("Number type"),
+            DTYPES,
+            tr(
+                "float32: as computed. float16: half the file. int16: half the file, with scale and offset that QGIS "
+                "applies. int8: an eighth, with a scale raster NAME_scale.tif beside it."
+            ),
+        ),
+        _choice("FORMAT", tr("Format"), FORMATS, tr("gtiff: tiled GeoTIFF. cog: cloud-optimised, with overviews.")),
+        _helped(
+            QgsProcessingParameterString("QUERIES", tr("Queries"), None, False, True),
+            tr("Only these of the model's queries (10, of 64 bands each), such as 0,3. Empty: all."),
+        ),
+        _choice(
+            "EDGE",
+            tr("Beyond the images"),
+            EDGES,
+            tr(
+                "mirror: images are continued by reflection, results do not depend on the area. published: as the "
+                "published code does; width and height must be multiples of 8."
+            ),
+        ),
+        _choice(
+            "NODATA",
+            tr("Missing observations"),
+            NODATA,
+            tr("mask: left out. zero: enter as zeros, as in the published code."),
+        ),
+    ]
+    advanced = [
+        _helped(
+            QgsProcessingParameterString("MEMORY", tr("Memory"), MEMORY),
+            tr("Memory to stay under, such as 2GB; decides the size of blocks. The result does not depend on it."),
+        ),
+        _number(
+            "BLOCK",
+            tr("Side of a block (pixels)"),
+            True,
+            8,
+            16384,
+            tr("A multiple of 8; wins over the memory. By default chosen from it."),
+        ),
+        _number("THREADS", tr("Threads"), True, 1, 1024, tr("Processor threads; by default all.")),
+        _choice("DEVICE", tr("Device"), DEVICES, tr("cuda needs an engine with a runtime for it.")),
+        _choice(
+            "PRECISION",
+            tr("Precision"),
+            PRECISIONS,
+            tr("bfloat16 is faster on processors that have it, and a little less exact."),
+        ),
+        _helped(
+            QgsProcessingParameterBoolean("RESUME", tr("Go on with an interrupted run"), False),
+            tr(
+                "Continues what a cancelled or failed run with the same inputs, options and output file left beside "
+                "the output. Not with temporary outputs."
+            ),
+        ),
+    ]
+    return [*plain, *map(_advanced, advanced)]
+
+
+def outputs() -> list[QgsProcessingParameterDefinition]:
+    """Where results go."""
+    return [
+        _helped(
+            QgsProcessingParameterRasterDestination("OUTPUT", tr("Embedding")),
+            tr("GeoTIFF with 64 bands a query and sensor, named Q00F00 … Q09F63."),
+        ),
+        _helped(
+            QgsProcessingParameterRasterDestination("COUNTS", tr("Number of valid dates"), None, True, False),
+            tr("How many dates each pixel was seen on, one band a sensor."),
+        ),
+        _helped(
+            QgsProcessingParameterFileDestination("PLAN", tr("Plan"), tr("HTML files (*.html)"), None, True, False),
+            tr("All that was decided before computing: dates and why others were left out, area, blocks, memory."),
+        ),
+    ]

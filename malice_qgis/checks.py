@@ -1,0 +1,141 @@
+"""What is wrong with the parameters of ``malice:embed``, in one line, before anything runs; cheap, no network."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import date
+from typing import Any
+
+from qgis.core import QgsProcessingContext, QgsProperty
+from qgis.PyQt.QtCore import QDate, QDateTime
+
+from . import layers
+from .algorithms.parameters import IMAGES, MAX_CLOUD
+from .texts import tr
+
+Chosen = dict[str, list[layers.Source]]
+_MEMORY = re.compile(r"\d+(\.\d+)?\s*([kmgt]i?b?|b)?", re.IGNORECASE)
+
+
+class Refusal(Exception):
+    """A parameter that cannot be; the text is one line for the user."""
+
+
+def day(parameters: dict[str, Any], name: str) -> date | None:
+    """The date of a parameter, None if it is not set.
+
+    Raises:
+        Refusal: if it is no date.
+    """
+    value = parameters.get(name)
+    if value is None or value == "" or isinstance(value, QgsProperty):
+        return None
+    if isinstance(value, QDateTime):
+        value = value.date()
+    if isinstance(value, QDate):
+        return date(value.year(), value.month(), value.day()) if value.isValid() else None
+    if isinstance(value, date):
+        return date(value.year, value.month, value.day)
+    try:
+        return date.fromisoformat(str(value).strip()[:10])
+    except ValueError as error:
+        raise Refusal(tr("{0}: '{1}' is no date; write it YYYY-MM-DD.").format(name, value)) from error
+
+
+def dates(parameters: dict[str, Any]) -> str:
+    """``START/END`` for the engine, "" when neither is set.
+
+    Raises:
+        Refusal: if one is no date or the first is after the last.
+    """
+    first, last = day(parameters, "DATE_FROM"), day(parameters, "DATE_TO")
+    if first and last and first > last:
+        raise Refusal(tr("DATE_FROM {0} is after DATE_TO {1}; swap them.").format(first, last))
+    return f"{first or ''}/{last or ''}" if first or last else ""
+
+
+def chosen(parameters: dict[str, Any], context: QgsProcessingContext) -> Chosen:
+    """The images by option of the engine (``--s2`` …), those of layers first, then the folder's.
+
+    Raises:
+        layers.LayerError: naming the layer that cannot be used.
+    """
+    result: Chosen = {}
+    for layer_name, folder_name, option, _ in IMAGES:
+        found = layers.sources(parameters.get(layer_name), context)
+        folder = _text(parameters, folder_name)
+        if folder:
+            found.append(layers.Source(folder, os.path.abspath(folder)))
+        result[option] = found
+    return result
+
+
+def _text(parameters: dict[str, Any], name: str) -> str:
+    value = parameters.get(name)
+    return "" if value is None or isinstance(value, QgsProperty) else str(value).strip()
+
+
+def _images(parameters: dict[str, Any], images: Chosen) -> None:
+    if not images["--s2"] and not images["--s1"]:
+        raise Refusal(
+            tr("Nothing is chosen: give Sentinel-2 and/or Sentinel-1 images as layers or as a folder (INPUT_S2 …).")
+        )
+    for _, folder_name, _, title in IMAGES:
+        folder = _text(parameters, folder_name)
+        if folder and not os.path.exists(folder):
+            raise Refusal(tr("{0}: the folder {1} of {2} does not exist.").format(folder_name, folder, title))
+    if images["--scl"] and not images["--s2"]:
+        raise Refusal(tr("The scene classification belongs to Sentinel-2 images: give those too, or leave it out."))
+    cloud = _text(parameters, "MAX_CLOUD")
+    if cloud and not images["--scl"] and cloud not in (str(MAX_CLOUD), f"{MAX_CLOUD:g}"):
+        raise Refusal(
+            tr("MAX_CLOUD {} needs the scene classification: give its layers or folder (SCL, FOLDER_SCL).").format(
+                cloud
+            )
+        )
+    for option, wanted in (("--s2", layers.S2_BANDS), ("--s1", layers.S1_BANDS)):
+        problem = layers.missing_bands(images[option], wanted)
+        if problem:
+            raise Refusal(problem)
+
+
+def _options(parameters: dict[str, Any]) -> None:
+    if not _text(parameters, "MODEL") and "MODEL" in parameters and not isinstance(parameters["MODEL"], QgsProperty):
+        raise Refusal(tr("MODEL is empty: give the name of an installed model, such as malice."))
+    queries = _text(parameters, "QUERIES")
+    if queries and not re.fullmatch(r"\d+(\s*,\s*\d+)*", queries):
+        raise Refusal(tr("QUERIES '{}' is no list of queries; write it such as 0,3.").format(queries))
+    memory = _text(parameters, "MEMORY")
+    if memory and not _MEMORY.fullmatch(memory):
+        raise Refusal(tr("MEMORY '{}' is no size; write it such as 2GB.").format(memory))
+    block = _text(parameters, "BLOCK")
+    if block.isdigit() and (int(block) % 8 or int(block) < 8):
+        raise Refusal(tr("BLOCK {} is no multiple of 8; blocks are made of 8 pixels.").format(block))
+
+
+def _outputs(parameters: dict[str, Any], images: Chosen) -> None:
+    targets = {name: _text(parameters, name) for name in ("OUTPUT", "COUNTS", "PLAN")}
+    seen: dict[str, str] = {}
+    for name, target in targets.items():
+        if not target or target == "TEMPORARY_OUTPUT":
+            continue
+        path = os.path.abspath(target)
+        other = seen.setdefault(path, name)
+        if other != name:
+            raise Refusal(
+                tr("{0} and {1} are the same file {2}: give them different names.").format(other, name, target)
+            )
+        if any(path == source.path for found in images.values() for source in found):
+            raise Refusal(tr("{0} {1} is one of the input images: give another name.").format(name, target))
+
+
+def refuse(parameters: dict[str, Any], context: QgsProcessingContext) -> None:
+    """Raises:
+    Refusal, layers.LayerError: with what is wrong, in one line.
+    """
+    dates(parameters)
+    _options(parameters)
+    images = chosen(parameters, context)
+    _images(parameters, images)
+    _outputs(parameters, images)

@@ -1,0 +1,326 @@
+"""From what a user chose (layers of the project, files) to names the engine's GDAL opens. Pixels never travel.
+
+The engine reads dates from time axes, names and tags. Where a source has none, the date of the layer's temporal
+range is handed on in a small VRT around the source, which carries it in its name and as a tag.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from osgeo import gdal
+from qgis.core import (
+    QgsMapLayer,
+    QgsProcessingContext,
+    QgsProcessingUtils,
+    QgsProperty,
+    QgsRasterLayer,
+)
+
+from .texts import tr
+
+#: Days of sensing as the engine finds them in names; groups are year, month and day, or year and day of year.
+_DATE = re.compile(r"(?<!\d)(20\d{2})([-_.]?)(\d{2})\2(\d{2})(?:T?\d{4,6})?(?!\d)")
+_DAY_OF_YEAR = re.compile(r"(?<!\d)(20\d{2})(\d{3})(?!\d)")
+#: Folders of products, whose dates hold for all files in them.
+_PRODUCT = re.compile(r"\d{8}T\d{6}|SENTINEL2[A-DX]_\d{8}-|HLS\.[SL]30\.T\w{5}\.\d{7}T", re.IGNORECASE)
+_DATE_TAG = re.compile(r"acqui|date|sensing|start_?time|coverage_start", re.IGNORECASE)
+_TAG_DATE = re.compile(r"20\d{2}[-:/]?\d{2}[-:/]?\d{2}")
+#: Sources that live in the memory of QGIS only.
+_INTERNAL = ("/vsimem/", "MEM:::", "<VRTDataset")
+#: Sources with a time axis of their own; what lacks one is for the engine to say.
+_CUBES = ("NETCDF:", "HDF5:", "ZARR:")
+DAY = 24 * 3600
+
+
+class LayerError(Exception):
+    """A layer that cannot be used; the text names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image as it is given to the engine.
+
+    Attributes:
+        name: of the layer, or the path, for messages.
+        path: what GDAL opens.
+        stem: for a wrapper: its name without the ending, which carries the date; "" to give ``path`` as it is.
+        day: for a wrapper: the date.
+        bands: the layer's bands by description ("" without one), None where the source is no layer of the project.
+    """
+
+    name: str
+    path: str
+    stem: str = ""
+    day: date | None = None
+    bands: tuple[str, ...] | None = None
+
+
+def sources(value: Any, context: QgsProcessingContext) -> list[Source]:
+    """The sources behind the value of a parameter of multiple layers. Call it in the thread of the layers.
+
+    Raises:
+        LayerError: naming the layer that cannot be read outside QGIS, or whose date is not known.
+    """
+    return [_of_item(item, context) for item in _items(value, context)]
+
+
+def _items(value: Any, context: QgsProcessingContext) -> list[Any]:
+    if isinstance(value, QgsProperty):
+        value = value.value(context.expressionContext())[0]
+    if value is None or value == "":
+        return []
+    if isinstance(value, (list, tuple)):
+        return [one for item in value for one in _items(item, context)]
+    return [value]
+
+
+def _of_item(item: Any, context: QgsProcessingContext) -> Source:
+    if not isinstance(item, QgsMapLayer):
+        text = str(item)
+        layer = QgsProcessingUtils.mapLayerFromString(text, context, False)
+        if layer is None:
+            # A file that is not in the project: the engine says best what is wrong with it.
+            return Source(text, _absolute(text))
+        item = layer
+    if not isinstance(item, QgsRasterLayer):
+        raise LayerError(tr("Layer '{}' is no raster layer; choose raster layers.").format(item.name()))
+    return _of_layer(item)
+
+
+def _absolute(path: str) -> str:
+    """Absolute if it is the path of something local; the engine has the same working folder, but a name that
+    starts with a dash must not look like an option."""
+    return os.path.abspath(path) if os.path.exists(path) else path
+
+
+def _of_layer(layer: QgsRasterLayer) -> Source:
+    provider = layer.providerType()
+    if provider != "gdal":
+        raise LayerError(
+            tr(
+                "Layer '{0}' ({1}) can be read by QGIS only: export it (Layer > Save As...) to GeoTIFF files and "
+                "choose those."
+            ).format(layer.name(), provider)
+        )
+    path = layer.source().split("|", 1)[0]
+    if path.startswith(_INTERNAL):
+        raise LayerError(
+            tr("Layer '{}' is in the memory of QGIS only: export it (Layer > Save As...) to a file first.").format(
+                layer.name()
+            )
+        )
+    if "authcfg=" in layer.source():
+        raise LayerError(
+            tr("Layer '{}' needs a login kept by QGIS, which the engine does not have: download it first.").format(
+                layer.name()
+            )
+        )
+    if not layer.isValid():
+        raise LayerError(
+            tr("Layer '{0}' cannot be opened ({1}): repair its source or leave it out.").format(layer.name(), path)
+        )
+    stem, day = _dating(layer, path)
+    bands = tuple(_description(layer.bandName(number)) for number in range(1, layer.bandCount() + 1))
+    return Source(layer.name(), _absolute(path), stem, day, None if _is_cube(path) else bands)
+
+
+def _description(band_name: str) -> str:
+    """``Band 01: B02`` → ``B02``; "" for a band without description."""
+    return band_name.partition(": ")[2].strip()
+
+
+def _dating(layer: QgsRasterLayer, path: str) -> tuple[str, date | None]:
+    """(stem, day) of the wrapper a source needs, ("", None) where the engine finds the date itself."""
+    table = _table(path)
+    stem = os.path.splitext(os.path.basename(path.split("?", 1)[0]))[0]
+    if table:
+        # The engine sees the file's name, not the name of the raster in it.
+        days = days_in(table) or days_in(stem)
+        if len(days) == 1:
+            return _safe(table) if days_in(table) else f"{_safe(table)}_{days[0]:%Y%m%d}", days[0]
+    elif _is_cube(path) or _PRODUCT.search(stem) or len(days_in(stem)) == 1:
+        return "", None
+    folders = os.path.dirname(path).replace("\\", "/").split("/")[-6:]
+    ambiguous = not table and len(days_in(stem)) > 1
+    if not table and not ambiguous and _dated_elsewhere(path, folders):
+        return "", None
+    day = day_of_range(layer)
+    if day is not None:
+        return f"{_safe(_undated(table or stem))}_{day:%Y%m%d}", day
+    if ambiguous:
+        raise LayerError(
+            tr(
+                "Layer '{0}': two dates in the name '{1}': give the layer a temporal range of one day (Properties > "
+                "Temporal), or rename the file."
+            ).format(layer.name(), stem)
+        )
+    if table or not any(days_in(folder) for folder in folders):
+        raise LayerError(
+            tr(
+                "Layer '{0}' has no date: neither in its name '{1}' nor in its tags, and no temporal range of one "
+                "day. Set one (Properties > Temporal > Fixed time range), or rename the file (…_20180511.tif)."
+            ).format(layer.name(), table or stem)
+        )
+    return "", None
+
+
+def _is_cube(path: str) -> bool:
+    return path.upper().startswith(_CUBES) or path.lower().endswith((".nc", ".nc4"))
+
+
+def _table(path: str) -> str:
+    """Name of the raster inside a container such as ``GPKG:file.gpkg:table``; "" for anything else."""
+    match = re.fullmatch(r"GPKG:(.+\.gpkg):([^:]+)", path, re.IGNORECASE)
+    return match[2].strip('"') if match else ""
+
+
+def days_in(text: str) -> list[date]:
+    """The dates in a name, in order, each once."""
+    found = {_day(int(m[1]), int(m[3]), int(m[4])) for m in _DATE.finditer(text)}
+    if not found - {None}:
+        found = {_day_of_year(int(m[1]), int(m[2])) for m in _DAY_OF_YEAR.finditer(text)}
+    return sorted(day for day in found if day is not None)
+
+
+def _day(year: int, month: int, day: int) -> date | None:
+    try:
+        return date(year, month, day) if year >= 2014 else None
+    except ValueError:
+        return None
+
+
+def _day_of_year(year: int, number: int) -> date | None:
+    if not 1 <= number <= 366 or year < 2014:
+        return None
+    return date.fromordinal(date(year, 1, 1).toordinal() + number - 1)
+
+
+def _undated(text: str) -> str:
+    return _DAY_OF_YEAR.sub("", _DATE.sub("", text)).strip("_-. ") or "image"
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^\w.-]", "_", text)
+
+
+def _dated_elsewhere(path: str, folders: list[str]) -> bool:
+    """True if product folders or tags carry a date."""
+    if any(_PRODUCT.search(folder) for folder in folders):
+        return True
+    if path.startswith("/vsicurl"):
+        return False  # no network for a question that the temporal range may answer
+    dataset = gdal.Open(path)
+    if dataset is None:
+        return False
+    tags = {**(dataset.GetMetadata() or {}), **(dataset.GetMetadata("IMAGERY") or {})}
+    return any(_DATE_TAG.search(key) and _TAG_DATE.search(value) for key, value in tags.items())
+
+
+def day_of_range(layer: QgsRasterLayer) -> date | None:
+    """The day of a layer's temporal range, if it has one that is no longer than a day.
+
+    Raises:
+        LayerError: if the range is longer.
+    """
+    properties = layer.temporalProperties()
+    span = properties.fixedTemporalRange()
+    if not properties.isActive() or not span.begin().isValid():
+        return None
+    begin = span.begin()
+    if span.end().isValid() and begin.secsTo(span.end()) > DAY:
+        raise LayerError(
+            tr("Layer '{0}': its temporal range from {1} to {2} is longer than a day; set the day of sensing.").format(
+                layer.name(), begin.toString("yyyy-MM-dd"), span.end().toString("yyyy-MM-dd")
+            )
+        )
+    day = begin.date()
+    return date(day.year(), day.month(), day.day())
+
+
+def give(chosen: list[Source], folder: str) -> list[str]:
+    """Paths for the engine; wrappers are written below ``folder``, which is made when there are any.
+
+    Raises:
+        LayerError: if a source cannot be wrapped.
+    """
+    return [source.path if source.day is None else _wrap(source, folder) for source in chosen]
+
+
+def _wrap(source: Source, folder: str) -> str:
+    """Writes the VRT of a source; one that is there with the same content is left alone, so that runs can resume."""
+    # Files of one folder that are bands of one image share the wrapper's folder; other folders have another.
+    place = hashlib.sha256(os.path.dirname(source.path).encode()).hexdigest()[:12]
+    os.makedirs(os.path.join(folder, place), exist_ok=True)
+    target = os.path.join(folder, place, f"{source.stem}.vrt")
+    dataset = gdal.Open(source.path)
+    if dataset is None:
+        raise LayerError(tr("Layer '{0}' cannot be opened: {1}.").format(source.name, source.path))
+    partial = target + ".tmp.vrt"
+    wrapper = gdal.GetDriverByName("VRT").CreateCopy(partial, dataset)
+    if wrapper is None:
+        raise LayerError(tr("Layer '{0}': cannot write {1}; free disk space.").format(source.name, target))
+    wrapper.SetMetadataItem("TIFFTAG_DATETIME", f"{source.day:%Y:%m:%d} 00:00:00")
+    if os.path.isfile(source.path):
+        status = os.stat(source.path)
+        wrapper.SetMetadataItem("MALICE_SOURCE", f"{status.st_size} {status.st_mtime_ns}")
+    wrapper.FlushCache()
+    del wrapper
+    with open(partial, "rb") as new:
+        content = new.read()
+    if os.path.exists(target):
+        with open(target, "rb") as old:
+            if old.read() == content:
+                os.remove(partial)
+                return target
+    os.replace(partial, target)
+    return target
+
+
+_S2_CODE = re.compile(r"(?<![A-Za-z0-9])B(?:AND)?[ -]?0?(8A|1[0-2]|[1-9])(?![A-Za-z0-9])", re.IGNORECASE)
+_S1_CODE = re.compile(r"(?<![A-Za-z])(VV|VH|HH|HV)(?![A-Za-z])", re.IGNORECASE)
+S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+S1_BANDS = ("VV", "VH")
+
+
+def missing_bands(chosen: list[Source], wanted: tuple[str, ...]) -> str:
+    """What is wrong with the bands of layers, "" if nothing is, or if only the engine can tell."""
+    found: set[str] = set()
+    for source in chosen:
+        if source.bands is None:
+            return ""
+        names = source.bands
+        if len(names) == 1 and not names[0]:
+            names = (os.path.splitext(os.path.basename(source.path))[0],)
+        if not any(names):
+            if len(names) != len(wanted):
+                return tr(
+                    "Layer '{0}' has {1} bands without names; {2} are needed: {3}. Set band descriptions."
+                ).format(source.name, len(names), len(wanted), " ".join(wanted))
+            return ""
+        codes = [_band(name, wanted) for name in names]
+        if not all(codes):
+            return ""  # other ways to name bands are the engine's to know
+        found.update(codes)
+    lacking = [name for name in wanted if name not in found]
+    if not lacking or not chosen:
+        return ""
+    return tr("None of the chosen layers ('{0}' …) has the band {1}; all of {2} are needed.").format(
+        chosen[0].name, ", ".join(lacking), " ".join(wanted)
+    )
+
+
+def _band(text: str, wanted: tuple[str, ...]) -> str:
+    text = text.replace("_", " ")
+    codes = {code.upper() for code in (_S1_CODE if wanted == S1_BANDS else _S2_CODE).findall(text)}
+    if len(codes) != 1:
+        return ""
+    code = codes.pop()
+    if wanted == S1_BANDS:
+        return code
+    return "B8A" if code == "8A" else f"B{int(code):02d}"

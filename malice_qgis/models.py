@@ -1,0 +1,89 @@
+"""The models the engine has installed, asked for in the background so that neither start-up nor dialogs wait."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable
+
+from qgis.PyQt.QtCore import QProcess
+
+from . import engine
+
+#: Taken when nothing is known of the models that are there: the published one.
+DEFAULT = "malice"
+#: Seconds after which a dialog that is opened starts another look (for the next one).
+FRESH = 20.0
+
+
+class InstalledModels:
+    """What ``malice_core.models list`` said last; empty until the engine has answered, and in qgis_process."""
+
+    def __init__(self) -> None:
+        self.cards: list[dict[str, Any]] = []
+        self._changed: Callable[[], Any] | None = None
+        self._process: QProcess | None = None
+        self._asked = 0.0
+
+    @property
+    def names(self) -> list[str]:
+        return [str(card["name"]) for card in self.cards]
+
+    def default(self) -> str:
+        """The model a new dialog proposes."""
+        return DEFAULT if DEFAULT in self.names or not self.names else self.names[0]
+
+    def watch(self, changed: Callable[[], Any]) -> None:
+        """Starts looking, in an application with an event loop; ``changed`` is called when the list is another."""
+        self._changed = changed
+        self.refresh()
+
+    def stop(self) -> None:
+        """Ends a look that is under way."""
+        self._changed = None
+        process, self._process = self._process, None
+        if process is not None:
+            process.finished.disconnect(self._finished)
+            process.kill()
+            process.waitForFinished(1000)
+
+    def refresh(self) -> None:
+        """Starts a look if nobody else has lately and somebody watches."""
+        recent = time.monotonic() - self._asked < FRESH and self._asked
+        if self._changed is None or self._process is not None or recent:
+            return
+        try:
+            python = engine.find()
+        except engine.EngineError:
+            return
+        self._asked = time.monotonic()
+        self._process = QProcess()
+        self._process.setProcessEnvironment(engine.environment())
+        self._process.finished.connect(self._finished)
+        self._process.start(python, engine.command("malice_core.models", "list", "--json"))
+
+    def _finished(self, *_: Any) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        answer = engine.event_of(bytes(process.readAllStandardOutput()).decode("utf-8", "replace").strip())
+        process.deleteLater()
+        cards = (answer or {}).get("models", [])
+        cards = [card for card in cards if isinstance(card, dict) and "name" in card]
+        if cards != self.cards:
+            self.cards = cards
+            if self._changed is not None:
+                self._changed()
+
+    def describe(self) -> list[str]:
+        """One line a model: name, what it needs, title, licence."""
+        lines = []
+        for card in self.cards:
+            needs = ", ".join(
+                f"{str(key).upper()} ({' '.join(map(str, value.get('channels', [])))})"
+                for key, value in dict(card.get("modalities", {})).items()
+            )
+            lines.append(f"{card['name']}: {needs}. {card.get('title', '')} ({card.get('licence', '')})")
+        return lines
+
+
+INSTALLED = InstalledModels()

@@ -1,0 +1,40 @@
+"""The Processing provider ``malice``. It is always there; algorithms say themselves when there is no engine."""
+
+from __future__ import annotations
+
+import os
+
+from qgis.core import QgsProcessingProvider
+from qgis.PyQt.QtGui import QIcon
+
+from .algorithms.embed import EmbedAlgorithm
+
+ICON = os.path.join(os.path.dirname(__file__), "icons", "malice.svg")
+
+
+class MaliceProvider(QgsProcessingProvider):
+    """Algorithms over the MALICE engine."""
+
+    def id(self) -> str:
+        return "malice"
+
+    def name(self) -> str:
+        return "MALICE"
+
+    def longName(self) -> str:
+        return "MALICE: embeddings of satellite image time series"
+
+    def icon(self) -> QIcon:
+        return QIcon(ICON)
+
+    def svgIconPath(self) -> str:
+        return ICON
+
+    def supportedOutputRasterLayerExtensions(self) -> list[str]:
+        return ["tif", "tiff"]
+
+    def defaultRasterFileExtension(self) -> str:
+        return "tif"
+
+    def loadAlgorithms(self) -> None:
+        self.addAlgorithm(EmbedAlgorithm())
