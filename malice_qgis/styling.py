@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from osgeo import gdal
 from qgis.core import (
+    Qgis,
     QgsContrastEnhancement,
     QgsDateTimeRange,
     QgsLayerMetadata,
@@ -188,17 +189,17 @@ def dress(layer: QgsRasterLayer, look: Look) -> None:
         begin, end = (QDate(day.year, day.month, day.day) for day in look.span)
         span = QgsDateTimeRange(QDateTime(begin, QTime(0, 0)), QDateTime(end, QTime(23, 59, 59)))
         properties = layer.temporalProperties()
-        properties.setMode(_fixed_range())
+        properties.setMode(fixed_range())
         properties.setFixedTemporalRange(span)
         properties.setIsActive(True)
     layer.setMetadata(_metadata(layer, look))
     layer.triggerRepaint()
 
 
-def _fixed_range() -> Any:
+def fixed_range() -> Any:
     """The mode of a fixed range: an enum of the class before QGIS 3.38, of ``Qgis`` since."""
-    scope = getattr(QgsRasterLayerTemporalProperties, "TemporalMode", QgsRasterLayerTemporalProperties)
-    return getattr(scope, "ModeFixedTemporalRange", None) or QgsRasterLayerTemporalProperties.ModeFixedTemporalRange
+    since_338 = getattr(Qgis, "RasterTemporalMode", None)
+    return since_338.FixedTemporalRange if since_338 else QgsRasterLayerTemporalProperties.ModeFixedTemporalRange
 
 
 def _metadata(layer: QgsRasterLayer, look: Look) -> QgsLayerMetadata:

@@ -1,0 +1,86 @@
+"""Fixtures of the QGIS tests. They run in an environment of their own: ``tools/qgis_tests.sh``.
+
+Where ``qgis`` cannot be imported (the engine's environment) only ``test_qgis_here.py`` is collected: it says so.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _qgis_is_there() -> bool:
+    try:
+        return importlib.util.find_spec("qgis.core") is not None
+    except ImportError:
+        return False
+
+
+if not _qgis_is_there():
+    collect_ignore_glob = ["test_qgis_[!h]*.py"]
+else:
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    sys.path[:0] = [str(ROOT), "/usr/share/qgis/python/plugins"]
+
+
+@pytest.fixture(scope="session")
+def engine_python() -> str:
+    """The engine's Python, or a visible skip."""
+    path = os.environ.get("MALICE_ENGINE_PYTHON") or str(ROOT / ".venv" / "bin" / "python")
+    if not os.path.exists(path):
+        pytest.skip(f"there is no engine ({path}): make setup, or set MALICE_ENGINE_PYTHON")
+    return path
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory, engine_python: str) -> Path:
+    """Models (``tiny``, random weights) and small series: ``S2``, ``S1``, ``big`` (long to compute), ``undated``."""
+    from helpers_qgis import make_scene
+
+    return make_scene(tmp_path_factory.mktemp("scene"), engine_python)
+
+
+@pytest.fixture
+def engine(engine_python: str, scene: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The engine as the plugin finds it, with the model ``tiny``."""
+    from qgis.core import QgsSettings
+
+    QgsSettings().remove("malice/enginePython")
+    monkeypatch.setenv("MALICE_ENGINE_PYTHON", engine_python)
+    monkeypatch.setenv("MALICE_MODELS", str(scene / "models"))
+    return engine_python
+
+
+@pytest.fixture
+def provider(qgis_app: object, qgis_processing: object, engine: str):
+    """The provider in the registry, as the plugin registers it."""
+    from qgis.core import QgsApplication
+
+    import malice_qgis
+
+    plugin = malice_qgis.classFactory(None)
+    plugin.initProcessing()
+    yield QgsApplication.processingRegistry().providerById("malice")
+    plugin.unload()
+
+
+@pytest.fixture(scope="session")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An isolated QGIS profile with the plugin deployed and enabled."""
+    from helpers_qgis import deploy
+
+    return deploy(tmp_path_factory.mktemp("profile"))
+
+
+@pytest.fixture
+def shell(profile: Path, scene: Path, engine_python: str):
+    """Runs ``qgis_process`` with the plugin: ``shell("run", "malice:embed", "--", "INPUT_S2=…")``."""
+    from helpers_qgis import Shell
+
+    return Shell(profile, {"MALICE_ENGINE_PYTHON": engine_python, "MALICE_MODELS": str(scene / "models")})

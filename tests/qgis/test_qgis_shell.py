@@ -1,0 +1,250 @@
+"""Black-box runs of qgis_process: the same numbers as the engine's shell, one line for what is wrong, no orphans."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from helpers_qgis import Shell, command_line, engines, pixels, wait_until
+
+
+def one_line(text: str) -> str:
+    """The line that says what is wrong, without what QGIS prints of itself."""
+    own = ("QStandardPaths", "<string>", "setapi", "Warning", "--", "There was an error", "The following")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(own)]
+    return lines[-1] if lines else ""
+
+
+def test_layers_give_the_numbers_of_the_command_line(
+    shell: Shell, scene: Path, tmp_path: Path, engine_python: str
+) -> None:
+    layers = [f"INPUT_S2={path}" for path in sorted((scene / "S2").glob("*.tif"))]
+    layers += [f"INPUT_S1={path}" for path in sorted((scene / "S1").glob("*.tif"))]
+    done = shell("--json", "run", "malice:embed", "--", "MODEL=tiny", *layers, f"OUTPUT={tmp_path / 'q.tif'}")
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout[done.stdout.index("{") :])["results"]
+    assert results["OUTPUT"] == str(tmp_path / "q.tif")
+    command_line(engine_python, scene, "--s2", scene / "S2", "--s1", scene / "S1", "--output", tmp_path / "s.tif")
+    assert pixels(tmp_path / "q.tif") == pixels(tmp_path / "s.tif")
+
+
+def test_a_folder_and_options_give_the_numbers_of_the_command_line(
+    shell: Shell, scene: Path, tmp_path: Path, engine_python: str
+) -> None:
+    done = shell.embed(
+        f"FOLDER_S2={scene / 'S2'}",
+        "DATE_FROM=2018-01-10",
+        "DATE_TO=2018-01-31",
+        "EXTENT=500050,500300,5599700,5599950 [EPSG:32631]",
+        "QUERIES=0,3",
+        "DTYPE=int16",
+        "FORMAT=cog",
+        "NODATA=zero",
+        "BLOCK=16",
+        "THREADS=1",
+        f"COUNTS={tmp_path / 'c.tif'}",
+        f"PLAN={tmp_path / 'plan.html'}",
+        f"OUTPUT={tmp_path / 'q.tif'}",
+    )
+    assert done.returncode == 0, done.stderr
+    command_line(
+        engine_python,
+        scene,
+        *("--s2", scene / "S2", "--dates", "2018-01-10/2018-01-31", "--queries", "0,3", "--dtype", "int16"),
+        *("--aoi", "500050", "5599700", "500300", "5599950", "--nodata", "zero", "--output", tmp_path / "s.tif"),
+        *("--counts", tmp_path / "sc.tif"),
+    )
+    assert pixels(tmp_path / "q.tif") == pixels(tmp_path / "s.tif")
+    assert pixels(tmp_path / "c.tif") == pixels(tmp_path / "sc.tif")
+    page = (tmp_path / "plan.html").read_text(encoding="utf-8")
+    assert "2018-01-15" in page
+    assert "2018-01-05" not in page
+
+
+def test_real_images(
+    shell: Shell, testdata: Path, tmp_path: Path, engine_python: str, scene: Path, profile: Path
+) -> None:
+    """Both sensors of a real place, some dates, as layers and as folders."""
+    site = testdata / "data" / "site_a"
+    window = ["DATE_FROM=2018-04-01", "DATE_TO=2018-05-15", "QUERIES=0"]
+    done = shell.embed(
+        f"FOLDER_S2={site / 'S2'}", f"FOLDER_S1={site / 'S1_10m'}", *window, f"OUTPUT={tmp_path / 'f.tif'}"
+    )
+    assert done.returncode == 0, done.stderr
+    layers = [f"INPUT_S2={path}" for path in sorted((site / "S2").glob("*.tif"))]
+    layers += [f"INPUT_S1={path}" for path in sorted((site / "S1_10m").glob("*.tif"))]
+    done = shell.embed(*layers, *window, f"OUTPUT={tmp_path / 'l.tif'}")
+    assert done.returncode == 0, done.stderr
+    command_line(
+        engine_python,
+        scene,
+        *("--s2", site / "S2", "--s1", site / "S1_10m", "--dates", "2018-04-01/2018-05-15", "--queries", "0"),
+        *("--output", tmp_path / "s.tif"),
+    )
+    assert pixels(tmp_path / "f.tif") == pixels(tmp_path / "l.tif") == pixels(tmp_path / "s.tif")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ([], "Nothing is chosen"),
+        (["FOLDER_S2=/nowhere"], "/nowhere"),
+        (["FOLDER_S2={scene}/S2", "DATE_FROM=2018-13-01"], "DATE_FROM"),
+        (["FOLDER_S2={scene}/S2", "DATE_FROM=2019-01-01", "DATE_TO=2018-01-01"], "swap"),
+        (["FOLDER_S2={scene}/S2", "DATE_FROM=2020-01-01"], "2018-01-05"),
+        (["FOLDER_S2={scene}/S2", "FOLDER_SCL={scene}/nothing"], "nothing"),
+        (["FOLDER_S1={scene}/S1", "FOLDER_SCL={scene}/S2"], "Sentinel-2"),
+        (["FOLDER_S2={scene}/S2", "MAX_CLOUD=50"], "scene classification"),
+        (["FOLDER_S2={scene}/S2", "MODEL="], "MODEL"),
+        (["FOLDER_S2={scene}/S2", "MODEL=unknown"], "unknown is not installed"),
+        (["FOLDER_S2={scene}/S2", "QUERIES=first"], "first"),
+        (["FOLDER_S2={scene}/S2", "QUERIES=0,77"], "--queries 77"),
+        (["FOLDER_S2={scene}/S2", "MEMORY=much"], "much"),
+        (["FOLDER_S2={scene}/S2", "MEMORY=10MB"], "too little"),
+        (["FOLDER_S2={scene}/S2", "BLOCK=12"], "multiple of 8"),
+        (["FOLDER_S2={scene}/S2", "EDGE=wrap"], "EDGE"),
+        (["FOLDER_S2={scene}/S2", "DTYPE=float64"], "DTYPE"),
+        (["FOLDER_S2={scene}/S2", "EXTENT=0,100,0,100"], "lies outside"),
+        (["FOLDER_S2={scene}/S2", "OUTPUT={tmp}/no/folder/e.tif"], "does not exist"),
+        (["FOLDER_S2={scene}/S2", "OUTPUT={tmp}/e.png"], "tif"),
+        (["FOLDER_S2={scene}/S2", "COUNTS={tmp}/e.tif"], "same file"),
+        (["INPUT_S2={scene}/S2/S2_20180105.tif", "OUTPUT={scene}/S2/S2_20180105.tif"], "input images"),
+        (["INPUT_S2={scene}/gone_20180101.tif"], "gone_20180101.tif"),
+        (["INPUT_S2={scene}/undated/image a.tif"], "no date"),
+        (["INPUT_S2={scene}/S1/S1_20180105.tif"], "S1_20180105.tif"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_leaves_nothing(
+    shell: Shell, scene: Path, tmp_path: Path, parameters: list[str], says: str
+) -> None:
+    given = [text.format(scene=scene, tmp=tmp_path) for text in parameters]
+    if not any(text.startswith("OUTPUT=") for text in given):
+        given.append(f"OUTPUT={tmp_path / 'e.tif'}")
+    before = sorted((scene / "S2").iterdir())
+    done = shell.embed(*given)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert says in one_line(done.stderr), done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert sorted((scene / "S2").iterdir()) == before
+
+
+def test_without_an_engine_the_algorithm_is_listed_and_says_what_to_do(
+    shell: Shell, scene: Path, tmp_path: Path
+) -> None:
+    listed = shell("list", MALICE_ENGINE_PYTHON="/nowhere/python")
+    assert "malice:embed" in listed.stdout
+    output = tmp_path / "e.tif"
+    done = shell.embed(f"FOLDER_S2={scene / 'S2'}", f"OUTPUT={output}", MALICE_ENGINE_PYTHON="/nowhere/python")
+    assert done.returncode == 1
+    assert "/nowhere/python" in done.stdout + done.stderr
+    assert "malice/enginePython" in done.stdout + done.stderr
+    assert not output.exists()
+
+
+def fake_engine(folder: Path, body: str) -> str:
+    """An executable that answers in the engine's place."""
+    path = folder / "python"
+    path.write_text("#!/bin/sh\n" + body, encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+GOOD = """case "$*" in *--contract*) echo '{"contract": 1, "version": "9.9"}'; exit 0;; esac\n"""
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("""echo '{"contract": 7, "version": "2.0"}'""", ["contract 7", "contract 1", "update the plugin"]),
+        ("""echo '{"contract": 0, "version": "0.0"}'""", ["contract 0", "contract 1", "update the engine"]),
+        ("echo 'No module named malice_core' >&2; exit 1", ["No module named malice_core", "install it anew"]),
+        (GOOD + "echo last words >&2; kill -9 $$", ["crashed or was killed", "last words", "MEMORY"]),
+        (GOOD + "echo 'libfoo.so: cannot open shared object file' >&2; exit 127", ["code 127", "libfoo", "anew"]),
+        (GOOD + "exit 0", ["ended with code 0"]),
+    ],
+)
+def test_engines_that_are_wrong_or_die(shell: Shell, scene: Path, tmp_path: Path, body: str, says: list[str]) -> None:
+    (tmp_path / "bin").mkdir()
+    python = fake_engine(tmp_path / "bin", body)
+    done = shell.embed(f"FOLDER_S2={scene / 'S2'}", f"OUTPUT={tmp_path / 'e.tif'}", MALICE_ENGINE_PYTHON=python)
+    assert done.returncode == 1
+    for text in says:
+        assert text in one_line(done.stderr), done.stderr
+    assert not (tmp_path / "e.tif").exists()
+
+
+@pytest.mark.parametrize("wrong_numpy", [False, True])
+def test_a_hostile_environment_changes_no_number(
+    shell: Shell, scene: Path, tmp_path: Path, engine_python: str, wrong_numpy: bool
+) -> None:
+    (tmp_path / "evil" / "numpy").mkdir(parents=True)
+    (tmp_path / "evil" / "numpy" / "__init__.py").write_text("raise ImportError('the wrong numpy')\n")
+    done = shell.embed(
+        f"FOLDER_S2={scene / 'S2'}",
+        "EXTENT=500050,500300,5599700,5599950 [EPSG:32631]",
+        f"OUTPUT={tmp_path / 'q.tif'}",
+        GDAL_DATA="/nonsense",
+        PROJ_DATA="/nonsense",
+        PROJ_LIB="/nonsense",
+        LD_LIBRARY_PATH=str(tmp_path),
+        PYTHONPATH=str(tmp_path / "evil") if wrong_numpy else str(tmp_path),
+        GDAL_DRIVER_PATH=str(tmp_path),
+    )
+    if "the wrong numpy" in done.stderr and done.returncode == 1 and "malice" not in done.stdout:
+        pytest.skip("QGIS' own Processing plugin does not load with another numpy")
+    assert done.returncode == 0, done.stdout + done.stderr
+    aoi = ("--aoi", 500050, 5599700, 500300, 5599950)
+    command_line(engine_python, scene, "--s2", scene / "S2", *aoi, "--output", tmp_path / "s.tif")
+    assert pixels(tmp_path / "q.tif") == pixels(tmp_path / "s.tif")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_qgis_that_is_ended_leaves_no_engine(shell: Shell, scene: Path, tmp_path: Path, how: signal.Signals) -> None:
+    output = tmp_path / "e.tif"
+    process = shell.start("run", "malice:embed", "--", "MODEL=tiny", f"FOLDER_S2={scene / 'big'}", f"OUTPUT={output}")
+    wait_until(lambda: (tmp_path / "e.tif.malice" / "job.json").exists(), 60)
+    assert len(engines(output)) == 1
+    process.send_signal(how)
+    took = wait_until(lambda: not engines(output), 3)
+    process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert not output.exists()
+    print(f"{how.name}: the engine ended after {took:.2f} s")
+
+
+@pytest.mark.acceptance
+def test_ten_interrupts_at_random_moments(shell: Shell, scene: Path, tmp_path: Path) -> None:
+    choice = random.Random(3)
+    output = tmp_path / "e.tif"
+    arguments = ("run", "malice:embed", "--", "MODEL=tiny", f"FOLDER_S2={scene / 'big'}", f"OUTPUT={output}")
+    for _ in range(10):
+        process = shell.start(*arguments)
+        time.sleep(choice.uniform(0.2, 6))
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+        wait_until(lambda: not engines(output), 3)
+        assert not output.exists()
+    done = shell.embed(f"FOLDER_S2={scene / 'big'}", "QUERIES=0", f"OUTPUT={output}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_cancelled_run_is_gone_on_with(shell: Shell, scene: Path, tmp_path: Path, engine_python: str) -> None:
+    output = tmp_path / "e.tif"
+    arguments = ("FOLDER_S2=" + str(scene / "big"), "BLOCK=64", "QUERIES=0", f"OUTPUT={output}")
+    process = shell.start("run", "malice:embed", "--", "MODEL=tiny", *arguments)
+    wait_until(lambda: len(list((tmp_path / "e.tif.malice").glob("block*codes.npy"))) > 2, 60)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=20)
+    wait_until(lambda: not engines(output), 3)
+    done = shell.embed(*arguments, "RESUME=true")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "e.tif.malice").exists()
+    command_line(engine_python, scene, "--s2", scene / "big", "--queries", "0", "--output", tmp_path / "s.tif")
+    assert pixels(output) == pixels(tmp_path / "s.tif")
+    assert os.path.getsize(output) > 0
