@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from malice_core import safety
 from malice_core.bands import SENSORS
 from malice_core.errors import ModelError
 
@@ -106,8 +107,11 @@ class Card:
     def graph_bytes(self, sensor: str, role: str) -> bytes:
         """The bytes of one graph, after checking them against the card.
 
+        A card and its graphs may come from anywhere, so the graph is also checked to hold only operators of ours
+        and its own weights.
+
         Raises:
-            ModelError: if the file is missing or its sha256 is not the card's.
+            ModelError: if the file is missing, its sha256 is not the card's, or it holds anything foreign.
         """
         path = self.graph_path(sensor, role)
         try:
@@ -123,6 +127,7 @@ class Card:
                 f"model {self.name}: {path.name} is damaged (sha256 {digest[:12]}…, the card says "
                 f"{wanted[:12]}…); import or install the model again"
             )
+        safety.parsed(content, f"model {self.name}: {path.name}")
         return content
 
 

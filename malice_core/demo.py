@@ -6,14 +6,13 @@ model was installed. The picture needs matplotlib and scikit-learn, which ``make
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from malice_core import bands, models, simulate
+from malice_core.cli import Parser, fail
 from malice_core.errors import Cancelled, InputError, MaliceError, ModelError
 
 MODEL = "malice"
@@ -91,13 +91,14 @@ def _model(store: Path) -> dict[str, str]:
     if files and all(path.is_file() for path in files):
         _module(["models", "import", *map(str, files), "--name", MODEL], environment)
         return environment
-    try:
-        _module(["models", "install", MODEL], environment)
-    except MaliceError as error:
+    command = [sys.executable, "-m", "malice_core.models", "install", MODEL]
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        reason = done.stderr.strip().removeprefix("error: ")
         raise ModelError(
-            "the demo needs the published encoders: with a network run it again, or set MALICE_TESTDATA to a folder "
-            "that holds models/malice_s2.onnx and models/malice_s1.onnx"
-        ) from error
+            f"the demo needs the published encoders ({reason}): with a network run it again, or set MALICE_TESTDATA to "
+            "a folder that holds models/malice_s2.onnx and models/malice_s1.onnx"
+        )
     return environment
 
 
@@ -224,15 +225,9 @@ def _stretch(image: Floats) -> Floats:
     return np.where(np.isfinite(out), out, np.float32(1))
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        # argparse prints its usage first; a failure here is one line.
-        raise InputError(f"{message}; see python -m malice_core.demo --help")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code (0 done, 2 bad input, 3 cancelled, 1 anything else)."""
-    parser = _Parser(prog="python -m malice_core.demo", description="Simulates, embeds and draws a scene.")
+    parser = Parser(prog="python -m malice_core.demo", description="Simulates, embeds and draws a scene.")
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="FOLDER")
     parser.add_argument("--size", type=int, default=400, metavar="PIXELS")
     parser.add_argument("--seed", type=int, default=1)
@@ -243,9 +238,7 @@ def main(arguments: list[str] | None = None) -> int:
         spec = simulate.Spec(given.size, given.size, 2024, given.seed, given.s2_dates, given.s1_dates)
         picture = run(given.out, spec)
     except MaliceError as error:
-        if str(error):
-            print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return fail(error)
     except KeyboardInterrupt:
         return Cancelled.exit_code
     print(f"scene:     {given.out / 'scene'}\nembedding: {given.out / 'embedding.tif'}\npicture:   {picture}")

@@ -7,41 +7,36 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import itertools
 import json
 import os
-import signal
-import socket
+import re
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import malice_core
-from malice_core import bands, memory, pipeline, product, runtime
-from malice_core import plan as planning
+from malice_core import cancelling
+from malice_core import job as choices
+from malice_core.cancelling import Cancel
+from malice_core.cli import Parser
 from malice_core.errors import Cancelled, InputError, MaliceError
-from malice_core.plan import Job
+from malice_core.job import Job
 from malice_core.reporting import JsonReporter, Reporter, TextReporter
 
-#: After a cancel the run may end tidily for this long; then the process leaves as it is (scratch stays whole).
-GRACE_SECONDS = 0.6
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see python -m malice_core.embed --help")
+# The engine's libraries take half a second to load, in which a signal must already end in exit code 3: they are
+# imported in execute().
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line; ``docs/embed.md`` explains the options at length."""
-    p = _Parser(
+    p = Parser(
         prog="python -m malice_core.embed",
         description="Embed a Sentinel-1 and/or Sentinel-2 time series with a MALICE model.",
         epilog="A PATH is a raster, a folder, a netCDF file, or a text file that lists paths.",
-        allow_abbrev=False,
     )
     p.add_argument("--contract", action="store_true", help="print the contract version as json and exit")
 
@@ -55,9 +50,7 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--dates", metavar="START/END|@FILE", help="dates to use, both ends included, or a list")
     g.add_argument("--max-dates", type=_count, metavar="N", help="thin each modality evenly to N dates")
     g.add_argument("--max-cloud", type=_percent, metavar="PERCENT", help="drop dates with more cloud (needs --scl)")
-    g.add_argument(
-        "--cloud-classes", type=_classes, default=bands.CLOUD_CLASSES, metavar="N,N", help="default 3,8,9,10"
-    )
+    g.add_argument("--cloud-classes", type=_classes, metavar="N,N", help="default 3,8,9,10")
     g.add_argument("--mask-clouds", action="store_true", help="treat cloudy pixels as missing observations")
     g.add_argument("--s1-orbit", type=_orbit, metavar="N", help="use this relative orbit of Sentinel-1 only")
     g.add_argument("--aoi", nargs=4, type=float, metavar=("MINX", "MINY", "MAXX", "MAXY"), help="area of interest")
@@ -66,23 +59,23 @@ def parser() -> argparse.ArgumentParser:
 
     g = p.add_argument_group("computing")
     g.add_argument("--model", metavar="NAME", help="an installed model, see python -m malice_core.models list")
-    g.add_argument("--edge", choices=planning.EDGES, default="mirror", help="what lies beyond the images")
-    g.add_argument("--nodata", choices=planning.NODATA, default="mask", help="missing observations: left out, or zeros")
+    g.add_argument("--edge", choices=choices.EDGES, default="mirror", help="what lies beyond the images")
+    g.add_argument("--nodata", choices=choices.NODATA, default="mask", help="missing observations: left out, or zeros")
     g.add_argument(
         "--block", type=_count, metavar="N", help="block side, pixels, a multiple of 8 (default: by --memory)"
     )
     g.add_argument("--memory", default="2GB", metavar="SIZE", help="memory to stay under, default 2GB")
     g.add_argument("--threads", type=_count, metavar="N", help="processor threads (default: all)")
-    g.add_argument("--device", choices=runtime.DEVICES, default="auto")
-    g.add_argument("--precision", choices=runtime.PRECISIONS, default="float32")
-    g.add_argument("--runtime", choices=runtime.RUNTIMES, default="auto")
+    g.add_argument("--device", choices=choices.DEVICES, default="auto")
+    g.add_argument("--precision", choices=choices.PRECISIONS, default="float32")
+    g.add_argument("--runtime", choices=choices.RUNTIMES, default="auto")
 
     g = p.add_argument_group("output")
     g.add_argument("--output", metavar="FILE.tif")
     g.add_argument("--counts", metavar="FILE.tif", help="also write the number of valid dates a pixel")
-    g.add_argument("--dtype", choices=product.DTYPES, default="float32")
+    g.add_argument("--dtype", choices=choices.DTYPES, default="float32")
     g.add_argument("--queries", type=_queries, metavar="N,N", help="keep these queries only (default: all 10)")
-    g.add_argument("--format", choices=product.FORMATS, default="gtiff")
+    g.add_argument("--format", choices=choices.FORMATS, default="gtiff")
     g.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     g.add_argument("--resume", action="store_true", help="go on with what an interrupted run left")
 
@@ -144,19 +137,35 @@ def job_of(options: argparse.Namespace) -> Job:
     values |= {
         "output": Path(options.output),
         "counts": Path(options.counts) if options.counts else None,
-        "memory": memory.parse_size(options.memory),
+        "memory": parse_size(options.memory),
     }
     # Lists of the command line are tuples in a job, which never changes.
     settled: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return Job(**settled)
 
 
-def execute(job: Job, reporter: Reporter, cancel: pipeline.Cancel, dry_run: bool = False) -> None:
+def parse_size(text: str) -> int:
+    """``2GB``, ``500MB``, ``1.5G``, ``2GiB`` or plain bytes → bytes.
+
+    Raises:
+        InputError: if it is no size, or too small for anything.
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)(I?)B?\s*", text.upper())
+    if not match:
+        raise InputError(f"--memory {text}: write a size such as 2GB or 800MB")
+    number, unit, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(unit) + 1 if unit else 0))
+
+
+def execute(job: Job, reporter: Reporter, cancel: Cancel, dry_run: bool = False) -> None:
     """Plans and runs one job, telling ``reporter``.
 
     Raises:
         MaliceError: whatever went wrong, in one line.
     """
+    from malice_core import pipeline
+    from malice_core import plan as planning
+
     begun = time.monotonic()
     with pipeline.environment():
         plan = planning.make_plan(job)
@@ -178,14 +187,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # The events of a json run start with the first thing that can fail, which is the command line itself.
     as_json = "--progress=json" in arguments or ("--progress", "json") in itertools.pairwise(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A path may have letters that the terminal's encoding lacks: that must not end a run.
+            stream.reconfigure(errors="backslashreplace")
     reporter: Reporter = JsonReporter(sys.stdout) if as_json else TextReporter()
-    cancel = pipeline.Cancel()
+    cancel = Cancel()
+
+    def report() -> None:
+        reporter.error(Cancelled.exit_code, cancelling.MESSAGE)
+
     try:
+        cancelling.watch_signals(cancel, report)
         options = parser().parse_args(arguments)
         if options.contract:
             print(json.dumps({"contract": malice_core.CONTRACT, "version": malice_core.__version__}))
             return 0
-        _watch(cancel, reporter, options.cancel_on_stdin_close)
+        if options.cancel_on_stdin_close:
+            cancelling.watch_stdin(cancel, report)
         execute(job_of(options), reporter, cancel, options.dry_run)
     except MaliceError as error:
         reporter.error(error.exit_code, str(error))
@@ -203,39 +222,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reporter.error(1, f"unexpected {type(error).__name__}: {error}; MALICE_DEBUG=1 gives a traceback to report")
         return 1
     return 0
-
-
-def _watch(cancel: pipeline.Cancel, reporter: Reporter, stdin: bool) -> None:
-    """Cancels on SIGTERM, SIGINT and (when asked) the end of stdin: tidily if it can, within a second always."""
-
-    def stop() -> None:
-        cancel.set()
-        time.sleep(GRACE_SECONDS)
-        reporter.error(Cancelled.exit_code, pipeline.CANCELLED)
-        os._exit(Cancelled.exit_code)
-
-    # A Python handler waits for the main thread, which may be deep in a library; the wake-up socket is
-    # written by the system's own handler, and another thread listens.
-    listen, wake = socket.socketpair()
-    wake.setblocking(False)
-    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
-    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: None)
-
-    def wait_for_signal() -> None:
-        with listen, wake:
-            listen.recv(1)
-            stop()
-
-    def wait_for_end() -> None:
-        while os.read(sys.stdin.fileno(), 4096):
-            continue
-        stop()
-
-    threading.Thread(target=wait_for_signal, daemon=True).start()
-    if stdin:
-        threading.Thread(target=wait_for_end, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from malice_core import cards, models, weights
 from malice_core.cards import Card
+from malice_core.cli import Parser, run_command
 from malice_core.errors import ModelError
 from malice_core.store import agreement, modelwriter
 
@@ -137,7 +138,7 @@ def run(options: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line's options."""
-    one = models.Parser(prog="python -m malice_core.export", description="Make a model out of trained weights.")
+    one = Parser(prog="python -m malice_core.export", description="Make a model out of trained weights.")
     one.add_argument("state", type=Path, metavar="STATE", help="state dict: .safetensors, .npz or .pt")
     one.add_argument("--name", required=True, help="of the new model")
     one.add_argument("--title", help="one line for people")
@@ -150,7 +151,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exports one model; returns the exit code: 0 done, 2 bad input, 3 interrupted, 1 anything else."""
-    return models.run_command(parser(), arguments)
+    return run_command(parser(), arguments)
 
 
 if __name__ == "__main__":

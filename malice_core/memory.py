@@ -6,7 +6,6 @@ activations of one call, measured (``benchmarks/memory.py``) and rounded up.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from malice_core.product import STRIP_BYTES, TILE, Layout
 from malice_core.runtime import Backend
 
 if TYPE_CHECKING:
-    from malice_core.plan import Job
+    from malice_core.job import Job
 
 #: Interpreter, libraries and compiled graphs, before the first pixel.
 BASE_BYTES = 230 << 20
@@ -27,8 +26,9 @@ BASE_BYTES = 230 << 20
 GDAL_CACHE_BYTES = 64 << 20
 #: Float32 maps of the block's input size that one call of the spatial graph holds at its peak.
 SPATIAL_MAPS = 140
-#: Floats a pixel and date that one call of the temporal graph holds at its peak.
-TEMPORAL_FLOATS = 550
+#: Floats a pixel and date that one call of the temporal graph holds at its peak: some, and some for each date.
+#: OpenVINO fuses the attention; onnxruntime writes down the scores of all pairs of dates, several times.
+TEMPORAL_FLOATS = {"openvino": (550, 0), "onnxruntime": (600, 40)}
 #: Images read ahead, beyond those being encoded.
 READ_AHEAD = 4
 #: Without --block: sides tried, largest first. Beyond 512 the halo costs little and memory grows.
@@ -48,19 +48,6 @@ class Budget:
         return self.program + max(sum(self.encoding.values()), sum(self.writing.values()))
 
 
-def parse_size(text: str) -> int:
-    """``2GB``, ``500MB``, ``1.5G``, ``2GiB`` or plain bytes → bytes.
-
-    Raises:
-        InputError: if it is no size, or too small for anything.
-    """
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)(I?)B?\s*", text.upper())
-    if not match:
-        raise InputError(f"--memory {text}: write a size such as 2GB or 800MB")
-    number, unit, binary = match.groups()
-    return int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(unit) + 1 if unit else 0))
-
-
 def budget(card: Card, backend: Backend, grid: BlockGrid, dates: Mapping[str, int], layout: Layout) -> Budget:
     """Memory of a run with these blocks.
 
@@ -73,12 +60,15 @@ def budget(card: Card, backend: Backend, grid: BlockGrid, dates: Mapping[str, in
     channels = max(len(card.modalities[sensor].channels) for sensor in dates)
     images = READ_AHEAD + 2 * backend.streams + 1
     encoded = layout.bands * layout.storage.itemsize
+    base, pair = TEMPORAL_FLOATS[backend.runtime]
     return Budget(
         BASE_BYTES + GDAL_CACHE_BYTES,
         {
             "spatial features": core * max(dates.values()) * (card.width + len(dates)) * 4,
             "spatial graphs": len(dates) * backend.streams * halo * SPATIAL_MAPS * 4,
-            "temporal graphs": sum(backend.streams * chunk * count * TEMPORAL_FLOATS * 4 for count in dates.values()),
+            "temporal graphs": sum(
+                backend.streams * chunk * count * (base + pair * count) * 4 for count in dates.values()
+            ),
             # A date is read, normalised and held until its turn; reading makes two more copies of one.
             "images": images * halo * (channels * 4 + 1) + 2 * READ_AHEAD * halo * channels * 4,
             # The block being finished and the one being written.

@@ -12,11 +12,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from malice_core import cards
 from malice_core.cards import Card
-from malice_core.errors import Cancelled, InputError, MaliceError, ModelError
+from malice_core.cli import Parser, run_command
+from malice_core.errors import ModelError
 from malice_core.store.modelwriter import check_name
 
 
@@ -37,7 +38,10 @@ def search_path() -> list[Path]:
     The folders of ``MALICE_MODELS`` (a path list), the user's data folder, ``models/`` of the installation.
     """
     chosen = [Path(entry) for entry in os.environ.get("MALICE_MODELS", "").split(os.pathsep) if entry]
-    return [*chosen, user_folder(), Path(__file__).resolve().parents[1] / "models"]
+    checkout = Path(__file__).resolve().parents[1]
+    # Installed from a wheel, the package lies among others, and a folder "models" beside it is somebody else's.
+    own = [checkout / "models"] if (checkout / "pyproject.toml").is_file() else []
+    return [*chosen, user_folder(), *own]
 
 
 def scan() -> tuple[list[Card], list[str]]:
@@ -146,17 +150,9 @@ def _verify(options: argparse.Namespace) -> None:
     print(f"model {card.name} is good ({card.identity}, {card.folder})")
 
 
-class Parser(argparse.ArgumentParser):
-    """Raises ``InputError`` where argparse would print its usage and exit."""
-
-    def error(self, message: str) -> NoReturn:
-        # argparse prints its usage first; a failure here is one line.
-        raise InputError(f"{message} (--help lists the options)")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line's options."""
-    top = Parser("python -m malice_core.models", description="List, install, import and check models.")
+    top = Parser(prog="python -m malice_core.models", description="List, install, import and check models.")
     commands = top.add_subparsers(dest="command", required=True, parser_class=Parser)
     one = commands.add_parser("list", help="all models that are installed")
     one.add_argument("--json", action="store_true", help="one JSON object")
@@ -183,25 +179,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0 done, 2 bad input, 3 interrupted, 1 anything else."""
     return run_command(parser(), arguments)
-
-
-def run_command(top: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
-    """Parses the arguments, calls their ``run`` and turns every failure into one line and an exit code."""
-    try:
-        options = top.parse_args(arguments)
-        options.run(options)
-    except MaliceError as error:
-        return _fail(error, error.exit_code)
-    except KeyboardInterrupt:
-        return _fail(Cancelled("interrupted"), Cancelled.exit_code)
-    except Exception as error:  # noqa: BLE001  a user gets one line, never a traceback
-        return _fail(MaliceError(f"{type(error).__name__}: {error}"), 1)
-    return 0
-
-
-def _fail(error: MaliceError, code: int) -> int:
-    print(error, file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -6,46 +6,31 @@ and one writer flushes finished blocks to scratch. All of them stop at the first
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
+import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import rasterio
+from rasterio.errors import RasterioError
 
 import malice_core
-from malice_core import memory, plan, product
+from malice_core import bands, memory, plan, product
+from malice_core.cancelling import Cancel
 from malice_core.encoder import Image, ModalityEncoder, Workspace
-from malice_core.errors import Cancelled, OutputError
+from malice_core.errors import OutputError
 from malice_core.features import Normaliser, mirror_source
 from malice_core.grid import Block
 from malice_core.plan import Plan
 from malice_core.reporting import Reporter
-from malice_core.scratch import Scratch
-
-CANCELLED = "cancelled; finished blocks are kept, run again with --resume to go on"
-
-
-class Cancel:
-    """Set from a signal or another thread; checked between calls of the graphs and between writes."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        self._event.set()
-
-    def check(self) -> None:
-        """Raises:
-        Cancelled: once ``set`` was called.
-        """
-        if self._event.is_set():
-            raise Cancelled(CANCELLED)
+from malice_core.scratch import Scratch, folder_of
 
 
 def environment() -> rasterio.Env:
@@ -60,31 +45,30 @@ def environment() -> rasterio.Env:
     )
 
 
-def already_whole(job: plan.Job, fingerprint: str, targets: list[Any]) -> bool:
-    """True if every output is there and was written by the job with this fingerprint.
+def already_whole(job: Plan) -> bool:
+    """True if every output is there and was written by this job.
 
     Raises:
-        OutputError: if the output belongs to another job and may not be replaced.
+        OutputError: if a file is there that this job has not written and may not replace.
     """
-    if not job.resume or not job.output.exists():
-        return False
-    owners = set()
-    for path in targets:
-        if not path.exists():
-            return False
-        try:
-            with rasterio.open(path) as file:
-                owners.add(file.tags().get("MALICE_JOB"))
-        except rasterio.errors.RasterioError:
-            owners.add(None)
-    if owners == {fingerprint}:
-        return True
-    if job.overwrite:
-        return False
-    raise OutputError(
-        f"--resume: {job.output} is there and belongs to another job; "
-        "give --overwrite to replace it, or another --output"
-    )
+    owned = [_owner(path) == job.fingerprint for path in job.targets if path.exists()]
+    if not job.job.overwrite:
+        for path in job.targets:
+            if path.exists() and _owner(path) != job.fingerprint:
+                raise OutputError(
+                    f"{path} is there and was not written by this job; give --overwrite to replace it, or another name"
+                )
+    return job.job.resume and len(owned) == len(job.targets) and all(owned)
+
+
+def _owner(path: Path) -> str | None:
+    """The fingerprint of the job that wrote a raster; None if it is no raster of ours."""
+    try:
+        with rasterio.open(path) as file:
+            owner: str | None = file.tags().get("MALICE_JOB")
+            return owner
+    except RasterioError:
+        return None
 
 
 def run(job: Plan, reporter: Reporter, cancel: Cancel) -> list[str]:
@@ -97,18 +81,22 @@ def run(job: Plan, reporter: Reporter, cancel: Cancel) -> list[str]:
         Cancelled, OutputError, StackError, ModelError: in one line; scratch stays for ``--resume``.
     """
     files = [str(path) for path in job.targets]
-    if already_whole(job.job, job.fingerprint, job.targets):
+    whole = already_whole(job)
+    if not whole:
+        plan.check_disk(job)
+    elif not folder_of(job.job.output).exists():
         return files
-    plan.check_disk(job)
-    with Scratch(job.job.output, job.fingerprint, job.job.resume) as scratch:
-        blocks = list(job.grid.blocks())
-        todo = [block for block in blocks if not scratch.finished(block.index)]
-        progress = _Progress(job, len(blocks), len(todo), reporter)
-        if todo:
-            _encode_blocks(job, todo, scratch, progress, cancel)
-        _assemble(job, blocks, scratch, progress, cancel)
+    with Scratch(job.job.output, job.fingerprint, job.grid.core_shape, job.job.resume) as scratch:
+        if not whole:
+            blocks = list(job.grid.blocks())
+            todo = [block for block in blocks if not scratch.finished(block.index)]
+            progress = _Progress(job, len(blocks), len(todo), reporter)
+            if todo:
+                _encode_blocks(job, todo, scratch, progress, cancel)
+            _assemble(job, blocks, scratch, progress, cancel)
+            progress.finish()
+        # Also what a run left that was killed between putting its output in place and this line.
         scratch.remove()
-    progress.finish()
     return files
 
 
@@ -120,16 +108,16 @@ class _Progress:
         self._dates = {sensor: len(stack.observations) for sensor, stack in job.stacks.items()}
         per_block = 2 * sum(self._dates.values())
         self._total = per_block * (blocks + 1)
-        self._done = per_block * (blocks - todo)
+        self._done: float = per_block * (blocks - todo)
         self._assembly = per_block
         self._lock = threading.Lock()
         self._reporter = reporter
-        reporter.progress(self._done, self._total, "encoding")
+        reporter.progress(int(self._done), self._total, "encoding")
 
-    def add(self, units: int, step: str) -> None:
+    def add(self, units: float, step: str) -> None:
         with self._lock:
             self._done += units
-            self._reporter.progress(min(self._done, self._total - 1), self._total, step)
+            self._reporter.progress(min(int(self._done), self._total - 1), self._total, step)
 
     def date(self) -> None:
         self.add(1, "encoding")
@@ -138,7 +126,7 @@ class _Progress:
         self.add(self._dates[sensor], "encoding")
 
     def assembled(self, share: float) -> None:
-        self.add(int(self._assembly * share), "writing")
+        self.add(self._assembly * share, "writing")
 
     def finish(self) -> None:
         self._reporter.progress(self._total, self._total, "done")
@@ -260,14 +248,31 @@ def _assemble(job: Plan, blocks: list[Block], scratch: Scratch, progress: _Progr
         finished.append((target, raster.path))
     cancel.check()
     for target, path in finished:
+        _place(target, path)
+
+
+def _place(source: Path, target: Path) -> None:
+    """Renames a whole file to its name; on another file system it is copied beside that name first.
+
+    Raises:
+        OutputError: if that fails; nothing half-written is left.
+    """
+    partial = target.with_name(f".{target.name}.part")
+    try:
         try:
-            os.replace(target, path)
+            os.replace(source, target)
         except OSError as error:
-            raise OutputError(f"cannot put {path} in place: {error.strerror}; run again with --resume") from error
+            if error.errno != errno.EXDEV:
+                raise
+            shutil.copyfile(source, partial)
+            os.replace(partial, target)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"cannot put {target} in place: {error.strerror}; run again with --resume") from error
 
 
 def tags(job: Plan) -> dict[str, str]:
-    """What a raster says of itself: enough to compute it again, and to credit."""
+    """What a raster says of itself: model, dates, normalisation and rules, and whom to credit."""
     years = sorted({item.date.year for stack in job.stacks.values() for item in stack.observations})
     span = f"{years[0]}-{years[-1]}" if len(years) > 1 else str(years[0])
     result = {
@@ -287,11 +292,18 @@ def tags(job: Plan) -> dict[str, str]:
     }
     if job.layout.dtype == "int8":
         result["MALICE_SCALE"] = f"value = (code - 128) * scale, scale in {product.scale_path(job.job.output).name}"
+    if job.job.mask_clouds:
+        result["MALICE_MASKED_CLASSES"] = ",".join(map(str, job.job.cloud_classes or bands.CLOUD_CLASSES))
     for sensor, stack in job.stacks.items():
         modality, key = job.card.modalities[sensor], sensor.upper()
         result[f"MALICE_DATES_{key}"] = ",".join(item.date.isoformat() for item in stack.observations)
+        result[f"MALICE_ORBITS_{key}"] = ",".join(
+            "?" if item.orbit is None else str(item.orbit) for item in stack.observations
+        )
+        logarithm = "ln, " if modality.transform == "ln" else ""
         result[f"MALICE_NORMALISATION_{key}"] = "; ".join(
-            f"{name}: {modality.transform} clip [{low:g}, {high:g}] - {med:g}"
+            f"{name}: {logarithm}clip [{low!r}, {high!r}], - {med!r}, / {high - low!r}"
             for name, low, high, med in zip(modality.channels, modality.qmin, modality.qmax, modality.med, strict=True)
         )
+    result["MALICE_RULES"] = "; ".join(job.notes)
     return result

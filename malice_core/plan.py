@@ -19,46 +19,9 @@ from malice_core import bands, memory, models, runtime, scratch, selection
 from malice_core.cards import Card
 from malice_core.errors import InputError, OutputError
 from malice_core.grid import BlockGrid, Lattice, Window
+from malice_core.job import Job
 from malice_core.product import Layout, scale_path
 from malice_core.stack import Stack, discover
-
-EDGES = ("mirror", "published")
-NODATA = ("mask", "zero")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the user asked for; one field an option of ``malice_core.embed``, units as there."""
-
-    output: Path
-    model: str
-    s2: tuple[str, ...] = ()
-    s1: tuple[str, ...] = ()
-    scl: tuple[str, ...] = ()
-    counts: Path | None = None
-    dates: str | None = None
-    max_dates: int | None = None
-    max_cloud: float | None = None
-    cloud_classes: tuple[int, ...] = bands.CLOUD_CLASSES
-    mask_clouds: bool = False
-    s1_orbit: int | None = None
-    s2_offset: str = "auto"
-    aoi: tuple[float, float, float, float] | None = None
-    aoi_crs: str | None = None
-    resolution: float | None = None
-    edge: str = "mirror"
-    nodata: str = "mask"
-    block: int | None = None
-    memory: int = 2_000_000_000
-    threads: int | None = None
-    device: str = "auto"
-    precision: str = "float32"
-    runtime: str = "auto"
-    dtype: str = "float32"
-    queries: tuple[int, ...] | None = None
-    format: str = "gtiff"
-    overwrite: bool = False
-    resume: bool = False
 
 
 @dataclass
@@ -112,6 +75,8 @@ def make_plan(job: Job) -> Plan:
     """
     if not job.s2 and not job.s1:
         raise InputError("no images: give --s2 and/or --s1 with files, folders, netCDF files or text lists")
+    if job.s1_orbit is not None and not job.s1:
+        raise InputError(f"--s1-orbit {job.s1_orbit} without Sentinel-1: give --s1 too, or drop it")
     check_outputs(job)
     card = models.load(job.model)
     backend = runtime.choose(job.runtime, job.device, job.precision, job.threads)
@@ -138,20 +103,28 @@ def make_plan(job: Job) -> Plan:
     try:
         warnings: list[str] = []
         area = selection.area_of(job, lattice, stacks[wanted[0]], warnings)
-        notes: list[str] = []
+        extent = f"the union of the {wanted[0].upper()} images" if job.aoi is None else "the area asked for"
+        notes = [f"area: {extent}, {area.width} x {area.height} pixels"]
         if "s2" in stacks and job.scl:
             stacks["s2"] = selection.apply_clouds(job, lattice, stacks["s2"], area)
         elif job.scl:
             raise InputError("--scl belongs to Sentinel-2 images: give --s2 too, or drop --scl")
-        elif job.max_cloud is not None or job.mask_clouds:
-            option = "--max-cloud" if job.max_cloud is not None else "--mask-clouds"
-            raise InputError(f"{option} needs the scene classification: give --scl with its files")
+        else:
+            for option, value in (
+                ("--max-cloud", job.max_cloud),
+                ("--mask-clouds", job.mask_clouds or None),
+                ("--cloud-classes", job.cloud_classes),
+            ):
+                if value is not None:
+                    raise InputError(f"{option} needs the scene classification: give --scl with its files")
         stacks = {sensor: selection.thin(job, stack) for sensor, stack in stacks.items()}
         for sensor, stack in stacks.items():
             selection.require_overlap(lattice, area, stack, f"{sensor.upper()} images")
             selection.warn_about_series(sensor, stack, warnings)
             warnings.extend(stack.warnings)
             notes.extend(stack.notes)
+        for stack in stacks.values():
+            selection.refuse_inputs(job, stack.files())
         layout = Layout.of(card, wanted, queries, job.dtype)
         grid, budget = memory.fit(
             job, card, backend, area, {k: len(s.observations) for k, s in stacks.items()}, layout, warnings
@@ -206,20 +179,17 @@ def check_outputs(job: Job) -> None:
         other = seen.setdefault(path.absolute(), option)
         if other != option:
             raise OutputError(f"{option} and {other} are the same file {path}: give them different names")
-    inputs = {Path(name).absolute() for name in (*job.s2, *job.s1, *job.scl)}
-    if clash := inputs & set(seen):
-        raise OutputError(f"{next(iter(clash))} is both an input and an output: give another --output")
 
 
 def _disk(layout: Layout, area: Window, format: str) -> int:
     """Bytes at the worst moment: all blocks in scratch and the whole output beside them, uncompressed.
 
-    A cloud-optimised file is a second copy with a third more for its overviews.
+    A cloud-optimised file is laid out from a plain one; both have a third more for their overviews.
     """
     side = 6 if layout.dtype == "int8" else 2  # counts and scales, per modality
     pixel = layout.bands * layout.storage.itemsize + side * len(layout.sensors)
     file = layout.bands * (2 if layout.dtype == "float16" else layout.storage.itemsize) + side * len(layout.sensors)
-    copies = 1 + 2 * 4 / 3 if format == "cog" else 1
+    copies = 2 * 4 / 3 if format == "cog" else 1
     return int(area.pixels * (pixel + file * copies)) + (1 << 20)
 
 
@@ -238,35 +208,33 @@ def check_disk(plan: Plan) -> None:
 
 
 def _fingerprint(plan: Plan) -> str:
-    """Identity of a job: equal for runs whose blocks are interchangeable."""
-    job = asdict(plan.job)
-    free = ("output", "counts", "overwrite", "resume", "threads", "memory", "s2", "s1", "scl", "format", "block")
-    content: dict[str, Any] = {key: str(value) for key, value in job.items() if key not in free}
-    content |= {
+    """Identity of a job: equal for runs that give the same numbers, however they are cut or called."""
+    job = plan.job
+    content: dict[str, Any] = {
         "version": malice_core.__version__,
         "model": plan.card.identity,
         "backend": [plan.backend.runtime, plan.backend.device, plan.backend.precision],
         "lattice": asdict(plan.lattice),
         "area": asdict(plan.area),
-        "core": plan.grid.side,
-        "inputs": {sensor: _inputs(stack) for sensor, stack in plan.stacks.items()},
+        "options": [job.edge, job.nodata, job.dtype, job.s2_offset],
+        "bands": [plan.layout.sensors, plan.layout.queries],
+        "masked": list(job.cloud_classes or bands.CLOUD_CLASSES) if job.mask_clouds else None,
+        "observations": {
+            sensor: [(item.date.isoformat(), item.orbit) for item in stack.observations]
+            for sensor, stack in plan.stacks.items()
+        },
+        "files": {sensor: [_state(name) for name in stack.files()] for sensor, stack in plan.stacks.items()},
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _inputs(stack: Stack) -> list[list[Any]]:
-    """Dates and files of a stack, with size and time of change where they are local."""
-    result: list[list[Any]] = []
-    for item in stack.describe()["dates"]:
-        files = []
-        for name in item["files"]:
-            try:
-                status = os.stat(name)
-                files.append([name, status.st_size, status.st_mtime_ns])
-            except OSError:
-                files.append([name])
-        result.append([item["date"], item.get("orbit"), item.get("masked"), files])
-    return result
+def _state(name: str) -> list[Any]:
+    """A file's name with its size and time of change, where it is a local file."""
+    try:
+        status = os.stat(name)
+    except OSError:
+        return [name]
+    return [name, status.st_size, status.st_mtime_ns]
 
 
 def describe(plan: Plan) -> dict[str, Any]:
@@ -323,12 +291,10 @@ def text(plan: Plan) -> str:
 def _date_lines(sensor: str, stack: Stack) -> list[str]:
     lines = []
     for item in stack.observations:
-        facts = []
-        if item.orbit is not None:
-            facts.append(f"orbit {item.orbit}")
-        if item.cloud_percent is not None:
-            facts.append(f"cloud {item.cloud_percent:.1f} %")
+        facts = [] if item.cloud_percent is None else [f"cloud {item.cloud_percent:.1f} %"]
+        facts.append(", ".join(sorted({Path(file).name for source in item.sources for file in source.files})[:3]))
         if len(item.sources) > 1:
-            facts.append(f"{len(item.sources)} files")
-        lines.append(f"{sensor.upper()} {item.date}" + (f"  # {', '.join(facts)}" if facts else ""))
+            facts[-1] += f" ({len(item.sources)} images)"
+        orbit = "" if item.orbit is None else f" orbit {item.orbit}"
+        lines.append(f"{sensor.upper()} {item.date}{orbit}  # {', '.join(facts)}")
     return lines

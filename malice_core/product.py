@@ -29,8 +29,6 @@ from malice_core.cards import Card
 from malice_core.errors import OutputError
 from malice_core.grid import Block, Lattice, Window
 
-DTYPES = ("float32", "float16", "int16", "int8")
-FORMATS = ("gtiff", "cog")
 TILE = 256
 #: Bytes of bands held while a row of tiles is put together.
 STRIP_BYTES = 32 << 20
@@ -43,7 +41,7 @@ class Layout:
     Attributes:
         sensors: modalities in the order of their bands.
         queries: queries kept, in order.
-        dtype: one of :data:`DTYPES`.
+        dtype: one of ``job.DTYPES``.
         low, high: (bands,) bounds of the values.
     """
 

@@ -48,14 +48,14 @@ class Clock:
 
 
 class JsonReporter:
-    """One JSON object a line on ``stream``, flushed at once."""
+    """One JSON object a line on ``stream``, in ASCII (any pipe can carry it), flushed at once."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._lock, self._clock = stream, threading.Lock(), Clock()
 
     def _send(self, event: str, **content: Any) -> None:
         with self._lock:
-            self._stream.write(json.dumps({"event": event, **content}, ensure_ascii=False) + "\n")
+            self._stream.write(json.dumps({"event": event, **content}) + "\n")
             self._stream.flush()
 
     def plan(self, plan: dict[str, Any], text: str) -> None:

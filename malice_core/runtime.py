@@ -21,10 +21,6 @@ from onnx import TensorProto, helper
 from malice_core.errors import DeviceError, MaliceError, ModelError
 from malice_core.graphs import IR_VERSION, OPSET
 
-RUNTIMES = ("auto", "openvino", "onnxruntime")
-DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("float32", "bfloat16")
-
 Array = NDArray[np.float32]
 
 
@@ -79,7 +75,9 @@ class Backend:
         session = _OpenVinoSession if self.runtime == "openvino" else _OnnxSession
         try:
             return session(graph, shapes, self)
-        except (RuntimeError, ValueError, MemoryError) as error:
+        except MemoryError as error:
+            raise DeviceError("out of memory while a graph was opened; give a smaller --block or --memory") from error
+        except (RuntimeError, ValueError) as error:
             raise ModelError(
                 f"{self.runtime} cannot open a graph of the model: {_first_line(error)}; "
                 "verify or import the model again"
@@ -248,7 +246,6 @@ class _OnnxSession:
         self._session = onnxruntime.InferenceSession(graph, options, providers=providers)
         if backend.device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
             raise DeviceError("the CUDA provider did not start for a graph of the model; use --device cpu")
-        self._shapes = dict(shapes)
 
     def run(self, feeds: Mapping[str, Array]) -> Array:
         try:

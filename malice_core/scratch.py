@@ -42,6 +42,7 @@ class Scratch:
     Args:
         output: the final output file.
         fingerprint: identity of the job; blocks of another job are never mixed in.
+        block: (height, width) of the blocks; they are only interchangeable with blocks of that size.
         resume: keep the blocks of the same job that are there; otherwise start anew.
 
     Raises:
@@ -49,9 +50,9 @@ class Scratch:
             cannot be written.
     """
 
-    def __init__(self, output: Path, fingerprint: str, resume: bool) -> None:
+    def __init__(self, output: Path, fingerprint: str, block: tuple[int, int], resume: bool) -> None:
         self.folder = folder_of(output)
-        self._fingerprint = fingerprint
+        self._fingerprint, self._block = fingerprint, list(block)
         try:
             self.folder.mkdir(exist_ok=True)
             self._lock = _lock(self.folder / "lock")
@@ -67,7 +68,8 @@ class Scratch:
         journal = self.folder / JOURNAL
         if resume and journal.exists():
             try:
-                owner = json.loads(journal.read_text(encoding="utf-8"))["fingerprint"]
+                content = json.loads(journal.read_text(encoding="utf-8"))
+                owner, block = content["fingerprint"], content["block"]
             except (ValueError, KeyError, TypeError) as error:
                 raise OutputError(f"--resume: {journal} is damaged; run without --resume to start anew") from error
             if owner != self._fingerprint:
@@ -76,13 +78,19 @@ class Scratch:
                     f"{self._fingerprint[:12]}…: other data, dates, options or version); "
                     "run without --resume to start anew"
                 )
+            if block != self._block:
+                raise OutputError(
+                    f"--resume: the finished blocks in {self.folder} are of {block} pixels, this run's of "
+                    f"{self._block}: "
+                    "give the same --block or --memory, or run without --resume to start anew"
+                )
         else:
             for entry in self.folder.iterdir():
                 if entry.name != "lock":
                     entry.unlink()
         for left in self.folder.glob("*.tmp"):
             left.unlink()
-        write_whole(journal, json.dumps({"fingerprint": self._fingerprint}).encode())
+        write_whole(journal, json.dumps({"fingerprint": self._fingerprint, "block": self._block}).encode())
 
     def __enter__(self) -> Scratch:
         return self

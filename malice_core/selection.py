@@ -12,23 +12,31 @@ from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform_bounds
 
 from malice_core import bands
-from malice_core.errors import InputError
+from malice_core.errors import InputError, OutputError
 from malice_core.grid import Lattice, Window
 from malice_core.images import clouds
+from malice_core.product import scale_path
 from malice_core.stack import Stack, discover
 
 if TYPE_CHECKING:
-    from malice_core.plan import Job
+    from malice_core.job import Job
 
 
-def parse_dates(text: str) -> tuple[date | None, date | None, dict[str, set[date]] | None]:
+#: A date, and the relative orbit that is meant (None: whatever orbit).
+Listed = tuple[date, int | None]
+
+
+def parse_dates(text: str) -> tuple[date | None, date | None, dict[str, set[Listed]] | None]:
     """``START/END`` (either may be empty) or ``@FILE``.
 
-    Lines of FILE are dates, as the plan prints them: ``2018-05-11`` for all modalities or ``S2 2018-05-11`` for
-    one; what follows ``#`` is a comment.
+    Lines of FILE are as the plan prints them: ``2018-05-11`` for all modalities or ``S2 2018-05-11`` for one, with
+    ``orbit 59`` behind it where one of several orbits is meant; what follows ``#`` is a comment.
 
     Returns:
         First date, last date (both included), and dates by sensor key (``""`` for all modalities).
+
+    Raises:
+        InputError: naming what is no date.
     """
     if text.startswith("@"):
         return None, None, _dates_of_file(Path(text[1:]))
@@ -48,39 +56,65 @@ def _iso(text: str, origin: str) -> date:
         raise InputError(f"{origin}: '{text.strip()}' is no date; write it YYYY-MM-DD") from error
 
 
-def _dates_of_file(path: Path) -> dict[str, set[date]]:
+def _dates_of_file(path: Path) -> dict[str, set[Listed]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--dates @{path}: cannot be read ({error}); give a text file with one date a line") from error
-    result: dict[str, set[date]] = {}
+    result: dict[str, set[Listed]] = {}
     for number, line in enumerate(lines, 1):
         words = line.partition("#")[0].split()
         if not words:
             continue
         sensor = words.pop(0).lower() if words[0].upper() in ("S1", "S2") else ""
+        orbit = None
+        if len(words) == 3 and words[1].lower() == "orbit" and words[2].isdigit():
+            orbit = int(words[2])
+            del words[1:]
         if len(words) != 1:
-            raise InputError(f"--dates @{path}, line {number}: '{line.strip()}' is not one date; write YYYY-MM-DD")
-        result.setdefault(sensor, set()).add(_iso(words[0], f"--dates @{path}, line {number}"))
+            raise InputError(
+                f"--dates @{path}, line {number}: '{line.strip()}' is not one date; write YYYY-MM-DD, or "
+                "S1 YYYY-MM-DD orbit 59"
+            )
+        result.setdefault(sensor, set()).add((_iso(words[0], f"--dates @{path}, line {number}"), orbit))
     if not result:
         raise InputError(f"--dates @{path} lists no date; write one a line, YYYY-MM-DD")
     return result
 
 
 def choose_dates(job: Job, stack: Stack, sensor: str) -> Stack:
+    """The observations ``--dates`` asks for.
+
+    Raises:
+        InputError: if a date listed for this sensor is not there, or none is left.
+    """
     if job.dates is None:
         return stack
     start, end, listed = parse_dates(job.dates)
     if listed is None:
         return stack.select(start=start, end=end)
     # Dates without a sensor may belong to the other modality; those of this one must be there.
-    wanted = listed.get(sensor, set()) | listed.get("", set())
-    there = {item.date for item in stack.observations}
-    if missing := sorted(listed.get(sensor, set()) - there):
+    there = {(item.date, item.orbit) for item in stack.observations} | {
+        (item.date, None) for item in stack.observations
+    }
+    if missing := sorted(listed.get(sensor, set()) - there, key=str):
+        day, orbit = missing[0]
+        which = f"{day}" if orbit is None else f"{day} orbit {orbit}"
         raise InputError(
-            f"{job.dates}: there is no {sensor.upper()} image of {missing[0]}; remove the line or add the image"
+            f"{job.dates}: there is no {sensor.upper()} image of {which}; remove the line or add the image"
         )
-    return stack.select(dates=wanted)
+    return stack.select(dates=listed.get(sensor, set()) | listed.get("", set()))
+
+
+def refuse_inputs(job: Job, files: list[str]) -> None:
+    """Raises:
+    OutputError: if an output is one of the ``files`` that are read.
+    """
+    outputs = [job.output, *([job.counts] if job.counts else []), scale_path(job.output)]
+    inputs = {Path(name).resolve() for name in files}
+    for path in outputs:
+        if path.resolve() in inputs:
+            raise OutputError(f"{path} is both an input and an output: give another name")
 
 
 def apply_clouds(job: Job, lattice: Lattice, s2: Stack, area: Window) -> Stack:
@@ -91,8 +125,14 @@ def apply_clouds(job: Job, lattice: Lattice, s2: Stack, area: Window) -> Stack:
     scl = discover("scl", job.scl).on(lattice)
     kept = False
     try:
+        refuse_inputs(job, scl.files())
         stack = clouds.with_clouds(
-            s2, scl, area, max_cloud=job.max_cloud, classes=job.cloud_classes, mask=job.mask_clouds
+            s2,
+            scl,
+            area,
+            max_cloud=job.max_cloud,
+            classes=job.cloud_classes or bands.CLOUD_CLASSES,
+            mask=job.mask_clouds,
         )
         kept = job.mask_clouds
     finally:
@@ -102,10 +142,12 @@ def apply_clouds(job: Job, lattice: Lattice, s2: Stack, area: Window) -> Stack:
 
 
 def thin(job: Job, stack: Stack) -> Stack:
+    """At most ``--max-dates`` observations, evenly spread in time."""
     return stack if job.max_dates is None else stack.select(max_dates=job.max_dates)
 
 
 def warn_about_series(sensor: str, stack: Stack, warnings: list[str]) -> None:
+    """Adds warnings about a series unlike those the networks were trained on: one date, too many, too short or long."""
     count = len(stack.observations)
     title = sensor.upper()
     if count == 1:
@@ -123,6 +165,11 @@ def warn_about_series(sensor: str, stack: Stack, warnings: list[str]) -> None:
 
 
 def area_of(job: Job, lattice: Lattice, reference: Stack, warnings: list[str]) -> Window:
+    """What the run delivers: ``--aoi`` on the lattice, else the union of the images.
+
+    Raises:
+        InputError: if the area is empty, lies outside the images, or its CRS cannot be used.
+    """
     if job.aoi is None:
         if job.aoi_crs:
             raise InputError(f"--aoi-crs {job.aoi_crs} without --aoi; give --aoi MINX MINY MAXX MAXY")

@@ -71,7 +71,7 @@ def _day(source: Source) -> date:
 
 
 def _age(source: Source) -> tuple[date, str, str]:
-    return _day(source), source.name, source.files[0]
+    return _day(source), source.name, source.rasters[0]
 
 
 def _newest(sources: list[Source], sensor: Sensor, findings: Findings) -> list[Source]:
@@ -139,7 +139,7 @@ class Catalog:
             raise InputError(f"--resolution {resolution:g} is not a positive number of metres")
         reference = self.sources[0]
         grid = reference.grid
-        _refuse_odd(grid, reference.files[0])
+        _refuse_odd(grid, reference.rasters[0])
         res = TRAINED_RES if resolution is None else float(resolution)
         return Lattice.anchored(grid.crs, res, grid.transform.c, grid.transform.f)
 
@@ -235,7 +235,7 @@ class Stack:
             after = window if after is None else after.union(window)
         if worst is not None:
             raise StackError(
-                f"{worst[1].files[0]}: lies so far from the other images that it makes the area {worst[0]:.0f} times "
+                f"{worst[1].rasters[0]}: lies so far from the other images that it makes the area {worst[0]:.0f} times "
                 "larger; leave it out, or give the area with --aoi"
             )
         return self.extent
@@ -268,10 +268,13 @@ class Stack:
         *,
         start: date | None = None,
         end: date | None = None,
-        dates: Collection[date] | None = None,
+        dates: Collection[tuple[date, int | None]] | None = None,
         max_dates: int | None = None,
     ) -> Stack:
         """The observations from ``start`` to ``end`` (both included), or of ``dates``, thinned to ``max_dates``.
+
+        Args:
+            dates: (date, relative orbit); orbit None means all of that date.
 
         Raises:
             StackError: if no observation is left.
@@ -281,10 +284,16 @@ class Stack:
         first, last = chosen[0].date, chosen[-1].date
         if dates is not None:
             wanted = set(dates)
-            chosen = tuple(observation for observation in chosen if observation.date in wanted)
+            if not wanted:
+                raise StackError(
+                    f"--dates lists no date for {title}; add lines such as {self.sensor.key.upper()} {first}, or run "
+                    f"without --{self.sensor.key}"
+                )
+            chosen = tuple(o for o in chosen if (o.date, None) in wanted or (o.date, o.orbit) in wanted)
             if not chosen:
                 raise StackError(
-                    f"{title}: no image of any of the {len(wanted)} listed dates; the images are from {first} to {last}"
+                    f"{title}: no image of any of the {len(wanted)} listed dates; the images are from {first} "
+                    f"to {last}: correct the list"
                 )
         chosen = tuple(o for o in chosen if (start is None or start <= o.date) and (end is None or o.date <= end))
         if not chosen:
@@ -300,6 +309,12 @@ class Stack:
                 findings.note(f"{title}: thinned evenly in time from {len(chosen)} to {max_dates} observations")
                 chosen = thin(chosen, max_dates)
         return replace(self, observations=chosen, notes=findings.notes, warnings=findings.warnings)
+
+    def files(self) -> list[str]:
+        """Everything the pixels come from, sorted: images, what lies behind a VRT, masks and tags beside them, and the
+        scene classification when it masks. Absolute paths of local files, other names as they are."""
+        found = {file for observation in self.observations for file in observation.files}
+        return sorted(found.union(self.clouds.scl.files() if self.clouds is not None else ()))
 
     def describe(self) -> dict[str, Any]:
         """What the plan prints and the product keeps: dates with orbit, files and cloud share; rules; doubts."""

@@ -19,7 +19,7 @@ import rasterio
 from affine import Affine
 
 from malice_core import embed
-from malice_core.pipeline import Cancel
+from malice_core.cancelling import Cancel
 
 Array = npt.NDArray[Any]
 S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from helpers_embed import S2_BANDS, free_names, run, write_image, write_series
+from helpers_embed import S2_BANDS, command, free_names, run, write_image, write_series
 
 from malice_core.errors import DeviceError, InputError, MaliceError, ModelError, OutputError
 
@@ -40,6 +40,22 @@ def test_nothing_given(tiny: str, tmp_path: Path) -> None:
 
 def test_no_such_file(tiny: str, tmp_path: Path) -> None:
     refused(tmp_path, "--s2", tmp_path / "gone.tif", "--model", tiny, match=r"gone\.tif")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--s2", "gone.tif"], ["--block", "9"], ["--model", "none"], ["--dates", "@none"], ["--memory", "1MB"]],
+)
+def test_a_process_that_refuses_ends_with_2_and_one_line(
+    tiny: str, tmp_path: Path, images: Path, arguments: list[str]
+) -> None:
+    output = tmp_path / "e.tif"
+    base = ["--model", tiny, *(["--s2", images] if "--s2" not in arguments else [])]
+    result = command(*base, *arguments, "--output", output)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("error: ")
+    assert not output.exists()
 
 
 def test_empty_folder(tiny: str, tmp_path: Path) -> None:
@@ -171,7 +187,10 @@ def test_outputs_that_cannot_be(tiny: str, tmp_path: Path, images: Path) -> None
     assert (tmp_path / "there.tif").read_text() == "precious"
     refused(tmp_path, *base, "--counts", tmp_path / "e.tif", match="the same file")
     image = sorted(images.iterdir())[0]
+    before = image.read_bytes()
     refused(tmp_path, "--s2", image, "--model", tiny, "--overwrite", output=image, match="both an input and an output")
+    refused(tmp_path, *base, "--overwrite", output=image, match="both an input and an output")
+    assert image.read_bytes() == before
 
 
 @pytest.fixture
@@ -251,6 +270,9 @@ def test_a_modality_the_model_does_not_have(tmp_path: Path, images: Path, monkey
         (["--aoi-crs", "EPSG:4326"], "without --aoi"),
         (["--edge", "published", "--aoi", "500000", "5599950", "500050", "5600000"], "multiples of 8"),
         (["--frobnicate"], "--frobnicate"),
+        (["--s1-orbit", "59"], "--s1-orbit 59 without"),
+        (["--cloud-classes", "8,9"], "--cloud-classes needs"),
+        (["--aoi", "-1e5", "-1E5", "-.5", "-1"], "lies outside"),
     ],
 )
 def test_options_out_of_range(tiny: str, tmp_path: Path, images: Path, arguments: list[str], match: str) -> None:

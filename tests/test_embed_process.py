@@ -10,13 +10,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
-from helpers_embed import command, embedded, free_names, run, write_series
+from helpers_embed import command, embedded, free_names, run, write_image, write_series
 
+from malice_core import pipeline
 from malice_core.errors import OutputError
 from malice_core.scratch import folder_of
 
@@ -150,6 +152,18 @@ def test_json_events(job: list[object], tmp_path: Path) -> None:
     assert any(event.get("eta_s") is not None for event in events)
 
 
+def test_progress_moves_in_the_smallest_steps_of_writing() -> None:
+    seen: list[int] = []
+    stack = SimpleNamespace(observations=range(30))
+    reporter = SimpleNamespace(progress=lambda done, total, step: seen.append(done))
+    progress = pipeline._Progress(SimpleNamespace(stacks={"s2": stack}), 10, 0, reporter)  # type: ignore[arg-type]
+    for _ in range(1000):
+        progress.assembled(0.001)
+    assert seen[0] == 600
+    assert seen[-1] == 659
+    assert len(set(seen)) == 60
+
+
 def test_errors_are_one_line_and_one_event(tiny: str, tmp_path: Path) -> None:
     arguments = ["--s2", tmp_path / "nothing", "--model", tiny, "--output", tmp_path / "e.tif", "--progress", "json"]
     result = command(*arguments)
@@ -171,11 +185,109 @@ def test_a_whole_output_is_not_computed_again(job: list[object], tmp_path: Path)
     before = (tmp_path / "e.tif").stat()
     run(*job, "--resume")
     assert (tmp_path / "e.tif").stat() == before
-    with pytest.raises(OutputError, match="another job"):
+    with pytest.raises(OutputError, match="not written by this job"):
         run(*job, "--resume", "--nodata", "zero")
     assert (tmp_path / "e.tif").stat() == before
     run(*job, "--resume", "--nodata", "zero", "--overwrite")
     assert (tmp_path / "e.tif").stat() != before
+
+
+def test_resume_replaces_nothing_it_has_not_written(job: list[object], tmp_path: Path) -> None:
+    run(*job)
+    foreign = tmp_path / "n.tif"
+    foreign.write_bytes(b"precious")
+    with pytest.raises(OutputError, match=r"n\.tif is there and was not written by this job"):
+        run(*job, "--resume", "--counts", foreign)
+    assert foreign.read_bytes() == b"precious"
+    (tmp_path / "e.tif").write_bytes(b"precious too")
+    with pytest.raises(OutputError, match=r"e\.tif is there"):
+        run(*job, "--resume", "--counts", tmp_path / "new.tif")
+    assert (tmp_path / "e.tif").read_bytes() == b"precious too"
+    assert not (tmp_path / "new.tif").exists()
+
+
+def test_a_whole_output_is_whole_however_it_is_cut_or_asked_for(job: list[object], tmp_path: Path) -> None:
+    run(*job)
+    before = (tmp_path / "e.tif").stat()
+    left = folder_of(tmp_path / "e.tif")
+    left.mkdir()  # killed between putting the output in place and tidying up
+    (left / "block_000000.counts.npy").write_bytes(b"left")
+    run(*job, "--resume", "--block", 32, "--memory", "1GB", "--runtime", "openvino", "--threads", 1)
+    assert (tmp_path / "e.tif").stat() == before
+    assert not left.exists()
+
+
+def test_other_masks_are_another_job(tiny: str, tmp_path: Path) -> None:
+    images = write_series(tmp_path / "images", (16, 16), 2)
+    classes = tmp_path / "scl"
+    classes.mkdir()
+    for seed in (1, 2):
+        for path in images.glob("*.tif"):
+            scl = np.random.default_rng(seed).choice([4, 9], (1, 16, 16))
+            name = classes / path.name.replace("S2", "SCL")
+            write_image(name, scl, ("SCL",), (500000.0, 5600000.0), "EPSG:32631", True)
+        arguments = ["--s2", images, "--scl", classes, "--mask-clouds", "--model", tiny, "--queries", "0"]
+        if seed == 1:
+            run(*arguments, "--output", tmp_path / "e.tif")
+        else:
+            with pytest.raises(OutputError, match="not written by this job"):
+                run(*arguments, "--output", tmp_path / "e.tif", "--resume")
+    run(*arguments, "--output", tmp_path / "e.tif", "--overwrite")
+    with rasterio.open(tmp_path / "e.tif") as file:
+        assert file.tags()["MALICE_MASKED_CLASSES"] == "3,8,9,10"
+
+
+def test_outputs_may_lie_on_different_file_systems(job: list[object], tmp_path: Path) -> None:
+    other = Path("/dev/shm")
+    if not other.is_dir() or os.stat(other).st_dev == os.stat(tmp_path).st_dev:
+        pytest.skip("there is no second file system here")
+    counts = other / f"malice_test_{os.getpid()}.tif"
+    try:
+        run(*job, "--counts", counts)
+        with rasterio.open(counts) as file:
+            assert (file.read() == 3).all()
+        assert not list(other.glob(f".{counts.name}*"))
+    finally:
+        counts.unlink(missing_ok=True)
+
+
+@posix
+@pytest.mark.parametrize("after", [0.1, 0.2, 0.4, 0.8])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_are_heeded_from_the_beginning(job: list[object], tmp_path: Path, number: int, after: float) -> None:
+    """While the libraries are still being loaded, too; Python itself needs some 0.05 s before ours runs."""
+    process = start(*job)
+    time.sleep(after)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    if process.returncode == -number and after < 0.2:
+        pytest.skip("the interpreter was not up yet")
+    assert process.returncode == 3, errors
+    assert errors.splitlines()[-1].startswith("error: cancelled")
+    assert "Traceback" not in errors
+
+
+@posix
+def test_a_stdin_that_was_never_open_is_an_end_of_stdin(job: list[object], tmp_path: Path) -> None:
+    line = " ".join(f"'{argument}'" for argument in job)
+    result = subprocess.run(
+        ["sh", "-c", f"'{sys.executable}' -m malice_core.embed {line} --cancel-on-stdin-close <&-"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 3
+    assert "Traceback" not in result.stderr
+
+
+def test_paths_the_output_encoding_lacks(tiny: str, tmp_path: Path) -> None:
+    images = write_series(tmp_path / "中文", (16, 16), 1)
+    arguments = ["--s2", images, "--model", tiny, "--queries", "0", "--overwrite", "--output", images / ".." / "é.tif"]
+    for progress in ("json", "text"):
+        result = command(
+            *arguments, "--progress", progress, env=os.environ | {"PYTHONIOENCODING": "cp1252"}, encoding="cp1252"
+        )
+        assert result.returncode == 0, result.stderr
 
 
 def test_changed_images_are_another_job(job: list[object], tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 from helpers_embed import run, write_series
 
 from malice_core import simulate
+from malice_core.embed import parse_size
 from malice_core.errors import InputError
-from malice_core.memory import parse_size
 
 
 @pytest.mark.parametrize(
@@ -60,24 +60,38 @@ def test_a_block_larger_than_the_memory_is_computed_with_a_warning(tiny: str, tm
     assert any("--block 304 needs about" in warning for warning in recorder.warnings)
 
 
+def peak_and_bound(*arguments: object) -> tuple[float, float]:
+    """(measured, printed) GB of one run of the command line."""
+    # A process counts the memory of the one that started it, up to its exec, as its own peak: not this one, then.
+    measure = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True);"
+        "print('peak', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", measure, sys.executable, "-m", "malice_core.embed", *map(str, arguments)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    bound = re.search(r"# memory +at most ([0-9.]+) GB", text)
+    kilobytes = re.search(r"^peak (\d+)$", text, re.MULTILINE)
+    assert bound
+    assert kilobytes
+    return int(kilobytes[1]) * 1024 / 1e9, float(bound[1])
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_both_sensors_stay_under_the_bound(malice: str, tmp_path: Path, runtime: str) -> None:
+    s2 = write_series(tmp_path / "s2", (200, 200), 40)
+    s1 = write_series(tmp_path / "s1", (200, 200), 40, sensor="s1")
+    arguments = ["--s2", s2, "--s1", s1, "--model", malice, "--memory", "1GB", "--runtime", runtime]
+    peak, bound = peak_and_bound(*arguments, "--output", tmp_path / "e.tif")
+    assert peak < bound <= 1.0
+
+
 @pytest.mark.acceptance
 @pytest.mark.timeout(3000)
 def test_a_large_run_stays_under_its_bound(malice: str, tmp_path: Path) -> None:
     """1024 x 1024 pixels and 60 dates, with the default of 2 GB."""
     scene = tmp_path / "scene"
     simulate.write(simulate.Spec(height=1024, width=1024, s2_dates=60, s1_dates=0), scene)
-    command = [sys.executable, "-m", "malice_core.embed", "--s2", f"{scene / 'S2'}", "--model", malice]
-    # A process counts the memory of the one that started it, up to its exec, as its own peak: not this one, then.
-    measure = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True);"
-        "print('peak', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    )
-    command = [sys.executable, "-c", measure, *command, "--output", f"{tmp_path / 'e.tif'}"]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    bound = re.search(r"# memory +at most ([0-9.]+) GB", text)
-    kilobytes = re.search(r"^peak (\d+)$", text, re.MULTILINE)
-    assert bound
-    assert kilobytes
-    peak = int(kilobytes[1]) * 1024 / 1e9
-    assert peak < float(bound[1])
+    peak, bound = peak_and_bound("--s2", scene / "S2", "--model", malice, "--output", tmp_path / "e.tif")
+    assert peak < bound
     assert peak < 2.5

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import onnx
 import pytest
 from helpers_models import published, write_random_model
 
@@ -46,7 +47,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     code, _, err = run(capsys, *arguments)
     assert code == 2, err
     assert len(err.splitlines()) == 1, err
-    return err
+    assert err.startswith("error: ")
+    return err.removeprefix("error: ")
 
 
 def test_store_is_searched_in_order(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +136,7 @@ def test_verify_accepts_a_good_model_and_names_what_is_damaged(store: Path, caps
     text = (store / "tiny" / cards.FILE_NAME).read_text()
     whole = hashlib.sha256(content).hexdigest()
     (store / "tiny" / cards.FILE_NAME).write_text(text.replace(whole, hashlib.sha256(b"text").hexdigest()))
-    assert "cannot open a graph" in refused(capsys, "verify", "tiny")
+    assert "not an ONNX file" in refused(capsys, "verify", "tiny")
     path.unlink()
     assert "s1_temporal.onnx" in refused(capsys, "verify", "tiny")
 
@@ -317,3 +319,23 @@ def test_import_works_without_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert cards.read(tmp_path / "malice").name == "malice"
+
+
+def test_a_stored_graph_that_points_to_other_files_is_refused(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model from elsewhere, with a card whose sha256 fits: a runtime would read any file it names."""
+    card = write_random_model(store, sensors=("s1",))
+    path = card.graph_path("s1", "spatial")
+    content = path.read_bytes()
+    model = onnx.ModelProto.FromString(content)
+    weight = model.graph.initializer[0]
+    (store / "secret.bin").write_bytes(weight.raw_data)
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="../secret.bin")
+    path.write_bytes(model.SerializeToString())
+    text = (store / "tiny" / cards.FILE_NAME).read_text()
+    old, new = (hashlib.sha256(data).hexdigest() for data in (content, path.read_bytes()))
+    (store / "tiny" / cards.FILE_NAME).write_text(text.replace(old, new))
+    assert "lies in another file ('../secret.bin')" in refused(capsys, "verify", "tiny")
+    with pytest.raises(ModelError, match="external data is refused"):
+        models.load("tiny").graph_bytes("s1", "spatial")

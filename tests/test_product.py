@@ -16,6 +16,7 @@ import rasterio
 
 from malice_core import product
 from malice_core.grid import Block, BlockGrid, Lattice, Window
+from malice_core.job import DTYPES
 from malice_core.product import BlockCodes, Layout
 
 LOW, HIGH = tuple(np.linspace(-3.0, -1.0, 64)), tuple(np.linspace(1.0, 4.0, 64))
@@ -61,7 +62,7 @@ def test_bands_are_named_by_query_and_channel() -> None:
     assert both.bands == len(both.names) == 256
 
 
-@pytest.mark.parametrize("dtype", product.DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_codes_mean_the_values_and_missing_pixels_are_nodata(dtype: str) -> None:
     part = embedding(500)
     # Values on the bounds must not leave the code's range.
@@ -119,7 +120,7 @@ def cut(array: Any, block: Block, area: Window) -> Any:
     return array[:, rows, cols]
 
 
-@pytest.mark.parametrize("dtype", product.DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cog", [False, True])
 def test_files_hold_the_codes(tmp_path: Path, dtype: str, cog: bool) -> None:
     area = Window(-3, 5, 300, 70) if cog else Window(-3, 5, 37, 70)
@@ -142,7 +143,7 @@ def test_files_hold_the_codes(tmp_path: Path, dtype: str, cog: bool) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("gdal_translate"), reason="Debian's gdal-bin is not installed")
-@pytest.mark.parametrize("dtype", product.DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_gdal_of_debian_reads_the_values_they_mean(tmp_path: Path, dtype: str) -> None:
     """Through another program, another GDAL: ``gdal_translate -unscale`` to plain floats."""
     area = Window(0, 0, 40, 56)

@@ -19,9 +19,9 @@ def arrays(value: int) -> dict[str, np.ndarray]:
 
 def test_finished_blocks_are_found_again(tmp_path: Path) -> None:
     output = tmp_path / "e.tif"
-    with Scratch(output, "job", resume=False) as scratch:
+    with Scratch(output, "job", (8, 8), resume=False) as scratch:
         scratch.save(7, arrays(5))
-    with Scratch(output, "job", resume=True) as scratch:
+    with Scratch(output, "job", (8, 8), resume=True) as scratch:
         assert scratch.finished(7)
         assert not scratch.finished(6)
         np.testing.assert_array_equal(scratch.load(7, "codes"), arrays(5)["codes"])
@@ -31,19 +31,19 @@ def test_finished_blocks_are_found_again(tmp_path: Path) -> None:
 
 def test_without_resume_old_blocks_are_gone(tmp_path: Path) -> None:
     output = tmp_path / "e.tif"
-    with Scratch(output, "job", resume=False) as scratch:
+    with Scratch(output, "job", (8, 8), resume=False) as scratch:
         scratch.save(0, arrays(1))
-    with Scratch(output, "job", resume=False) as scratch:
+    with Scratch(output, "job", (8, 8), resume=False) as scratch:
         assert not scratch.finished(0)
 
 
 def test_half_a_block_is_no_block(tmp_path: Path) -> None:
     """What a kill between the two arrays, or in the middle of one, leaves behind."""
     output = tmp_path / "e.tif"
-    with Scratch(output, "job", resume=False) as scratch:
+    with Scratch(output, "job", (8, 8), resume=False) as scratch:
         scratch.save(0, {"counts": arrays(1)["counts"]})
         (scratch.folder / "block_000001.codes.tmp").write_bytes(b"half")
-    with Scratch(output, "job", resume=True) as scratch:
+    with Scratch(output, "job", (8, 8), resume=True) as scratch:
         assert not scratch.finished(0)
         assert not scratch.finished(1)
         assert not list(scratch.folder.glob("*.tmp"))
@@ -51,36 +51,43 @@ def test_half_a_block_is_no_block(tmp_path: Path) -> None:
 
 def test_another_jobs_blocks_are_refused(tmp_path: Path) -> None:
     output = tmp_path / "e.tif"
-    with Scratch(output, "one", resume=False) as scratch:
+    with Scratch(output, "one", (8, 8), resume=False) as scratch:
         scratch.save(0, arrays(1))
     with pytest.raises(OutputError, match="belongs to another job"):
-        Scratch(output, "two", resume=True)
-    with Scratch(output, "one", resume=True) as scratch:
+        Scratch(output, "two", (8, 8), resume=True)
+    with Scratch(output, "one", (8, 8), resume=True) as scratch:
         assert scratch.finished(0), "a refused resume must not delete anything"
+
+
+def test_blocks_of_another_size_are_refused(tmp_path: Path) -> None:
+    with Scratch(tmp_path / "e.tif", "one", (8, 8), resume=False):
+        pass
+    with pytest.raises(OutputError, match="the same --block"):
+        Scratch(tmp_path / "e.tif", "one", (8, 16), resume=True)
 
 
 def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
     output = tmp_path / "e.tif"
-    with Scratch(output, "one", resume=False) as scratch:
+    with Scratch(output, "one", (8, 8), resume=False) as scratch:
         (scratch.folder / "job.json").write_text("{")
     with pytest.raises(OutputError, match="is damaged"):
-        Scratch(output, "one", resume=True)
+        Scratch(output, "one", (8, 8), resume=True)
 
 
 def test_two_runs_exclude_each_other_and_a_killed_one_does_not(tmp_path: Path) -> None:
     output = tmp_path / "e.tif"
     code = (
         "import sys, time; from pathlib import Path; from malice_core.scratch import Scratch\n"
-        "held = Scratch(Path(sys.argv[1]), 'job', False); print('held', flush=True); time.sleep(60)"
+        "held = Scratch(Path(sys.argv[1]), 'job', (8, 8), False); print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, output], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline().strip() == "held"
         with pytest.raises(OutputError, match="another run"):
-            Scratch(output, "job", resume=True)
+            Scratch(output, "job", (8, 8), resume=True)
         other.kill()
         other.wait()
-    with Scratch(output, "job", resume=True) as scratch:
+    with Scratch(output, "job", (8, 8), resume=True) as scratch:
         scratch.remove()
     assert not folder_of(output).exists()
 
@@ -88,4 +95,4 @@ def test_two_runs_exclude_each_other_and_a_killed_one_does_not(tmp_path: Path) -
 def test_a_scratch_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     folder_of(tmp_path / "e.tif").write_text("a file in the way")
     with pytest.raises(OutputError, match="cannot use"):
-        Scratch(tmp_path / "e.tif", "job", resume=False)
+        Scratch(tmp_path / "e.tif", "job", (8, 8), resume=False)

@@ -1,15 +1,19 @@
 """Grid of a run, observations, choice of dates, area."""
 
+import zipfile
 from datetime import date, timedelta
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from helpers_stack import LEFT, TOP, UTM, backscatter, reflectance, write, write_s1
 
 from malice_core.errors import InputError, StackError
 from malice_core.grid import Window
+from malice_core.images.clouds import with_clouds
+from malice_core.pipeline import environment
 from malice_core.stack import Catalog, Stack, discover
 
 
@@ -91,13 +95,33 @@ def test_select_by_range_and_list(tmp_path):
     stack = stack_of("s2", series(tmp_path, days))
     part = stack.select(start=days[3], end=days[7])
     assert [o.date for o in part.observations] == days[3:8]
-    assert [o.date for o in stack.select(dates={days[4], days[1]}).observations] == [days[1], days[4]]
+    assert [o.date for o in stack.select(dates={(days[4], None), (days[1], None)}).observations] == [days[1], days[4]]
     with pytest.raises(
         StackError, match=r"no image from 2019-01-01 to the end; the images are from 2018-01-01 to 2018"
     ):
         stack.select(start=date(2019, 1, 1))
     with pytest.raises(StackError, match=r"no image of any of the 1 listed dates; the images"):
-        stack.select(dates=[date(2018, 1, 2)])
+        stack.select(dates=[(date(2018, 1, 2), None)])
+    with pytest.raises(
+        StackError, match=r"--dates lists no date for Sentinel-2 L2A; add lines such as .* without --s2"
+    ):
+        stack.select(dates=[])
+
+
+def test_select_one_of_two_orbits(tmp_path):
+    for day in (11, 12):
+        for orbit in (59, 161):
+            tags = {"RELATIVE_ORBIT": str(orbit)}
+            write_s1(tmp_path / f"x{orbit}_201805{day}.tif", backscatter(6, 6), tags=tags)
+    stack = stack_of("s1", tmp_path)
+    chosen = stack.select(dates={(date(2018, 5, 11), 161), (date(2018, 5, 12), None)})
+    assert [o.title for o in chosen.observations] == [
+        "2018-05-11 orbit 161",
+        "2018-05-12 orbit 59",
+        "2018-05-12 orbit 161",
+    ]
+    with pytest.raises(StackError, match="no image of any of the 1 listed dates"):
+        stack.select(dates={(date(2018, 5, 11), 7)})
 
 
 def test_thinning_is_even_in_time(tmp_path):
@@ -172,6 +196,57 @@ def test_describe_is_plain_data(tmp_path):
     assert [entry["date"] for entry in content["dates"]] == ["2018-05-11", "2018-05-21"]
     assert content["dates"][0]["files"] == [str(tmp_path / "S2_20180511.tif")]
     assert content["sensor"] == "s2"
+
+
+def vrt_of(path, source, *, bands=1, size=6, mask=False):
+    """A VRT of the first bands of ``source`` (relative to it), with the source's mask if asked."""
+
+    def part(band):
+        name = f'<SourceFilename relativeToVRT="1">{source}</SourceFilename>'
+        return f"<SimpleSource>{name}<SourceBand>{band}</SourceBand></SimpleSource>"
+
+    planes = "".join(
+        f'<VRTRasterBand dataType="UInt16" band="{i}">{part(i)}</VRTRasterBand>' for i in range(1, bands + 1)
+    )
+    if mask:
+        planes += f'<MaskBand><VRTRasterBand dataType="Byte">{part("mask,1")}</VRTRasterBand></MaskBand>'
+    place = f"<SRS>{UTM}</SRS><GeoTransform>{LEFT},10,0,{TOP},0,-10</GeoTransform>"
+    path.write_text(f'<VRTDataset rasterXSize="{size}" rasterYSize="{size}">{place}{planes}</VRTDataset>')
+    return path
+
+
+def test_files_of_a_stack(tmp_path, monkeypatch):
+    """Sources of VRTs in VRTs, masks beside them, .aux.xml, archives, relative names, the classification."""
+    inner = write(tmp_path / "deep" / "d & e.tif", reflectance(6, 6), nodata=None)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(inner, "r+") as target:
+        target.write_mask(np.full((6, 6), 255, np.uint8))
+    beside = [inner.with_name(inner.name + ".msk")]
+    inner_vrt = vrt_of(tmp_path / "inner.vrt", "deep/d &amp; e.tif", bands=10, mask=True)
+    outer = vrt_of(tmp_path / "S2_20180511.vrt", "inner.vrt", bands=10)
+    plain = write(tmp_path / "S2_20180521.tif", reflectance(6, 6))
+    tags = plain.with_name(plain.name + ".aux.xml")
+    tags.write_text("<PAMDataset><Metadata><MDI key='A'>b</MDI></Metadata></PAMDataset>")
+    packed = write(tmp_path / "S2_20180531.tif", reflectance(6, 6))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(packed, "in/S2_20180531.tif")
+    classes = write(tmp_path / "SCL_20180521.tif", np.full((1, 6, 6), 4, np.uint8), names=("SCL",))
+    monkeypatch.chdir(tmp_path)
+    with environment():
+        paths = [outer.name, plain.name, f"/vsizip/{tmp_path}/a.zip/in/S2_20180531.tif"]
+        stack = stack_of("s2", *paths)
+        scl = discover("scl", [classes.name]).on(stack.lattice)
+        masked = with_clouds(stack, scl, stack.extent, max_cloud=None, classes=(3,), mask=True)
+    assert stack.observations[0].files == sorted(map(str, [outer, inner_vrt, inner, *beside]))
+    assert stack.observations[1].files == sorted(map(str, [plain, tags]))
+    assert stack.observations[2].files == [str(tmp_path / "a.zip")]
+    assert stack.files() == sorted(file for o in stack.observations for file in o.files)
+    assert masked.files() == sorted([*stack.files(), str(classes)])
+
+
+def test_files_of_a_cube(testdata):
+    cube = testdata / "data" / "openeo_cubes" / "gfmap_cdse_sentinel2_l2a.nc"
+    catalog = discover("scl", [cube])
+    assert catalog.on(catalog.lattice()).files() == [str(cube)]
 
 
 def test_real_stacks(testdata):

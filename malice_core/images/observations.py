@@ -84,6 +84,11 @@ class Observation:
     extent: Window
     cloud_percent: float | None = None
 
+    @property
+    def files(self) -> list[str]:
+        """All files it depends on, as of :class:`Source`, sorted."""
+        return sorted({file for source in self.sources for file in source.files})
+
     def read(self, pool: Pool, coordinates: Coordinates, bands: int, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Values float32 (bands, H, W), 0 where not observed, and observed bool (H, W), in any window."""
         values: np.ndarray | None = None
@@ -106,7 +111,7 @@ class Observation:
             "date": self.date.isoformat(),
             "orbit": self.orbit,
             "title": self.title,
-            "files": [file for source in self.sources for file in source.files],
+            "files": [file for source in self.sources for file in source.rasters],
             "cloud_percent": self.cloud_percent,
         }
 
@@ -133,7 +138,7 @@ def observe(sources: Sequence[Source], sensor: Sensor, lattice: Lattice, finding
         for orbit in passes:
             # An image of unknown orbit belongs to the (first) known one.
             same = [s for s in by_date[day] if (s.acquisition.orbit or passes[0]) == orbit]
-            same.sort(key=lambda s: (-(s.acquisition.baseline or 0), s.name, s.files))
+            same.sort(key=lambda s: (-(s.acquisition.baseline or 0), s.name, s.rasters))
             mosaics += len(same) > 1
             groups = _groups(same, sensor, lattice)
             extent = groups[0].extent
@@ -203,7 +208,7 @@ def _explain(observations: Sequence[Observation], sensor: Sensor, lattice: Latti
             else:
                 shifted.extend(group.sources)
     for crs, members in foreign.items():
-        files = list(dict.fromkeys(member.files[0] for member in members))
+        files = list(dict.fromkeys(member.rasters[0] for member in members))
         findings.warn(
             f"{sensor.title}: {len(files)} images (such as {files[0]}) are in {crs:.60} and are warped ({how}) to "
             f"{lattice.crs:.60}"
@@ -223,6 +228,6 @@ def _explain(observations: Sequence[Observation], sensor: Sensor, lattice: Latti
             findings.warn(text)
     if shifted:
         findings.warn(
-            f"{sensor.title}: {len(shifted)} images (such as {shifted[0].files[0]}) lie between the pixels of the "
+            f"{sensor.title}: {len(shifted)} images (such as {shifted[0].rasters[0]}) lie between the pixels of the "
             f"run's grid and are resampled ({how})"
         )

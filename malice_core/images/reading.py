@@ -6,10 +6,12 @@ the lattice of a run.
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -146,9 +148,8 @@ class Pool:
         self._lock = threading.Lock()
         self._all: list[OrderedDict[str, rasterio.DatasetReader]] = []
 
-    def open(self, path: str, siblings: bool = False) -> rasterio.DatasetReader:
-        """This thread's handle of ``path``; with ``siblings``, GDAL shall find files beside it, such as its mask,
-        even where an environment forbids to look for them.
+    def open(self, path: str) -> rasterio.DatasetReader:
+        """This thread's handle of ``path``.
 
         Raises:
             StackError: if it cannot be opened.
@@ -161,9 +162,7 @@ class Pool:
         if path in handles:
             handles.move_to_end(path)
             return handles[path]
-        look: dict[str, str] = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"} if siblings else {}
-        with self._lock, rasterio.Env(**look):  # the lock, because filters of warnings belong to the process
-            handles[path] = open_raster(path)
+        handles[path] = open_raster(path)
         while len(handles) > self.limit:
             handles.popitem(last=False)[1].close()
         return handles[path]
@@ -176,14 +175,30 @@ class Pool:
                     handles.popitem()[1].close()
 
 
+#: Filters of warnings belong to the process, so only one thread at a time may change them and change them back.
+_FILTERS = threading.Lock()
+_REMOTE = re.compile(r"(?i)/vsi(?:curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)|(?:https?|ftp):")
+
+
+@contextmanager
+def beside(path: str) -> Iterator[None]:
+    """Inside, GDAL honours files beside ``path`` whatever the environment says: masks (.msk), and nodata, names of
+    bands and tags in .aux.xml. Opening and reading writes none. Nobody lists folders on servers."""
+    if _REMOTE.match(path):
+        yield
+        return
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE", GDAL_PAM_ENABLED="YES"):
+        yield
+
+
 def open_raster(path: str) -> rasterio.DatasetReader:
-    """Opens ``path`` with GDAL.
+    """Opens ``path`` with GDAL, and what lies :func:`beside` it.
 
     Raises:
         StackError: naming the file and GDAL's reason.
     """
     try:
-        with warnings.catch_warnings():
+        with _FILTERS, warnings.catch_warnings(), beside(path):
             # netCDF containers and files without georeference are dealt with, with a message of their own.
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             return rasterio.open(path, sharing=False)
@@ -245,9 +260,12 @@ def _read(pool: Pool, band: Band, indexes: list[int], grid: Grid, window: Window
     """Stored numbers (or the mask) of ``indexes``, (bands, H, W), rows from north to south."""
     row = grid.height - window.end_row if band.flip else window.row
     part = RasterWindow(window.col, row, window.width, window.height)
-    dataset = pool.open(band.path, siblings=band.mask)
+    dataset = pool.open(band.path)
+    # A VRT opens its sources when it is read; a mask beside a raster is opened on first use.
+    late = masks or dataset.driver == "VRT"
     try:
-        data: np.ndarray = (dataset.read_masks if masks else dataset.read)(indexes, window=part)
+        with beside(band.path) if late else nullcontext():
+            data: np.ndarray = (dataset.read_masks if masks else dataset.read)(indexes, window=part)
     except RasterioError as error:
         cause = error.__cause__ or error
         raise StackError(

@@ -18,6 +18,7 @@ from malice_core.bands import Sensor
 from malice_core.errors import StackError
 from malice_core.images.bandnames import band_of, band_of_file, named, without_band
 from malice_core.images.dates import Acquisition, from_name, from_product, from_tags
+from malice_core.images.files import local_files
 from malice_core.images.netcdf import grid_of, variables
 from malice_core.images.paths import expand
 from malice_core.images.reading import Band, Grid, Layer, crs_name, open_raster
@@ -64,6 +65,7 @@ class Piece:
     acquisition: Acquisition
     key: tuple[object, ...]  # pieces of one image share it
     file: str
+    files: tuple[str, ...]
     sigma0: bool = False
 
 
@@ -73,7 +75,9 @@ class Source:
 
     Attributes:
         name: product or file name, by which sources of one date are ordered.
-        files: the rasters it is read from.
+        rasters: what was given or found, for messages: paths, or names GDAL opens.
+        files: all local files it depends on, absolute paths, those behind a VRT, masks and .aux.xml included; names
+            of rasters that are no local files as they are.
         acquisition: date and what else is known; ``date`` is always set.
         layers: bands by grid, finest first; together all bands of the sensor.
         stored: how its numbers are stored, by position of the band.
@@ -81,6 +85,7 @@ class Source:
     """
 
     name: str
+    rasters: tuple[str, ...]
     files: tuple[str, ...]
     acquisition: Acquisition
     layers: tuple[Layer, ...]
@@ -172,6 +177,7 @@ def _raster_pieces(
         key = (acquisition.product, acquisition.baseline)
     else:
         key = (str(PurePath(raster).parent), without_band(stem, sensor))
+    files = local_files(raster)
     sigma0 = says_sigma0(stem, *(text or "" for text in descriptions), *tags.values())
     pieces = []
     for i, name in enumerate(names):
@@ -179,7 +185,7 @@ def _raster_pieces(
             stored = Stored(dtypes[i], float(scales[i]), float(offsets[i]))
             fills, zero = missing_values(sensor, nodata[i], dtypes[i])
             band = Band(sensor.bands.index(name), raster, i + 1, fills, zero, masks[i], flip=flip)
-            pieces.append(Piece(name, band, grid, stored, acquisition, key, raster, sigma0))
+            pieces.append(Piece(name, band, grid, stored, acquisition, key, raster, files, sigma0))
     _refuse_twins([piece.name for piece in pieces], raster)
     return pieces
 
@@ -264,7 +270,7 @@ def _acquisition(raster: str, root: str, tags: dict[str, str], sensor: Sensor) -
 def _netcdf_pieces(raster: str, root: str, sensor: Sensor, findings: Findings) -> list[Piece]:
     pieces: list[Piece] = []
     tags: dict[str, str] = {}
-    found = variables(raster)
+    found, files = variables(raster), local_files(raster)
     for variable in found:
         names: list[str | None]
         if variable.band_names is not None:
@@ -300,7 +306,7 @@ def _netcdf_pieces(raster: str, root: str, sensor: Sensor, findings: Findings) -
                 key_time = plane.time.isoformat()
             band = Band(sensor.bands.index(name), plane.path, plane.index, fills, zero, flip=flip)
             key = (key_time or str(acquisition.date), bounds)
-            pieces.append(Piece(name, band, grid, stored, acquisition, key, raster, sigma0))
+            pieces.append(Piece(name, band, grid, stored, acquisition, key, raster, files, sigma0))
     if not pieces and raster == root:
         shown = _shown([v.name if v.band_names is None else f"{v.name}[{' '.join(v.band_names)}]" for v in found])
         raise StackError(f"{raster}: no band of {sensor.title} ({' '.join(sensor.bands)}) among its variables {shown}")
@@ -340,10 +346,11 @@ def _source(pieces: list[Piece], sensor: Sensor) -> Source:
     acquisition = first.acquisition
     for piece in pieces[1:]:
         acquisition = acquisition.filled_by(piece.acquisition)
-    files = tuple(dict.fromkeys(piece.file for piece in chosen))
+    rasters = tuple(dict.fromkeys(piece.file for piece in chosen))
     return Source(
-        name=acquisition.product or PurePath(files[0]).name,
-        files=files,
+        name=acquisition.product or PurePath(rasters[0]).name,
+        rasters=rasters,
+        files=tuple(sorted({file for piece in chosen for file in piece.files})),
         acquisition=acquisition,
         layers=tuple(Layer(layer[0].grid, tuple(piece.band for piece in layer)) for layer in layers),
         stored=tuple(piece.stored for piece in chosen),

@@ -91,15 +91,15 @@ def decide(
         found = samples(members, pool)
         if not found:
             findings.warn(
-                f"{sensor.title}: no observed pixel in samples of {members[0].files[0]} and others like it; its units "
-                "could not be checked"
+                f"{sensor.title}: no observed pixel in samples of {members[0].rasters[0]} and others like it; its "
+                "units could not be checked"
             )
             factors[stored] = 10000.0 if sensor.key == "s2" and stored[0].scale < 0.01 else 1.0
         elif sensor.key == "s2":
             each = {_s2_factor(values, source, findings): source for source, values in found}
             if len(each) > 1:
                 raise StackError(
-                    f"{each[10000.0].files[0]} holds reflectance 0-1 and {each[1.0].files[0]} reflectance x 10000; "
+                    f"{each[10000.0].rasters[0]} holds reflectance 0-1 and {each[1.0].rasters[0]} reflectance x 10000; "
                     "give images of one unit"
                 )
             factors[stored] = next(iter(each))
@@ -141,7 +141,7 @@ def _scaled(source: Source, factor: float, offset: float) -> Source:
 
 def _s2_factor(values: np.ndarray, source: Source, findings: Findings) -> float:
     """10000 if ``values`` (bands, n) are reflectance, 1 if they are reflectance x 10000."""
-    stored, file = source.stored[0], source.files[0]
+    stored, file = source.stored[0], source.rasters[0]
     high = float(np.percentile(values, 98))
     if np.dtype(stored.dtype).itemsize == 1 and stored.scale == 1:
         raise StackError(f"{file}: 8 bit numbers are no surface reflectance; give the L2A product, not a picture of it")
@@ -162,7 +162,7 @@ def _s2_factor(values: np.ndarray, source: Source, findings: Findings) -> float:
 
 def _check_s1(values: np.ndarray, source: Source, findings: Findings) -> None:
     """Refuses dB and codes; ``values`` are (VV, VH) x n after the file's own scale."""
-    stored, file = source.stored[0], source.files[0]
+    stored, file = source.stored[0], source.rasters[0]
     middle = float(np.median(values))
     if np.mean(values < 0) > 0.5:
         if middle < -60:
@@ -250,7 +250,7 @@ def _check_offset(
         if not found:
             continue
         values = np.concatenate([values for _, values in found], axis=1) * factors[stored]
-        file, below = members[0].files[0], float(np.mean(values < 1000))
+        file, below = members[0].rasters[0], float(np.mean(values < 1000))
         if offset and below > 0.1:
             findings.warn(
                 f"{file}: 1000 is subtracted as its processing baseline says, but {below:.0%} of the values are below "

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import AttributeProto, TensorProto, numpy_helper
+from onnx import TensorProto, numpy_helper
 
-from malice_core import weights
+from malice_core import safety, weights
 from malice_core.errors import ModelError
 from malice_core.graphs import encoding_divisors
 from malice_core.store.statistics import MALICE
 from malice_core.weights import LAYERS, PROJECTOR, SPATIAL, TEMPORAL, WIDTH
 
-#: The published files have 3.7 MB and 1517 nodes.
-MAX_BYTES, MAX_NODES = 64 << 20, 10_000
+#: The published files have 3.7 MB.
+MAX_BYTES = 64 << 20
 #: All the operators of the published graphs: a file with another one, or of another domain, is never executed.
 OPERATORS = frozenset(
     (
@@ -83,14 +81,7 @@ def read(path: Path) -> Published:
 def parse(content: bytes, path: Path) -> Published:
     """As :func:`read`, of a file's bytes; ``path`` is for messages and the result's file name."""
     source = str(path)
-    try:
-        # Parsing alone never touches external data, unlike onnx.load by default.
-        model = onnx.ModelProto.FromString(content)
-    except DecodeError as error:
-        raise ModelError(f"{source} is not an ONNX file, or is truncated ({len(content)} bytes)") from error
-    if not model.graph.node:
-        raise ModelError(f"{source} is not an ONNX file: it has no graph")
-    _refuse_foreign(model, source)
+    model = safety.parsed(content, source, OPERATORS)
     reader = _Reader(model.graph, source)
     found = weights.canonical(reader.encoder(), source)
     reader.finish()
@@ -100,38 +91,6 @@ def parse(content: bytes, path: Path) -> Published:
             return Published(path.name, content, sensor, found)
     known = ", ".join(f"{len(statistics.channels)} ({sensor})" for sensor, statistics in MALICE.items())
     raise ModelError(f"{source} takes {channels} channels, known encoders take {known}")
-
-
-def _refuse_foreign(model: onnx.ModelProto, source: str) -> None:
-    """Refuses what a published encoder never has, before anything looks at its tensors."""
-    graph = model.graph
-    if len(graph.node) > MAX_NODES:
-        raise ModelError(f"{source} has {len(graph.node)} nodes: this is no MALICE encoder")
-    if model.functions or graph.sparse_initializer or model.training_info:
-        raise ModelError(f"{source} holds functions, sparse weights or training graphs: this is no MALICE encoder")
-    for node in graph.node:
-        if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
-            operator = f"{node.domain}.{node.op_type}".lstrip(".")
-            raise ModelError(f"{source}: node {node.name!r:.80} is the foreign operator {operator!r:.60}")
-        for attribute in node.attribute:
-            if attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS, AttributeProto.SPARSE_TENSOR):
-                raise ModelError(f"{source}: node {node.name!r:.80} holds a graph of its own: no MALICE encoder")
-    for tensor in _tensors(graph):
-        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-            place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "?")
-            raise ModelError(
-                f"{source}: weight {tensor.name!r:.80} lies in another file ({place!r:.80}); "
-                "external data is refused, give a file that holds its weights"
-            )
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
 
 
 class _Reader:

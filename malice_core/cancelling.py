@@ -1,0 +1,81 @@
+"""Stopping a run from outside: SIGTERM, SIGINT, or (when asked) the end of stdin. Loads no library."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from malice_core.errors import Cancelled
+
+MESSAGE = "cancelled; finished blocks are kept, run again with --resume to go on"
+#: After a cancel the run may end tidily for this long; then the process leaves as it is (scratch stays whole).
+GRACE_SECONDS = 0.6
+
+
+class Cancel:
+    """Set from a signal or another thread; checked between calls of the graphs and between writes."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def check(self) -> None:
+        """Raises:
+        Cancelled: once ``set`` was called.
+        """
+        if self._event.is_set():
+            raise Cancelled(MESSAGE)
+
+
+def watch_signals(cancel: Cancel, report: Callable[[], None]) -> None:
+    """Cancels on SIGTERM and SIGINT: tidily if the run can, within a second always.
+
+    A Python handler waits for the main thread, which may be deep in a library; the wake-up socket is written by the
+    system's own handler, and another thread listens.
+
+    Args:
+        report: tells the user, when the run could not end tidily and the process leaves with exit code 3.
+    """
+    listen, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: None)
+
+    def wait() -> None:
+        with listen, wake:
+            listen.recv(1)
+            _stop(cancel, report)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def watch_stdin(cancel: Cancel, report: Callable[[], None]) -> None:
+    """Cancels when stdin ends, or at once when it is closed already."""
+
+    # Without a stdin at all, its number 0 may by now be another file of ours: Python saw at its start.
+    number = sys.stdin.fileno() if sys.stdin is not None else None
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):  # a broken stdin is as good as an ended one
+            while number is not None and os.read(number, 4096):
+                continue
+        _stop(cancel, report)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _stop(cancel: Cancel, report: Callable[[], None]) -> None:
+    cancel.set()
+    time.sleep(GRACE_SECONDS)
+    report()
+    os._exit(Cancelled.exit_code)

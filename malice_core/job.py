@@ -1,0 +1,49 @@
+"""What a user asks the engine for. Light on purpose: the command line reads it before any library is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+EDGES = ("mirror", "published")
+NODATA = ("mask", "zero")
+RUNTIMES = ("auto", "openvino", "onnxruntime")
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("float32", "bfloat16")
+DTYPES = ("float32", "float16", "int16", "int8")
+FORMATS = ("gtiff", "cog")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One field an option of ``malice_core.embed``, units as there; ``None`` where the option was not given."""
+
+    output: Path
+    model: str
+    s2: tuple[str, ...] = ()
+    s1: tuple[str, ...] = ()
+    scl: tuple[str, ...] = ()
+    counts: Path | None = None
+    dates: str | None = None
+    max_dates: int | None = None
+    max_cloud: float | None = None
+    cloud_classes: tuple[int, ...] | None = None
+    mask_clouds: bool = False
+    s1_orbit: int | None = None
+    s2_offset: str = "auto"
+    aoi: tuple[float, float, float, float] | None = None
+    aoi_crs: str | None = None
+    resolution: float | None = None
+    edge: str = "mirror"
+    nodata: str = "mask"
+    block: int | None = None
+    memory: int = 2_000_000_000
+    threads: int | None = None
+    device: str = "auto"
+    precision: str = "float32"
+    runtime: str = "auto"
+    dtype: str = "float32"
+    queries: tuple[int, ...] | None = None
+    format: str = "gtiff"
+    overwrite: bool = False
+    resume: bool = False
