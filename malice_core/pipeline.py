@@ -302,7 +302,7 @@ def tags(job: Plan) -> dict[str, str]:
         )
         logarithm = "ln, " if modality.transform == "ln" else ""
         result[f"MALICE_NORMALISATION_{key}"] = "; ".join(
-            f"{name}: {logarithm}clip [{low!r}, {high!r}], - {med!r}, / {high - low!r}"
+            f"{name}: {logarithm}clip [{low!r}, {high!r}], subtract {med!r}, divide by {high - low!r}"
             for name, low, high, med in zip(modality.channels, modality.qmin, modality.qmax, modality.med, strict=True)
         )
     result["MALICE_RULES"] = "; ".join(job.notes)
