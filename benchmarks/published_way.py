@@ -18,7 +18,7 @@ import onnxruntime
 import rasterio
 from rasterio.windows import Window
 
-from malice_core.bands import S2, days_since_origin
+from malice_core.bands import DATE_ORIGIN, S2
 from malice_core.store.statistics import MALICE
 
 PATCH, OVERLAP = 128, 10
@@ -54,7 +54,7 @@ def main() -> None:
     inputs = dict(
         zip(
             names[1:],
-            (np.array([[days_since_origin(day) for day in days]], np.float32), np.zeros((1, len(days)), bool)),
+            (np.array([[(day - DATE_ORIGIN).days for day in days]], np.float32), np.zeros((1, len(days)), bool)),
             strict=True,
         )
     )

@@ -24,15 +24,12 @@ class Sensor:
         title: name for people.
         bands: bands read from the sources, in the order ``Stack.read`` returns them.
         unit: physical unit of the values ``Stack.read`` returns.
-        low, high: plausible range of those values; outside it the data are probably in another unit.
     """
 
     key: str
     title: str
     bands: tuple[str, ...]
     unit: str
-    low: float
-    high: float
 
 
 S2 = Sensor(
@@ -40,19 +37,12 @@ S2 = Sensor(
     "Sentinel-2 L2A",
     ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"),
     "surface reflectance x 10000",
-    0.0,
-    20000.0,
 )
-S1 = Sensor("s1", "Sentinel-1 GRD", ("VV", "VH"), "linear gamma0 power", 1e-4, 10.0)
-SCL = Sensor("scl", "Sentinel-2 scene classification", ("SCL",), "class", 0.0, 11.0)
+S1 = Sensor("s1", "Sentinel-1 GRD", ("VV", "VH"), "linear gamma0 power")
+SCL = Sensor("scl", "Sentinel-2 scene classification", ("SCL",), "class")
 
 SENSORS = {sensor.key: sensor for sensor in (S2, S1, SCL)}
 
 #: Scene classes taken as cloud or cloud shadow unless the user says otherwise (sen2cor's
 #: 3 shadow, 8 and 9 cloud of medium and high probability, 10 thin cirrus).
 CLOUD_CLASSES = (3, 8, 9, 10)
-
-
-def days_since_origin(day: date) -> int:
-    """Days from :data:`DATE_ORIGIN` to ``day`` (negative before it)."""
-    return (day - DATE_ORIGIN).days

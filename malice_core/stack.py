@@ -141,6 +141,10 @@ class Catalog:
         grid = reference.grid
         _refuse_odd(grid, reference.rasters[0])
         res = TRAINED_RES if resolution is None else float(resolution)
+        name = reference.rasters[0]
+        note = f"grid: {grid.crs:.60}, {res:g} m, aligned to {name}, the earliest {self.sensor.title} image"
+        if note not in self.notes:
+            self.notes.append(note)
         return Lattice.anchored(grid.crs, res, grid.transform.c, grid.transform.f)
 
     def on(self, lattice: Lattice) -> Stack:
@@ -245,8 +249,8 @@ class Stack:
 
         Returns:
             values float32 (C, H, W) in ``sensor.unit`` and the order of ``sensor.bands``, 0 where not
-            observed; and observed, bool (H, W): False where every band is nodata, a band is NaN, no source
-            lies, or clouds are masked.
+            observed; and observed, bool (H, W): False where every band (or every one of the 10 m or of the 20 m
+            bands) is nodata, a band is NaN, no source lies, or clouds are masked.
 
         Raises:
             ValueError: if ``window`` does not lie inside :attr:`extent`.
@@ -280,6 +284,7 @@ class Stack:
             StackError: if no observation is left.
             InputError: if ``max_dates`` is not positive.
         """
+        findings = Findings(list(self.notes), list(self.warnings))
         title, chosen = self.sensor.title, self.observations
         first, last = chosen[0].date, chosen[-1].date
         if dates is not None:
@@ -301,13 +306,23 @@ class Stack:
                 f"{title}: no image from {start or 'the beginning'} to {end or 'the end'}; the images are from {first} "
                 f"to {last}: change --dates"
             )
-        findings = Findings(list(self.notes), list(self.warnings))
+        kept = set(map(id, chosen))
+        out = [o for o in self.observations if id(o) not in kept]
+        if out:
+            findings.note(
+                f"{title}: {len(out)} of {len(self.observations)} observations left out by --dates ({out[0].title} to "
+                f"{out[-1].title})"
+            )
         if max_dates is not None:
             if max_dates < 1:
                 raise InputError(f"--max-dates {max_dates} is not positive")
             if len(chosen) > max_dates:
-                findings.note(f"{title}: thinned evenly in time from {len(chosen)} to {max_dates} observations")
-                chosen = thin(chosen, max_dates)
+                before, chosen = chosen, thin(chosen, max_dates)
+                kept = set(map(id, chosen))
+                findings.note(
+                    f"{title}: thinned evenly in time from {len(before)} to {max_dates} observations; left out: "
+                    + shortened([o.title for o in before if id(o) not in kept])
+                )
         return replace(self, observations=chosen, notes=findings.notes, warnings=findings.warnings)
 
     def files(self) -> list[str]:
@@ -381,4 +396,9 @@ def thin(observations: Sequence[Observation], count: int) -> tuple[Observation, 
     return tuple(left)
 
 
-__all__ = ["Catalog", "CloudMask", "Observation", "Stack", "discover", "matching", "thin"]
+def shortened(titles: Sequence[str]) -> str:
+    """The first five, and how many more."""
+    return ", ".join(titles[:5]) + (f" and {len(titles) - 5} more" if len(titles) > 5 else "")
+
+
+__all__ = ["Catalog", "CloudMask", "Observation", "Stack", "discover", "matching", "shortened", "thin"]

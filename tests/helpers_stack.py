@@ -81,3 +81,19 @@ def write_s1(path: Path, data: np.ndarray, **options: object) -> Path:
     """As :func:`write`, VV and VH, NaN as nodata."""
     given: dict[str, object] = {"names": S1.bands, "nodata": float("nan")} | options
     return write(path, data, **given)  # type: ignore[arg-type]
+
+
+def vrt_of(path: Path, source: str, *, bands: int = 1, size: int = 6, mask: bool = False) -> Path:
+    """A VRT of the first bands of ``source`` (uint16, relative to it), with the source's mask if asked."""
+
+    def part(band: object) -> str:
+        name = f'<SourceFilename relativeToVRT="1">{source}</SourceFilename>'
+        return f"<SimpleSource>{name}<SourceBand>{band}</SourceBand></SimpleSource>"
+
+    planes = [f'<VRTRasterBand dataType="UInt16" band="{i}">{part(i)}</VRTRasterBand>' for i in range(1, bands + 1)]
+    if mask:
+        planes.append(f'<MaskBand><VRTRasterBand dataType="Byte">{part("mask,1")}</VRTRasterBand></MaskBand>')
+    place = f"<SRS>{UTM}</SRS><GeoTransform>{LEFT},10,0,{TOP},0,-10</GeoTransform>"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'<VRTDataset rasterXSize="{size}" rasterYSize="{size}">{place}{"".join(planes)}</VRTDataset>')
+    return path

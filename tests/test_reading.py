@@ -1,18 +1,25 @@
 """Windows, mosaics and resampling against independent numpy and GDAL computations."""
 
+import shutil
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import rasterio
-from helpers_stack import LEFT, TOP, UTM, reflectance, smooth, write, write_s1
+from helpers_stack import LEFT, TOP, UTM, reflectance, smooth, vrt_of, write, write_s1
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform as transform_points
 
+from malice_core.bands import S2
 from malice_core.errors import StackError
 from malice_core.grid import Lattice, Window
 from malice_core.images.reading import Pool
+from malice_core.pipeline import environment
 from malice_core.stack import Stack, discover
 
 NEIGHBOUR = "EPSG:32632"
@@ -308,11 +315,95 @@ def test_own_mask_of_a_raster_is_obeyed(tmp_path, internal):
     mask[2] = 0
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal), rasterio.open(path, "r+") as target:
         target.write_mask(mask)
-    stack = opened([tmp_path])
     assert path.with_name(path.name + ".msk").exists() != internal
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO"):
-        stack.close()  # forget handles opened before
+    with environment(), opened([tmp_path]) as stack, ThreadPoolExecutor(1) as pool:
         np.testing.assert_array_equal(stack.read(0, stack.extent)[1], mask != 0)
+        np.testing.assert_array_equal(pool.submit(stack.read, 0, stack.extent).result()[1], mask != 0)
+
+
+def test_masks_behind_a_vrt_are_obeyed(tmp_path):
+    """GDAL opens the sources of a VRT when it is read, so the environment of that moment counts."""
+    path = write(tmp_path / "in" / "source.tif", reflectance(6, 6), nodata=None)
+    mask = np.full((6, 6), 255, np.uint8)
+    mask[2] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as target:
+        target.write_mask(mask)
+    vrt = vrt_of(tmp_path / "S2_20180511.vrt", "in/source.tif", bands=10, mask=True)
+    with environment(), opened([vrt]) as stack, ThreadPoolExecutor(1) as pool:
+        np.testing.assert_array_equal(pool.submit(stack.read, 0, stack.extent).result()[1], mask != 0)
+        np.testing.assert_array_equal(stack.read(0, stack.extent)[1], mask != 0)
+
+
+def test_tags_beside_a_raster_count_and_none_is_written(tmp_path, testdata):
+    """QGIS and GDAL keep nodata and names of bands in .aux.xml; inputs and their folders stay as they are."""
+    data = reflectance(6, 6)
+    data[:, 3, 4] = 7
+    path = write(tmp_path / "S2_20180511.tif", data[::-1], names=None, nodata=None)
+    planes = "".join(
+        f'<PAMRasterBand band="{i}"><Description>{name}</Description><NoDataValue>7</NoDataValue></PAMRasterBand>'
+        for i, name in enumerate(S2.bands[::-1], 1)
+    )
+    path.with_name(path.name + ".aux.xml").write_text(f"<PAMDataset>{planes}</PAMDataset>")
+    vrt_of(tmp_path / "vrt" / "S2_20180521.vrt", "../S2_20180511.tif", bands=10)
+    cube = testdata / "data" / "openeo_cubes" / "gfmap_cdse_sentinel2_l2a.nc"
+    shutil.copy(cube, tmp_path / "cube.nc")
+
+    def state():
+        return {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+    before = state()
+    with environment():
+        with opened([path]) as stack:
+            values, observed = stack.read(0, stack.extent)
+        for sensor, given in (("s2", tmp_path / "vrt"), ("scl", tmp_path / "cube.nc")):
+            with opened([given], sensor) as other:
+                other.read(0, other.extent)
+                other.files()
+    assert np.argwhere(~observed).tolist() == [[3, 4]]
+    np.testing.assert_array_equal(values[:, observed], data[:, observed])
+    assert state() == before
+
+
+def test_opening_in_threads_leaves_the_filters_of_warnings(tmp_path, monkeypatch):
+    """They belong to the process; two pools that change and restore them at once would leave them changed."""
+    path = str(write(tmp_path / "a.tif", reflectance(4, 4)))
+    inside, done, real = threading.Event(), threading.Event(), rasterio.open
+
+    def slow(*args, **options):
+        if threading.current_thread().name == "first":
+            inside.set()
+            done.wait(0.3)  # until the second one is inside too, if nothing keeps it out
+        else:
+            done.set()
+            first.join(1)
+        return real(*args, **options)
+
+    before = list(warnings.filters)
+    monkeypatch.setattr(rasterio, "open", slow)
+    first = threading.Thread(target=Pool().open, args=(path,), name="first")
+    second = threading.Thread(target=Pool().open, args=(path,), name="second")
+    first.start()
+    inside.wait(1)
+    second.start()
+    first.join()
+    second.join()
+    assert list(warnings.filters) == before
+
+
+def test_pixels_that_only_one_layer_saw_are_missing(tmp_path):
+    fine, coarse = reflectance(4, 4, 4), reflectance(2, 2, 6)
+    fine[:, 0, 0] = 0
+    fine[1, 3, 0] = 0  # one dark band is no missing pixel
+    coarse[:, 1, 1] = 0
+    write(tmp_path / "a_20180511_10m.tif", fine, names=("B02", "B03", "B04", "B08"))
+    write(tmp_path / "a_20180511_20m.tif", coarse, names=("B05", "B06", "B07", "B8A", "B11", "B12"), res=20)
+    stack = opened([tmp_path])
+    values, observed = stack.read(0, stack.extent)
+    expected = np.ones((4, 4), bool)
+    expected[0, 0] = False
+    expected[2:, 2:] = False
+    np.testing.assert_array_equal(observed, expected)
+    assert (values[:, ~observed] == 0).all()
 
 
 def test_truncated_file_fails_with_its_name(tmp_path):
@@ -335,8 +426,6 @@ def test_file_damaged_outside_the_samples_fails_on_reading(tmp_path):
 
 
 def test_threads_read_the_same(tmp_path):
-    from concurrent.futures import ThreadPoolExecutor
-
     for day in range(11, 19):
         write(tmp_path / f"S2_201805{day}.tif", reflectance(40, 40, seed=day))
     with opened([tmp_path]) as stack:

@@ -344,7 +344,7 @@ def bad(tmp_path, case):
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("absent", r"none: no such file or folder$"),
+        ("absent", r"none: no such file or folder; check the path, put it in quotes .* give the folder"),
         ("empty", r"empty: no raster \(\.tif .* in this folder"),
         ("list", r"list\.txt: lists no path; write"),
         ("unreadable", r"cannot open .*S2_20180511\.tif: .* is it a raster, and whole\?"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from helpers_stack import LEFT, TOP, UTM, backscatter, reflectance, write, write_s1
+from helpers_stack import LEFT, TOP, UTM, backscatter, reflectance, vrt_of, write, write_s1
 
 from malice_core.errors import InputError, StackError
 from malice_core.grid import Window
@@ -34,6 +34,10 @@ def test_lattice_is_the_earliest_images(tmp_path):
     write(tmp_path / "a_20180511.tif", reflectance(6, 6), left=LEFT + 4, top=TOP + 2)
     lattice = discover("s2", [tmp_path]).lattice()
     assert (lattice.crs, lattice.res, lattice.x0, lattice.y0) == (UTM, 10.0, 4.0, 2.0)
+    catalog = discover("s2", [tmp_path])
+    notes = [note for note in catalog.on(catalog.lattice()).notes if note.startswith("grid: ")]
+    name = tmp_path / "a_20180511.tif"
+    assert notes == [f"grid: EPSG:32631, 10 m, aligned to {name}, the earliest Sentinel-2 L2A image"]
     lattice = discover("s2", [tmp_path]).lattice(20)
     assert (lattice.res, lattice.x0, lattice.y0) == (20.0, 4.0, 2.0)
     with pytest.raises(InputError, match="--resolution -1 is not a positive"):
@@ -95,6 +99,8 @@ def test_select_by_range_and_list(tmp_path):
     stack = stack_of("s2", series(tmp_path, days))
     part = stack.select(start=days[3], end=days[7])
     assert [o.date for o in part.observations] == days[3:8]
+    assert f"Sentinel-2 L2A: 15 of 20 observations left out by --dates ({days[0]} to {days[-1]})" in part.notes
+    assert stack.select(start=days[0]).notes == stack.notes
     assert [o.date for o in stack.select(dates={(days[4], None), (days[1], None)}).observations] == [days[1], days[4]]
     with pytest.raises(
         StackError, match=r"no image from 2019-01-01 to the end; the images are from 2018-01-01 to 2018"
@@ -136,7 +142,9 @@ def test_thinning_is_even_in_time(tmp_path):
     assert set(days[30:]) <= set(kept)
     assert max(b - a for a, b in pairwise(kept)) <= timedelta(days=20)
     assert [o.date for o in stack.select(max_dates=14).observations] == kept
-    assert any("from 40 to 14" in note for note in thinned.notes)
+    (note,) = [note for note in thinned.notes if "from 40 to 14" in note]
+    out = [day for day in days if day not in kept]
+    assert note.endswith(f"left out: {', '.join(map(str, out[:5]))} and 21 more")
     assert len(stack.select(max_dates=1).observations) == 1
     assert len(stack.select(max_dates=2).observations) == 2
     assert stack.select(max_dates=100).observations == stack.observations
@@ -196,23 +204,6 @@ def test_describe_is_plain_data(tmp_path):
     assert [entry["date"] for entry in content["dates"]] == ["2018-05-11", "2018-05-21"]
     assert content["dates"][0]["files"] == [str(tmp_path / "S2_20180511.tif")]
     assert content["sensor"] == "s2"
-
-
-def vrt_of(path, source, *, bands=1, size=6, mask=False):
-    """A VRT of the first bands of ``source`` (relative to it), with the source's mask if asked."""
-
-    def part(band):
-        name = f'<SourceFilename relativeToVRT="1">{source}</SourceFilename>'
-        return f"<SimpleSource>{name}<SourceBand>{band}</SourceBand></SimpleSource>"
-
-    planes = "".join(
-        f'<VRTRasterBand dataType="UInt16" band="{i}">{part(i)}</VRTRasterBand>' for i in range(1, bands + 1)
-    )
-    if mask:
-        planes += f'<MaskBand><VRTRasterBand dataType="Byte">{part("mask,1")}</VRTRasterBand></MaskBand>'
-    place = f"<SRS>{UTM}</SRS><GeoTransform>{LEFT},10,0,{TOP},0,-10</GeoTransform>"
-    path.write_text(f'<VRTDataset rasterXSize="{size}" rasterYSize="{size}">{place}{planes}</VRTDataset>')
-    return path
 
 
 def test_files_of_a_stack(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import rasterio
 from helpers_stack import backscatter, reflectance, write, write_s1
 
 from malice_core.bands import S1, S2
@@ -72,6 +73,62 @@ def test_offset_by_processing_baseline(tmp_path):
         np.testing.assert_array_equal(read(stack, 1), np.where(new == 0, 0, new + float(offset)))
     with pytest.raises(InputError, match="--s2-offset 1000 is none of"):
         discover("s2", [tmp_path], s2_offset="1000")
+
+
+@pytest.mark.parametrize(("factor", "scale"), [(1, 1e-4), (1e-4, None)])
+def test_offset_by_processing_baseline_in_any_scale(tmp_path, factor, scale):
+    data = reflectance(8, 8) + 1000
+    data[:, 0, 0] = 0
+    stored = data if factor == 1 else (data * factor).astype(np.float32)
+    write(tmp_path / NEW, stored, scale=scale)
+    stack = stack_of("s2", tmp_path)
+    values, observed = stack.read(0, stack.extent)
+    assert observed.sum() == 63
+    np.testing.assert_allclose(values[:, observed], data[:, observed] - 1000.0, atol=2e-3)
+    assert not stack.warnings
+    kept = stack_of("s2", tmp_path, s2_offset="0")
+    np.testing.assert_allclose(kept.read(0, kept.extent)[0], data, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "tags", "added"),
+    [
+        (NEW, {"BOA_ADD_OFFSET": "0"}, 0),
+        (NEW, {"RADIO_ADD_OFFSET": "0"}, 0),
+        (NEW, {"RADIO_ADD_OFFSET": "0", "BOA_ADD_OFFSET": "-1000"}, -1000),
+        (OLD, {"BOA_ADD_OFFSET_B02": "-1000", "BOA_ADD_OFFSET_B03": "-1000.0"}, -1000),
+        ("S2_20220511.tif", {"BOA_ADD_OFFSET_VALUES_LIST": "-1000 -1000 -1000"}, -1000),
+        ("S2_20220511.tif", {"BOA_ADD_OFFSET": "-0.1"}, -1000),
+    ],
+)
+def test_offset_tags_come_before_the_baseline(tmp_path, name, tags, added):
+    data = reflectance(8, 8) + 1000
+    write(tmp_path / name, data, tags=tags)
+    stack = stack_of("s2", tmp_path)
+    np.testing.assert_array_equal(read(stack), data + float(added))
+    assert any("tag BOA_ADD_OFFSET or RADIO_ADD_OFFSET" in note for note in stack.notes)
+    for given in ("0", "-1000"):
+        np.testing.assert_array_equal(read(stack_of("s2", tmp_path, s2_offset=given)), data + float(given))
+
+
+def test_offset_tags_of_bands(tmp_path):
+    path = write(tmp_path / NEW, reflectance(8, 8))
+    with rasterio.open(path, "r+") as target:
+        for i in target.indexes:
+            target.update_tags(i, BOA_ADD_OFFSET="0")
+    np.testing.assert_array_equal(read(stack_of("s2", path)), reflectance(8, 8))
+    with rasterio.open(path, "r+") as target:
+        target.update_tags(3, BOA_ADD_OFFSET="-1000")
+    with pytest.raises(StackError, match=r"tags name several offsets \(-1000, 0\); say which one with --s2-offset"):
+        stack_of("s2", path)
+    np.testing.assert_array_equal(read(stack_of("s2", path, s2_offset="0")), reflectance(8, 8))
+
+
+@pytest.mark.parametrize(("given", "added"), [("auto", -1000), ("0", 0), ("-1000", -1000)])
+def test_the_option_takes_the_place_of_the_files_offset(tmp_path, given, added):
+    data = reflectance(8, 8) + 1000
+    write(tmp_path / NEW, data, scale=1e-4, offset=-0.1, tags={"BOA_ADD_OFFSET": "-1000"})
+    np.testing.assert_allclose(read(stack_of("s2", tmp_path, s2_offset=given)), data + float(added), atol=1e-2)
 
 
 def test_baseline_in_the_tags(tmp_path):
@@ -201,9 +258,27 @@ def test_values_that_mean_missing():
     assert missing_values(S2, None, "uint16") == ((65535.0,), True)
     assert missing_values(S2, 0, "uint16") == ((65535.0,), True)
     assert missing_values(S2, float("nan"), "float32") == ((), False)
+    assert missing_values(S2, None, "int16") == ((-1.0,), True)
+    assert missing_values(S2, 65535, "int16") == ((-1.0,), False)
+    assert missing_values(S1, None, "int16") == ((), True)
     assert missing_values(S2, -10000, "int16") == ((-10000.0,), False)
     assert missing_values(S2, 1e20, "uint8") == ((), False)  # cannot occur in the type
     assert missing_values(S1, float("nan"), "float32") == ((), True)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill", "note"),
+    [("int16", -1, "65535, read as -1 in int16, taken as"), ("uint16", 65535, "65535 taken as")],
+)
+def test_undeclared_65535_of_a_geotiff_is_missing_and_told(tmp_path, dtype, fill, note):
+    data = reflectance(8, 8).astype(dtype)
+    data[4, 2, 2] = data[:, 5, 5] = fill
+    write(tmp_path / "S2_20180511.tif", data, nodata=None)
+    stack = stack_of("s2", tmp_path)
+    assert np.argwhere(~stack.read(0, stack.extent)[1]).tolist() == [[2, 2], [5, 5]]
+    assert [text for text in stack.notes if note in text]
+    write(tmp_path / "declared" / "S2_20180511.tif", data, nodata=fill)
+    assert not [text for text in stack_of("s2", tmp_path / "declared").notes if "taken as missing" in text]
 
 
 def test_openeo_nodata_is_missing(testdata):

@@ -7,41 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
 
 import numpy as np
 
 from malice_core.errors import InputError, StackError
 from malice_core.grid import Window
 from malice_core.images.observations import Observation
-from malice_core.stack import CloudMask, Stack, matching
+from malice_core.stack import CloudMask, Stack, matching, shortened
 
 #: Pixels read at a time when shares are counted.
 STRIP = 1 << 22
-
-
-def cloud_percent(scl: Stack, area: Window, classes: Sequence[int]) -> dict[date, float]:
-    """Share of cloudy pixels of every date, 0 to 100.
-
-    Args:
-        scl: scene classification on the run's lattice.
-        area: the run's area, global pixels; may reach beyond the classification.
-        classes: SCL classes taken as cloud.
-
-    Returns:
-        by date; pixels of ``classes`` among those that are classified (not 0) in ``area``. Dates without a
-        classified pixel there are absent. Several passes on one date count together.
-
-    Raises:
-        InputError: if a class is none of 1 … 11.
-        StackError: if a file cannot be read.
-    """
-    counts: dict[date, tuple[int, int]] = {}
-    for index, observation in enumerate(scl.observations):
-        cloudy, seen = _count(scl, index, area, _checked(classes))
-        before = counts.get(observation.date, (0, 0))
-        counts[observation.date] = before[0] + cloudy, before[1] + seen
-    return {day: 100.0 * cloudy / seen for day, (cloudy, seen) in counts.items() if seen}
 
 
 def _checked(classes: Sequence[int]) -> tuple[int, ...]:
@@ -114,7 +89,7 @@ def with_clouds(
         )
     if unknown:
         warnings.append(
-            f"{title}: no scene classification in the area on {_listed(unknown)}: kept, without cloud share or mask"
+            f"{title}: no scene classification in the area on {shortened(unknown)}: kept, without cloud share or mask"
         )
     if max_cloud is not None:
         cloudy = [o for o in observations if o.cloud_percent is not None and o.cloud_percent > max_cloud]
@@ -139,7 +114,3 @@ def with_clouds(
         warnings=warnings,
         clouds=CloudMask(scl, wanted) if mask else s2.clouds,
     )
-
-
-def _listed(titles: Sequence[str]) -> str:
-    return ", ".join(titles[:5]) + (f" and {len(titles) - 5} more dates" if len(titles) > 5 else "")

@@ -33,6 +33,7 @@ class Acquisition:
         baseline: processing baseline or version times 100 (ESA N0400 is 400, THEIA V2-2 is 202).
         direction: ``ascending`` or ``descending``.
         maker: ``esa``, ``theia``, ``hls`` …: who numbers the pixels, which decides the S2 offset.
+        add_offsets: what tags say is to be added to S2 DN (BOA_ADD_OFFSET…), each value once; None without such tags.
     """
 
     date: date | None = None
@@ -43,6 +44,7 @@ class Acquisition:
     baseline: int | None = None
     direction: str = ""
     maker: str = ""
+    add_offsets: tuple[float, ...] | None = None
 
     def filled_by(self, other: Acquisition) -> Acquisition:
         """This one, with what it lacks taken from ``other``."""
@@ -245,10 +247,35 @@ def _plain(key: str) -> str:
     return re.sub(r"[^a-z0-9]", "", key.rsplit("#", 1)[-1].lower())
 
 
+_ADD_OFFSET = re.compile(r"(boa|radio)addoffset")
+
+
+def is_offset(key: str) -> bool:
+    """True for tags such as ``BOA_ADD_OFFSET``, ``RADIO_ADD_OFFSET`` or ``BOA_ADD_OFFSET_B02``."""
+    return _ADD_OFFSET.match(_plain(key)) is not None
+
+
+def _add_offsets(plain: Mapping[str, str]) -> tuple[float, ...] | None:
+    """Values of the offset tags, each once; those of L2A (BOA) before those of L1C (RADIO)."""
+    for kind in ("boa", "radio"):
+        found = set()
+        for key, text in plain.items():
+            match = _ADD_OFFSET.match(key)
+            if match and match[1] == kind:
+                try:
+                    found |= {float(part) for part in re.split(r"[\s,;{}\[\]]+", text) if part}
+                except ValueError:
+                    continue
+        if found:
+            # As a reflectance (-0.1) it says the same.
+            return tuple(sorted({value * 10000 if abs(value) < 1 else value for value in found}))
+    return None
+
+
 def from_tags(tags: Mapping[str, str]) -> Acquisition:
     """What the tags of a raster say (keys in any spelling: ``RELATIVE_ORBIT``, ``sat:relative_orbit`` …)."""
     plain = {_plain(key): str(value).strip() for key, value in tags.items()}
-    found = Acquisition()
+    found = Acquisition(add_offsets=_add_offsets(plain))
     for key in _PRODUCT_TAGS:
         known = from_product(plain.get(key, ""))
         if known:

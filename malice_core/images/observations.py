@@ -49,7 +49,11 @@ class Group:
         return Placement.of(Mosaic(((layer, 0, 0),)), first.lattice, first.nearest).extent
 
     def read(self, pool: Pool, coordinates: Coordinates, bands: int, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Values (bands, H, W) and observed (H, W); observed where all grids of the bands are."""
+        """Values (bands, H, W) and observed (H, W); observed where all grids of the bands are.
+
+        A pixel that only the 10 m or only the 20 m bands saw is missing too: the bands without data would reach the
+        network as reflectance 0.
+        """
         if len(self.placements) == 1 and self.placements[0].mosaic.positions == tuple(range(bands)):
             return self.placements[0].read(pool, coordinates, window)
         values = np.empty((bands, *window.shape), np.float32)

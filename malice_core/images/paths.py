@@ -34,7 +34,10 @@ def expand(path: str, sensor: Sensor) -> list[tuple[str, str]]:
     if local.is_dir():
         return [(str(file), path) for file in _in_folder(local, sensor)]
     if not local.exists():
-        raise StackError(f"{path}: no such file or folder")
+        raise StackError(
+            f"{path}: no such file or folder; check the path, put it in quotes if it has spaces, or give the folder "
+            "with the images"
+        )
     if local.suffix.lower() in LIST_SUFFIXES:
         found: list[tuple[str, str]] = []
         try:

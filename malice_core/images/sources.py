@@ -17,7 +17,7 @@ import rasterio
 from malice_core.bands import Sensor
 from malice_core.errors import StackError
 from malice_core.images.bandnames import band_of, band_of_file, named, without_band
-from malice_core.images.dates import Acquisition, from_name, from_product, from_tags
+from malice_core.images.dates import Acquisition, from_name, from_product, from_tags, is_offset
 from malice_core.images.files import local_files
 from malice_core.images.netcdf import grid_of, variables
 from malice_core.images.paths import expand
@@ -153,6 +153,8 @@ def _raster_pieces(
 ) -> list[Piece]:
     stem = PurePath(raster).stem
     tags = dict(dataset.tags())
+    for i in dataset.indexes:
+        tags.update({f"{key}_{i}": value for key, value in dataset.tags(i).items() if is_offset(key)})
     if "IMAGERY" in dataset.tag_namespaces():
         tags.update(dataset.tags(ns="IMAGERY"))  # GDAL's own keys, such as ACQUISITIONDATETIME
     if any(dtype.startswith("complex") for dtype in dataset.dtypes):
@@ -184,6 +186,7 @@ def _raster_pieces(
         if name in sensor.bands:
             stored = Stored(dtypes[i], float(scales[i]), float(offsets[i]))
             fills, zero = missing_values(sensor, nodata[i], dtypes[i])
+            _note_missing(sensor, nodata[i], dtypes[i], findings)
             band = Band(sensor.bands.index(name), raster, i + 1, fills, zero, masks[i], flip=flip)
             pieces.append(Piece(name, band, grid, stored, acquisition, key, raster, files, sigma0))
     _refuse_twins([piece.name for piece in pieces], raster)
@@ -223,6 +226,21 @@ def _refuse_twins(names: Sequence[str], raster: str) -> None:
             raise StackError(f"{raster}: {names.count(name)} bands are called {name}; keep one, or rename the others")
 
 
+#: Values of Sentinel-2 that mean "missing" without being declared, by type of the stored numbers, and why.
+#: In int16 with another declared value -1 is a reflectance: rasters without the offset have negative ones.
+_UNDECLARED = {
+    "uint16": {65535.0: "65535 taken as missing (openEO's nodata, ESA's saturation)"},
+    "int16": {-1.0: "65535, read as -1 in int16, taken as missing"},
+}
+
+
+def _note_missing(sensor: Sensor, declared: float | None, dtype: str, findings: Findings) -> None:
+    """Says which values were taken as missing though the file does not declare them."""
+    for value in missing_values(sensor, declared, dtype)[0]:
+        if value != declared and value in _UNDECLARED.get(dtype, {}):
+            findings.note(f"{sensor.title}: {_UNDECLARED[dtype][value]}")
+
+
 def missing_values(sensor: Sensor, declared: float | None, dtype: str) -> tuple[tuple[float, ...], bool]:
     """(values that mean "missing" in any band, whether 0 in all bands does), see :class:`Band`."""
     fills = set()
@@ -232,8 +250,8 @@ def missing_values(sensor: Sensor, declared: float | None, dtype: str) -> tuple[
         low, high = (np.iinfo(kind).min, np.iinfo(kind).max) if whole else (-np.inf, np.inf)
         if low <= declared <= high and not (whole and declared % 1):
             fills.add(float(declared))
-    if sensor.key == "s2" and kind == np.uint16:
-        fills.add(65535.0)  # openEO's nodata and ESA's "saturated"
+    if sensor.key == "s2":
+        fills |= {value for value in _UNDECLARED.get(dtype, {}) if dtype == "uint16" or declared in (None, 65535)}
     # NaN is missing whether declared or not; where it is declared, a zero is a value, except in backscatter.
     zero = declared is None or declared == 0 or sensor.key != "s2"
     return tuple(sorted(fills)), zero
@@ -288,9 +306,7 @@ def _netcdf_pieces(raster: str, root: str, sensor: Sensor, findings: Findings) -
             dtype = dataset.dtypes[0]
             stored = Stored(dtype, float(dataset.scales[0]), float(dataset.offsets[0]))
         fills, zero = missing_values(sensor, variable.declared, dtype)
-        fills += missing_values(sensor, variable.default, dtype)[0]
-        if sensor.key == "s2" and dtype == "int16" and variable.declared is None:
-            fills += (-1.0,)  # 65535 in a cube whose numbers are meant unsigned
+        fills = tuple(sorted({*fills, *missing_values(sensor, variable.default, dtype)[0]}))
         grid, flip = grid_of(variable.path)
         bounds = tuple(round(value) for value in grid.bounds())
         sigma0 = says_sigma0(variable.name, variable.long_name)
@@ -304,6 +320,7 @@ def _netcdf_pieces(raster: str, root: str, sensor: Sensor, findings: Findings) -
             else:
                 acquisition = replace(general, date=plane.time.date(), rule="time axes", product="")
                 key_time = plane.time.isoformat()
+            _note_missing(sensor, variable.declared, dtype, findings)
             band = Band(sensor.bands.index(name), plane.path, plane.index, fills, zero, flip=flip)
             key = (key_time or str(acquisition.date), bounds)
             pieces.append(Piece(name, band, grid, stored, acquisition, key, raster, files, sigma0))

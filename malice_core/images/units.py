@@ -23,6 +23,10 @@ OFFSET_BASELINE = 400
 OFFSET_DATE = date(2022, 1, 25)
 OFFSET = -1000.0
 
+#: Plausible linear gamma0; outside it the data are probably in another unit.
+GAMMA0_LOW, GAMMA0_HIGH = 1e-4, 10.0
+_GAMMA0 = f"{GAMMA0_LOW:g} to {GAMMA0_HIGH:g}"
+
 #: Side of the square read in the middle of an image as a sample, in pixels.
 SAMPLE = 256
 #: Observed pixels wanted, and images read at most to get them.
@@ -119,13 +123,18 @@ def decide(
                 "is about 0.6 to 1.5 dB higher: embeddings are usable but shifted"
             )
         return [_scaled(source, factors[source.stored], 0.0) for source in sources]
-    offsets = _s2_offsets(sources, factors, s2_offset, findings)
+    offsets = _s2_offsets(sources, s2_offset, findings)
     _check_offset(sources, factors, offsets, s2_offset, pool, findings)
-    return [_scaled(source, factors[source.stored], offset) for source, offset in zip(sources, offsets, strict=True)]
+    given = s2_offset != "auto"
+    return [_scaled(s, factors[s.stored], offset, given) for s, offset in zip(sources, offsets, strict=True)]
 
 
-def _scaled(source: Source, factor: float, offset: float) -> Source:
-    """``source`` with gain = scale * factor and bias = file's offset * factor + ``offset`` in its bands."""
+def _scaled(source: Source, factor: float, offset: float, instead: bool = False) -> Source:
+    """``source`` with gain = scale * factor and bias = file's offset * factor + ``offset`` in its bands.
+
+    Args:
+        instead: ``offset`` takes the place of the file's own where that is ESA's -1000 too.
+    """
     layers = []
     for layer in source.layers:
         bands = []
@@ -134,7 +143,10 @@ def _scaled(source: Source, factor: float, offset: float) -> Source:
             gain = stored.scale * factor
             if abs(gain - 1) < 1e-6:  # scales are often stored as float32; DN shall come out unchanged
                 gain = 1.0
-            bands.append(replace(band, gain=gain, bias=stored.offset * factor + offset))
+            own = stored.offset * factor
+            if instead and abs(own - OFFSET) < 1:
+                own = 0.0
+            bands.append(replace(band, gain=gain, bias=own + offset))
         layers.append(Layer(layer.grid, tuple(bands)))
     return replace(source, layers=tuple(layers))
 
@@ -175,7 +187,7 @@ def _check_s1(values: np.ndarray, source: Source, findings: Findings) -> None:
             f"{file}: Sentinel-1 values are mostly negative (around {middle:.1f}), so dB; convert them to linear "
             "gamma0 with 10**(dB/10)"
         )
-    if middle > 10:
+    if middle > GAMMA0_HIGH:
         kind = np.dtype(stored.dtype)
         if kind.kind in "iu" and stored.scale == 1:
             decibel = 20 * np.log10(middle) - 83
@@ -185,11 +197,11 @@ def _check_s1(values: np.ndarray, source: Source, findings: Findings) -> None:
                 "gamma0 with 10**(dB/10)"
             )
         raise StackError(
-            f"{file}: Sentinel-1 values around {middle:.4g} are no linear gamma0 (1e-4 to 10); give calibrated gamma0"
+            f"{file}: Sentinel-1 values around {middle:.4g} are no linear gamma0 ({_GAMMA0}); give calibrated gamma0"
         )
-    if middle < 1e-5 or np.mean((values >= 1e-4) & (values <= 10)) < 0.5:
+    if middle < 1e-5 or np.mean((values >= GAMMA0_LOW) & (values <= GAMMA0_HIGH)) < 0.5:
         findings.warn(
-            f"{file}: Sentinel-1 values around {middle:.3g}; linear gamma0 is mostly 1e-4 to 10: check the calibration"
+            f"{file}: Sentinel-1 values around {middle:.3g}; linear gamma0 is mostly {_GAMMA0}: check the calibration"
         )
 
 
@@ -204,27 +216,50 @@ def _orbits(sources: Sequence[Source], findings: Findings) -> None:
         findings.warn("Sentinel-1 GRD: the images are descending; the networks were trained on ascending ones")
 
 
-def _s2_offsets(
-    sources: Sequence[Source], factors: dict[tuple[Stored, ...], float], s2_offset: str, findings: Findings
-) -> list[float]:
-    """What is added to the DN of each source."""
+def _s2_offsets(sources: Sequence[Source], s2_offset: str, findings: Findings) -> list[float]:
+    """What is added to the reflectance x 10000 of each source, whatever the scale it is stored in."""
     if s2_offset != "auto":
         if s2_offset != "0":
             findings.note("Sentinel-2 L2A: 1000 subtracted from all images, as --s2-offset says")
         return [float(s2_offset)] * len(sources)
-    offsets = []
-    for source in sources:
-        acquisition = source.acquisition
-        raw = factors[source.stored] == 1 and all(stored.offset == 0 for stored in source.stored)
-        new = acquisition.baseline is not None and acquisition.baseline >= OFFSET_BASELINE
-        offsets.append(OFFSET if raw and new and acquisition.maker not in ("theia", "hls") else 0.0)
-    count = sum(offset != 0 for offset in offsets)
+    offsets = [_s2_offset(source) for source in sources]
+    total, by_tag = len(sources), [source.acquisition.add_offsets is not None for source in sources]
+    for value in sorted({offset for offset, told in zip(offsets, by_tag, strict=True) if told}):
+        count = sum(told and offset == value for offset, told in zip(offsets, by_tag, strict=True))
+        findings.note(
+            f"Sentinel-2 L2A: {value:+g} added to {count} of {total} images, as their tag BOA_ADD_OFFSET or "
+            "RADIO_ADD_OFFSET says"
+            if value
+            else f"Sentinel-2 L2A: no offset in {count} of {total} images that have the tag BOA_ADD_OFFSET or "
+            "RADIO_ADD_OFFSET: it is 0, or the file's own offset removes it"
+        )
+    count = sum(offset != 0 and not told for offset, told in zip(offsets, by_tag, strict=True))
     if count:
         findings.note(
-            f"Sentinel-2 L2A: 1000 subtracted from {count} of {len(sources)} images (processing baseline 04.00 or "
-            "newer)"
+            f"Sentinel-2 L2A: 1000 subtracted from {count} of {total} images (processing baseline 04.00 or newer)"
         )
     return offsets
+
+
+def _s2_offset(source: Source) -> float:
+    """What metadata say is to be added to reflectance x 10000: the file's own offset (nothing left to add), then
+    tags, then the processing baseline.
+
+    Raises:
+        StackError: if the tags name several offsets.
+    """
+    known = source.acquisition
+    if any(stored.offset != 0 for stored in source.stored):
+        return 0.0
+    if known.add_offsets is not None:
+        if len(known.add_offsets) > 1:
+            raise StackError(
+                f"{source.rasters[0]}: its tags name several offsets ({', '.join(f'{v:g}' for v in known.add_offsets)})"
+                "; say which one with --s2-offset"
+            )
+        return known.add_offsets[0]
+    new = known.baseline is not None and known.baseline >= OFFSET_BASELINE
+    return OFFSET if new and known.maker not in ("theia", "hls") else 0.0
 
 
 def _check_offset(
@@ -253,7 +288,7 @@ def _check_offset(
         file, below = members[0].rasters[0], float(np.mean(values < 1000))
         if offset and below > 0.1:
             findings.warn(
-                f"{file}: 1000 is subtracted as its processing baseline says, but {below:.0%} of the values are below "
+                f"{file}: 1000 is subtracted as its metadata say, but {below:.0%} of the values are below "
                 "1000; if the offset was removed before, give --s2-offset 0"
             )
         if not offset and float(np.percentile(values, 1, axis=1).min()) >= 1000:
