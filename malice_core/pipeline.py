@@ -34,7 +34,7 @@ from malice_core.scratch import Scratch, folder_of
 
 
 def environment() -> rasterio.Env:
-    """GDAL settings of a run: a bounded cache, no side files read or written, no listing of folders."""
+    """GDAL settings of a run: a bounded cache, no side files written, folders listed only where images are opened."""
     return rasterio.Env(
         GDAL_CACHEMAX=memory.GDAL_CACHE_BYTES >> 20,
         GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",

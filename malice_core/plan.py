@@ -292,7 +292,7 @@ def _date_lines(sensor: str, stack: Stack) -> list[str]:
     lines = []
     for item in stack.observations:
         facts = [] if item.cloud_percent is None else [f"cloud {item.cloud_percent:.1f} %"]
-        facts.append(", ".join(sorted({Path(file).name for source in item.sources for file in source.files})[:3]))
+        facts.append(", ".join(sorted({Path(file).name for source in item.sources for file in source.rasters})[:3]))
         if len(item.sources) > 1:
             facts[-1] += f" ({len(item.sources)} images)"
         orbit = "" if item.orbit is None else f" orbit {item.orbit}"
