@@ -13,7 +13,14 @@ from collections import deque
 from typing import Any, Callable
 
 from qgis.core import QgsApplication, QgsSettings
-from qgis.PyQt.QtCore import QElapsedTimer, QProcess, QProcessEnvironment
+from qgis.PyQt.QtCore import (
+    QCoreApplication,
+    QElapsedTimer,
+    QEventLoop,
+    QProcess,
+    QProcessEnvironment,
+    QThread,
+)
 
 from .texts import tr
 
@@ -152,6 +159,7 @@ class EngineProcess:
                     )
                 process.waitForReadyRead(POLL)
                 self._read(on_line, on_error_line)
+                _attend()
             self._read(on_line, on_error_line, last=True)
         finally:
             self.stop()
@@ -185,6 +193,13 @@ class EngineProcess:
         if last:
             lines.append(rest)
         return [text for text in (line.decode("utf-8", "replace").rstrip() for line in lines) if text]
+
+
+def _attend() -> None:
+    """Lets the application hear of signals (Ctrl-C in qgis_process) where the run has its main thread; never input."""
+    application = QCoreApplication.instance()
+    if application is not None and QThread.currentThread() == application.thread():
+        application.processEvents(QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents)
 
 
 def handshake(python: str, cancelled: Callable[[], bool]) -> str:

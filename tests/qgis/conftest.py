@@ -40,7 +40,8 @@ def engine_python() -> str:
 
 @pytest.fixture(scope="session")
 def scene(tmp_path_factory: pytest.TempPathFactory, engine_python: str) -> Path:
-    """Models (``tiny``, random weights) and small series: ``S2``, ``S1``, ``big`` (long to compute), ``undated``."""
+    """Models (``tiny``, random weights) and small series: ``S2``, ``S1``, ``mid`` and ``big`` (long
+    to compute), ``undated``."""
     from helpers_qgis import make_scene
 
     return make_scene(tmp_path_factory.mktemp("scene"), engine_python)
@@ -60,9 +61,8 @@ def engine(engine_python: str, scene: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def provider(qgis_app: object, qgis_processing: object, engine: str):
     """The provider in the registry, as the plugin registers it."""
-    from qgis.core import QgsApplication
-
     import malice_qgis
+    from qgis.core import QgsApplication
 
     plugin = malice_qgis.classFactory(None)
     plugin.initProcessing()

@@ -32,6 +32,7 @@ def make_scene(folder: Path, python: str) -> Path:
     write_series(folder / "S2", 4, S2_BANDS)
     write_series(folder / "S1", 3, ("VV", "VH"))
     write_series(folder / "big", 6, S2_BANDS, 600, 600)
+    write_series(folder / "mid", 3, S2_BANDS, 256, 256)
     (folder / "undated").mkdir()
     for number, path in enumerate(sorted((folder / "S2").glob("*.tif"))):
         shutil.copy(path, folder / "undated" / f"image {'abcdef'[number]}.tif")

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers_qgis import command_line, engines, pixels
+from malice_qgis import engine as engine_module
+from malice_qgis import models, styling
 from qgis.core import (
     QgsApplication,
     QgsProcessingAlgRunnerTask,
@@ -28,8 +29,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QCoreApplication
 
-from malice_qgis import engine as engine_module
-from malice_qgis import models, styling
+from helpers_qgis import command_line, engines, pixels
 
 
 class Log(QgsProcessingFeedback):
@@ -77,7 +77,7 @@ def test_the_provider_is_complete(provider: object) -> None:
     )
     assert {one.name() for one in algorithm.parameterDefinitions()} == set(wanted.split())
     advanced = {one.name() for one in algorithm.parameterDefinitions() if one.flags() & one.FlagAdvanced}
-    assert advanced == set(["BLOCK", "MEMORY", "THREADS", "DEVICE", "PRECISION", "RESUME"])
+    assert advanced == {"BLOCK", "MEMORY", "THREADS", "DEVICE", "PRECISION", "RESUME"}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int16", "int8"])
@@ -159,7 +159,7 @@ def test_batch_runs_leave_a_result_each(
     algorithm = provider.algorithm("embed")
     for row in rows:
         assert algorithm.checkParameterValues(row, context) == (True, "")
-        results, good = algorithm.run(row, context, Log())
+        _, good = algorithm.run(row, context, Log())
         assert good
     assert pixels(tmp_path / "0.tif") != pixels(tmp_path / "1.tif")
     command_line(engine, scene, "--s2", scene / "S2", "--queries", "1", "--output", tmp_path / "s.tif")

@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from helpers_qgis import command_line, pixels
+from malice_qgis import layers, styling
 from osgeo import gdal
 from qgis.core import (
     QgsDateTimeRange,
@@ -18,7 +18,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QDate, QDateTime, QTime
 
-from malice_qgis import layers, styling
+from helpers_qgis import command_line, pixels
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_dates_of_temporal_ranges(
     """Images without dates in names, dated by their layers, give the same numbers as the dated ones."""
     dated, undated = (sorted((scene / name).glob("*.tif")) for name in ("S2", "undated"))
     days = [layers.days_in(path.stem)[0] for path in dated]
-    chosen = [layer_of(path, day=day) for path, day in zip(undated, days)]
+    chosen = [layer_of(path, day=day) for path, day in zip(undated, days, strict=True)]
     algorithm = provider.algorithm("embed").create()
     parameters = {"INPUT_S2": chosen, "MODEL": "tiny", "OUTPUT": str(tmp_path / "q.tif"), "QUERIES": "0"}
     assert algorithm.checkParameterValues(parameters, context) == (True, "")
@@ -61,7 +61,7 @@ def test_a_layer_without_a_date_is_refused_by_name(context: QgsProcessingContext
     path = scene / "undated" / "image a.tif"
     with pytest.raises(layers.LayerError, match="'Monday' has no date"):
         layers.sources([layer_of(path, "Monday")], context)
-    with pytest.raises(layers.LayerError, match="'Month'.*longer than a day"):
+    with pytest.raises(layers.LayerError, match=r"'Month'.*longer than a day"):
         layers.sources([layer_of(path, "Month", date(2018, 1, 1), 31)], context)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import time
 from pathlib import Path
 
 import pytest
+
 from helpers_qgis import Shell, command_line, engines, pixels, wait_until
 
 
@@ -209,7 +209,7 @@ def test_a_qgis_that_is_ended_leaves_no_engine(shell: Shell, scene: Path, tmp_pa
     output = tmp_path / "e.tif"
     process = shell.start("run", "malice:embed", "--", "MODEL=tiny", f"FOLDER_S2={scene / 'big'}", f"OUTPUT={output}")
     wait_until(lambda: (tmp_path / "e.tif.malice" / "job.json").exists(), 60)
-    assert len(engines(output)) == 1
+    assert engines(output)
     process.send_signal(how)
     took = wait_until(lambda: not engines(output), 3)
     process.communicate(timeout=20)
@@ -236,7 +236,7 @@ def test_ten_interrupts_at_random_moments(shell: Shell, scene: Path, tmp_path: P
 
 def test_a_cancelled_run_is_gone_on_with(shell: Shell, scene: Path, tmp_path: Path, engine_python: str) -> None:
     output = tmp_path / "e.tif"
-    arguments = ("FOLDER_S2=" + str(scene / "big"), "BLOCK=64", "QUERIES=0", f"OUTPUT={output}")
+    arguments = (f"FOLDER_S2={scene / 'mid'}", "BLOCK=64", "QUERIES=0", f"OUTPUT={output}")
     process = shell.start("run", "malice:embed", "--", "MODEL=tiny", *arguments)
     wait_until(lambda: len(list((tmp_path / "e.tif.malice").glob("block*codes.npy"))) > 2, 60)
     process.send_signal(signal.SIGKILL)
@@ -245,6 +245,5 @@ def test_a_cancelled_run_is_gone_on_with(shell: Shell, scene: Path, tmp_path: Pa
     done = shell.embed(*arguments, "RESUME=true")
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "e.tif.malice").exists()
-    command_line(engine_python, scene, "--s2", scene / "big", "--queries", "0", "--output", tmp_path / "s.tif")
+    command_line(engine_python, scene, "--s2", scene / "mid", "--queries", "0", "--output", tmp_path / "s.tif")
     assert pixels(output) == pixels(tmp_path / "s.tif")
-    assert os.path.getsize(output) > 0
