@@ -97,6 +97,10 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
         ours = {name for name, _, _, _ in definitions.IMAGES}
         return super().checkParameterValues({k: v for k, v in parameters.items() if k not in ours}, context)
 
+    def validateInputCrs(self, parameters: dict[str, Any], context: QgsProcessingContext) -> bool:
+        """The engine brings images of several CRS together and says so; QGIS need not open every file for it."""
+        return True
+
     def prepareAlgorithm(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> bool:
