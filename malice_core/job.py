@@ -12,6 +12,8 @@ DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16")
 DTYPES = ("float32", "float16", "int16", "int8")
 FORMATS = ("gtiff", "cog")
+#: The folder of finished blocks beside an output ends like this.
+SCRATCH_SUFFIX = ".malice"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malice_core.errors import OutputError
+from malice_core.job import SCRATCH_SUFFIX
 
 JOURNAL = "job.json"
 #: The array that is written last: a block that has it has them all.
@@ -27,7 +28,7 @@ LAST = "codes"
 
 def folder_of(output: Path) -> Path:
     """The scratch folder of an output file."""
-    return output.with_name(output.name + ".malice")
+    return output.with_name(output.name + SCRATCH_SUFFIX)
 
 
 def size_of(output: Path) -> int:

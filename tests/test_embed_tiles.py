@@ -270,6 +270,14 @@ def test_outputs_are_the_same_for_any_number_of_threads(tiny: str, tmp_path: Pat
     np.testing.assert_array_equal(one, two)
 
 
+def test_an_output_among_the_images_is_no_image(tiny: str, tmp_path: Path) -> None:
+    images = write_series(tmp_path / "images", (16, 16), 2)
+    arguments = ["--s2", images, "--model", tiny, "--queries", "0", "--dtype", "int8", "--overwrite"]
+    first = embedded(images / "year_20180301.tif", *arguments, "--counts", images / "n_20180401.tif")
+    (images / "year_20180301.tif.malice").mkdir()
+    np.testing.assert_array_equal(embedded(images / "year_20180301.tif", *arguments), first)
+
+
 def test_orbits_of_the_plan_can_be_given_back(tiny: str, tmp_path: Path) -> None:
     """Two orbits a day, thinned: the list must bring back the same observations, not both of each day."""
     origin = (500000.0, 5600000.0)

@@ -10,6 +10,7 @@ from malice_core.bands import Sensor
 from malice_core.errors import StackError
 from malice_core.images.bandnames import band_of_file, is_other
 from malice_core.images.dates import from_product
+from malice_core.job import SCRATCH_SUFFIX
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".nc", ".nc4", ".img")
 LIST_SUFFIXES = (".txt", ".lst", ".list")
@@ -82,7 +83,8 @@ def _in_folder(folder: Path, sensor: Sensor) -> list[Path]:
 
 
 def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+    """True for hidden files and for what lies in the scratch folder of an output beside the images."""
+    return any(part.startswith(".") or part.endswith(SCRATCH_SUFFIX) for part in path.relative_to(folder).parts)
 
 
 def _is_product(name: str) -> bool:

@@ -113,6 +113,9 @@ def find(paths: Sequence[str | Path], sensor: Sensor, findings: Findings) -> lis
     groups: dict[tuple[object, ...], list[Piece]] = {}
     for raster, root in rasters.items():
         pieces = _pieces(raster, root, sensor, findings)
+        if pieces is None:
+            findings.note(f"{raster}: left out, it is an embedding (or belongs to one)")
+            continue
         if not pieces and raster == root:
             raise StackError(f"{raster}: no band of {sensor.title} ({' '.join(sensor.bands)}) in it")
         if not pieces:
@@ -124,8 +127,11 @@ def find(paths: Sequence[str | Path], sensor: Sensor, findings: Findings) -> lis
     return [_source(pieces, sensor) for pieces in groups.values()]
 
 
-def _pieces(raster: str, root: str, sensor: Sensor, findings: Findings) -> list[Piece]:
+def _pieces(raster: str, root: str, sensor: Sensor, findings: Findings) -> list[Piece] | None:
+    """What is in one raster; None for an output of ours that lies among the images of a folder."""
     with open_raster(raster) as dataset:
+        if raster != root and "MALICE_JOB" in dataset.tags():
+            return None
         if dataset.driver == "netCDF":
             return _netcdf_pieces(raster, root, sensor, findings)
         if dataset.count == 0:
