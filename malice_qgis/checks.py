@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 
 from qgis.core import QgsProcessingContext, QgsProperty
-from qgis.PyQt.QtCore import QDate, QDateTime
+from qgis.PyQt.QtCore import QDate, QDateTime, QVariant
 
 from . import layers
 from .algorithms.parameters import IMAGES, MAX_CLOUD
@@ -20,6 +20,11 @@ _MEMORY = re.compile(r"\d+(\.\d+)?\s*([kmgt]i?b?|b)?", re.IGNORECASE)
 
 class Refusal(Exception):
     """A parameter that cannot be; the text is one line for the user."""
+
+
+def given(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters with None for what dialogs leave empty, which arrives as a null QVariant."""
+    return {key: None if isinstance(value, QVariant) and value.isNull() else value for key, value in parameters.items()}
 
 
 def day(parameters: dict[str, Any], name: str) -> date | None:
@@ -61,6 +66,7 @@ def chosen(parameters: dict[str, Any], context: QgsProcessingContext) -> Chosen:
     Raises:
         layers.LayerError: naming the layer that cannot be used.
     """
+    parameters = given(parameters)
     result: Chosen = {}
     for layer_name, folder_name, option, _ in IMAGES:
         found = layers.sources(parameters.get(layer_name), context)
@@ -134,6 +140,7 @@ def refuse(parameters: dict[str, Any], context: QgsProcessingContext) -> None:
     """Raises:
     Refusal, layers.LayerError: with what is wrong, in one line.
     """
+    parameters = given(parameters)
     dates(parameters)
     _options(parameters)
     images = chosen(parameters, context)

@@ -114,6 +114,7 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
     def processAlgorithm(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
+        parameters = checks.given(parameters)
         output = os.path.abspath(self.parameterAsOutputLayer(parameters, "OUTPUT", context))
         counts = self.parameterAsOutputLayer(parameters, "COUNTS", context)
         plan_file = self.parameterAsFileOutput(parameters, "PLAN", context)

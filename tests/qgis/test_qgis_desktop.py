@@ -27,7 +27,7 @@ from qgis.core import (
     QgsRasterMinMaxOrigin,
     QgsSettings,
 )
-from qgis.PyQt.QtCore import QCoreApplication
+from qgis.PyQt.QtCore import QCoreApplication, QVariant
 
 from helpers_qgis import command_line, engines, pixels
 
@@ -164,6 +164,24 @@ def test_batch_runs_leave_a_result_each(
     assert pixels(tmp_path / "0.tif") != pixels(tmp_path / "1.tif")
     command_line(engine, scene, "--s2", scene / "S2", "--queries", "1", "--output", tmp_path / "s.tif")
     assert pixels(tmp_path / "1.tif") == pixels(tmp_path / "s.tif")
+
+
+def test_what_dialogs_leave_empty_counts_as_not_given(
+    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path
+) -> None:
+    """Dialogs hand on null QVariants for every optional parameter that is empty."""
+    algorithm = provider.algorithm("embed")
+    optional = {
+        one.name(): QVariant()
+        for one in algorithm.parameterDefinitions()
+        if one.flags() & one.FlagOptional and one.name() not in ("COUNTS", "PLAN")
+    }
+    given = {**optional, "MODEL": "tiny", "INPUT_S2": [str(scene / "S2" / "S2_20180105.tif")], "QUERIES": "0"}
+    given["OUTPUT"] = str(tmp_path / "e.tif")
+    assert algorithm.checkParameterValues(given, context) == (True, "")
+    _, good = algorithm.run(given, context, Log())
+    assert good
+    assert algorithm.checkParameterValues({**given, "INPUT_S2": QVariant()}, context)[1].startswith("Nothing is chosen")
 
 
 def test_in_a_model_that_was_saved(
