@@ -17,7 +17,8 @@ class MalicePlugin:
     def initProcessing(self) -> None:
         """Registers the provider; qgis_process calls this alone."""
         self.provider = MaliceProvider()
-        QgsApplication.processingRegistry().addProvider(self.provider)
+        if not QgsApplication.processingRegistry().addProvider(self.provider):
+            raise RuntimeError("QGIS refuses the provider malice: is another copy of the plugin loaded?")
 
     def initGui(self) -> None:
         """Registers the provider in the desktop, where there is time to ask the engine for its models."""
@@ -27,6 +28,6 @@ class MalicePlugin:
     def unload(self) -> None:
         """Takes everything back."""
         models.INSTALLED.stop()
-        if self.provider is not None:
-            QgsApplication.processingRegistry().removeProvider(self.provider)
+        # False only where QGIS, which is closing, has removed it already.
+        if self.provider is not None and QgsApplication.processingRegistry().removeProvider(self.provider):
             self.provider = None

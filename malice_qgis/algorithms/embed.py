@@ -78,7 +78,8 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:
         INSTALLED.refresh()
         for definition in (*definitions.inputs(), *definitions.options(), *definitions.outputs()):
-            self.addParameter(definition)
+            if not self.addParameter(definition):
+                raise ValueError(f"parameter {definition.name()} is there twice")
 
     def canExecute(self) -> tuple[bool, str]:
         try:
