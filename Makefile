@@ -13,10 +13,10 @@ STAMP := .venv/.set-up
 BENCH_ARGS ?=
 DEMO_ARGS ?=
 
-.PHONY: help setup demo test acceptance lint bench package deploy clean
+.PHONY: help setup demo test test-qgis acceptance lint bench package deploy clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '%-11s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '%-11s %s\n' "$$name" "$$text"; done
 
 setup: $(STAMP) ## virtual environment .venv with everything for development
 
@@ -30,6 +30,9 @@ demo: setup ## a simulated scene, its embedding, and a picture: demo/demo.png
 test: setup ## the quick tests, what CI runs
 	@$(RUN) -m pytest -m "not acceptance"
 
+test-qgis: setup ## the plugin's tests in QGIS (installs QGIS where it may)
+	@bash tools/qgis_tests.sh
+
 acceptance: setup ## the long checks
 	@$(RUN) -m pytest -m acceptance
 
@@ -41,12 +44,13 @@ lint: setup ## ruff and mypy
 bench: setup ## speed and memory against the published way; needs MALICE_TESTDATA
 	@$(RUN) benchmarks/embed_vs_published.py $(BENCH_ARGS)
 
-package: setup ## wheel and source archive of the engine in dist/
+package: setup ## wheel and source archive of the engine, zip of the plugin, in dist/
 	@rm -rf build dist
 	@$(RUN) -m build --outdir dist .
+	@bash tools/plugin.sh package
 
-deploy: ## (from the next release on) the plugin into QGIS
-	@echo "deploy: the QGIS plugin comes with the next release; until then use python -m malice_core.embed" >&2; exit 1
+deploy: setup ## the plugin into a QGIS profile (PROFILE=folder), pointed at .venv
+	@bash tools/plugin.sh deploy
 
 clean: ## removes what the targets wrote, but not .venv
 	@rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
