@@ -77,5 +77,8 @@ def watch_stdin(cancel: Cancel, report: Callable[[], None]) -> None:
 def _stop(cancel: Cancel, report: Callable[[], None]) -> None:
     cancel.set()
     time.sleep(GRACE_SECONDS)
-    report()
+    # Whoever reads our output may have stopped reading: then the line is lost, but not the promise to leave.
+    teller = threading.Thread(target=report, daemon=True)
+    teller.start()
+    teller.join(0.2)
     os._exit(Cancelled.exit_code)

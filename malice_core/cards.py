@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -156,7 +155,7 @@ def read(folder: Path) -> Card:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"cannot read the model card {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"the model card {path} is no JSON: {error}") from error
     return parse(content, str(path), folder)
 
@@ -287,7 +286,8 @@ class _Reader:
 
     def numbers(self, key: str, count: int) -> tuple[float, ...]:
         values = self.take(key, list)
-        good = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+        # Beyond float32 there is no statistic, and no whole number too long for a float.
+        good = all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e30 for v in values)
         if len(values) != count or not good:
             self.fail(key, values, f"a list of {count} finite numbers")
         return tuple(float(value) for value in values)

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,9 +42,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--contract", action="store_true", help="print the contract version as json and exit")
 
     g = p.add_argument_group("images")
-    g.add_argument("--s2", nargs="+", action="extend", default=[], metavar="PATH", help="Sentinel-2 L2A images")
-    g.add_argument("--s1", nargs="+", action="extend", default=[], metavar="PATH", help="Sentinel-1 GRD, linear gamma0")
-    g.add_argument("--scl", nargs="+", action="extend", default=[], metavar="PATH", help="scene classification (SCL)")
+    g.add_argument(
+        "--s2", nargs="+", type=_path, action="extend", default=[], metavar="PATH", help="Sentinel-2 L2A images"
+    )
+    g.add_argument(
+        "--s1", nargs="+", type=_path, action="extend", default=[], metavar="PATH", help="Sentinel-1 GRD, linear gamma0"
+    )
+    g.add_argument(
+        "--scl", nargs="+", type=_path, action="extend", default=[], metavar="PATH", help="scene classification (SCL)"
+    )
     g.add_argument("--s2-offset", default="auto", choices=("auto", "0", "-1000"), help="offset to add to Sentinel-2 DN")
 
     g = p.add_argument_group("choice of data")
@@ -55,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--s1-orbit", type=_orbit, metavar="N", help="use this relative orbit of Sentinel-1 only")
     g.add_argument("--aoi", nargs=4, type=float, metavar=("MINX", "MINY", "MAXX", "MAXY"), help="area of interest")
     g.add_argument("--aoi-crs", metavar="EPSG:N", help="CRS of --aoi (default: the grid's)")
-    g.add_argument("--resolution", type=_positive, metavar="METRES", help="pixel size (default 10 m)")
+    g.add_argument("--resolution", type=_resolution, metavar="METRES", help="pixel size (default 10 m)")
 
     g = p.add_argument_group("computing")
     g.add_argument("--model", metavar="NAME", help="an installed model, see python -m malice_core.models list")
@@ -108,8 +115,15 @@ def _percent(text: str) -> float:
     return float(_number(text, float, 0, 100, "a percentage, 0 to 100"))
 
 
-def _positive(text: str) -> float:
-    return float(_number(text, float, 1e-3, 1e5, "a pixel size in metres"))
+def _resolution(text: str) -> float:
+    # The networks know pixels of 10 m; a hundred times that is a mistake, and would average for hours.
+    return float(_number(text, float, 0.5, 200, "a pixel size of 0.5 to 200 metres"))
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path (an unset variable?)")
+    return text
 
 
 def _integers(text: str, low: int, high: int, what: str) -> tuple[int, ...]:
@@ -194,8 +208,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reporter: Reporter = JsonReporter(sys.stdout) if as_json else TextReporter()
     cancel = Cancel()
 
+    told = threading.Lock()
+
     def report() -> None:
-        reporter.error(Cancelled.exit_code, cancelling.MESSAGE)
+        # From the main thread, or from the one that watches signals: whichever is first.
+        if told.acquire(blocking=False):
+            reporter.error(Cancelled.exit_code, cancelling.MESSAGE)
 
     try:
         cancelling.watch_signals(cancel, report)
@@ -206,6 +224,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.cancel_on_stdin_close:
             cancelling.watch_stdin(cancel, report)
         execute(job_of(options), reporter, cancel, options.dry_run)
+    except Cancelled:
+        report()
+        return Cancelled.exit_code
     except MaliceError as error:
         reporter.error(error.exit_code, str(error))
         return error.exit_code

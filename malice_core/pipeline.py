@@ -89,7 +89,8 @@ def run(job: Plan, reporter: Reporter, cancel: Cancel) -> list[str]:
     with Scratch(job.job.output, job.fingerprint, job.grid.core_shape, job.job.resume) as scratch:
         if not whole:
             blocks = list(job.grid.blocks())
-            todo = [block for block in blocks if not scratch.finished(block.index)]
+            keys = ["codes", "counts", *(["scales"] if job.layout.dtype == "int8" else [])]
+            todo = [block for block in blocks if not scratch.finished(block.index, keys)]
             progress = _Progress(job, len(blocks), len(todo), reporter)
             if todo:
                 _encode_blocks(job, todo, scratch, progress, cancel)
@@ -247,6 +248,7 @@ def _assemble(job: Plan, blocks: list[Block], scratch: Scratch, progress: _Progr
         )
         finished.append((target, raster.path))
     cancel.check()
+    already_whole(job)  # a file may have appeared under the name meanwhile
     for target, path in finished:
         _place(target, path)
 

@@ -22,6 +22,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError  # GDAL's own errors reach us unwrapped from copies
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
@@ -253,7 +254,7 @@ def assemble(
                 if not np.array_equal(file.read(bands, window=window).view(bits), values.view(bits)):
                     raise OSError("what was written cannot be read back, the disk may be full")
                 advance(values.size / (2 * len(raster.bands) * area.pixels))
-    except (RasterioError, OSError) as error:
+    except (RasterioError, CPLE_BaseError, OSError) as error:
         raise OutputError(
             f"cannot write {raster.path}: {error}; free space or choose another --output, then run again with --resume"
         ) from error

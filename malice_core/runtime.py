@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,16 +79,18 @@ class Backend:
         except MemoryError as error:
             raise DeviceError("out of memory while a graph was opened; give a smaller --block or --memory") from error
         except (RuntimeError, ValueError) as error:
+            if "alloc" in str(error).lower():
+                raise DeviceError(
+                    "out of memory while a graph was opened; give a smaller --block or --memory"
+                ) from error
             raise ModelError(
-                f"{self.runtime} cannot open a graph of the model: {_first_line(error)}; "
-                "verify or import the model again"
+                f"{self.runtime} cannot open a graph of the model: {_reason(error)}; verify or import the model again"
             ) from error
         except Exception as error:
             # onnxruntime's exceptions share no base class but Exception; anything else is a bug to be seen.
             if type(error).__module__.startswith("onnxruntime"):
                 raise ModelError(
-                    f"onnxruntime cannot open a graph of the model: {_first_line(error)}; "
-                    "verify or import the model again"
+                    f"onnxruntime cannot open a graph of the model: {_reason(error)}; verify or import the model again"
                 ) from error
             raise
 
@@ -147,8 +150,10 @@ def found() -> str:
     return ", ".join(parts) or "no runtime"
 
 
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
+def _reason(error: BaseException) -> str:
+    """The last line of a library's message: what comes before says where in its sources it happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__
 
 
 def _cuda_problem() -> str | None:
@@ -167,7 +172,7 @@ def _cuda_problem() -> str | None:
         session = onnxruntime.InferenceSession(_probe(), options, providers=_CUDA_PROVIDERS)
         session.run(None, {"x": np.zeros(1, np.float32)})
     except Exception as error:  # noqa: BLE001  whatever the driver raises is the reason to report
-        return f"the CUDA provider does not start: {_first_line(error)}"
+        return f"the CUDA provider does not start: {_reason(error)}"
     if "CUDAExecutionProvider" not in session.get_providers():
         return "the CUDA provider does not start: no usable GPU, driver or CUDA library"
     return None
@@ -196,6 +201,8 @@ def _openvino_core() -> Any:
     global _core
     with _core_lock:
         if _core is None:
+            # Without this, OpenVINO tells its maker about every run, over the network; its own stub takes over.
+            sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
             import openvino
 
             core = openvino.Core()
@@ -253,6 +260,6 @@ class _OnnxSession:
         except Exception as error:
             if type(error).__module__.startswith("onnxruntime"):
                 raise MaliceError(
-                    f"onnxruntime failed: {_first_line(error)}; out of memory? try a smaller --block or --device cpu"
+                    f"onnxruntime failed: {_reason(error)}; out of memory? try a smaller --block or --device cpu"
                 ) from error
             raise

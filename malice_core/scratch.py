@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -67,6 +67,11 @@ class Scratch:
 
     def _claim(self, resume: bool) -> None:
         journal = self.folder / JOURNAL
+        if self.folder.is_symlink() or not (journal.exists() or {e.name for e in self.folder.iterdir()} <= {"lock"}):
+            raise OutputError(
+                f"{self.folder} is needed for unfinished work, but holds something else; rename it, or choose another "
+                "--output"
+            )
         if resume and journal.exists():
             try:
                 content = json.loads(journal.read_text(encoding="utf-8"))
@@ -104,9 +109,16 @@ class Scratch:
     def _path(self, block: int, key: str) -> Path:
         return self.folder / f"block_{block:06d}.{key}.npy"
 
-    def finished(self, block: int) -> bool:
-        """True if all arrays of the block are there."""
-        return self._path(block, LAST).exists()
+    def finished(self, block: int, keys: Iterable[str] = (LAST,)) -> bool:
+        """True if all arrays of the block are there and whole; a damaged block is computed again."""
+        if not self._path(block, LAST).exists():
+            return False
+        try:
+            for key in keys:
+                self.load(block, key)
+        except (OSError, ValueError, EOFError):
+            return False
+        return True
 
     def save(self, block: int, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Stores the arrays of a finished block; ``codes`` is stored last and says that the block is whole.

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from malice_core.job import Job
 
 
+#: An area of 3,000 x 3,000 km at 10 m: what is larger is a mistake in the numbers.
+MAX_PIXELS = 10**11
+
 #: A date, and the relative orbit that is meant (None: whatever orbit).
 Listed = tuple[date, int | None]
 
@@ -185,6 +188,11 @@ def area_of(job: Job, lattice: Lattice, reference: Stack, warnings: list[str]) -
                 f"--aoi-crs {job.aoi_crs}: cannot bring the area into {crs_name(lattice)}: {error}"
             ) from error
     area = lattice.window(*box)
+    if area.pixels > MAX_PIXELS:
+        raise InputError(
+            f"--aoi {' '.join(f'{value:g}' for value in job.aoi)}: {area.width} x {area.height} pixels are too large "
+            "for one run; check its numbers and --aoi-crs"
+        )
     require_overlap(lattice, area, reference, "images")
     if not reference.extent.contains(area):
         warnings.append("the area of interest reaches beyond the images; what they do not cover becomes nodata")

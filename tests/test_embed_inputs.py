@@ -272,6 +272,9 @@ def test_a_modality_the_model_does_not_have(tmp_path: Path, images: Path, monkey
         (["--frobnicate"], "--frobnicate"),
         (["--s1-orbit", "59"], "--s1-orbit 59 without"),
         (["--cloud-classes", "8,9"], "--cloud-classes needs"),
+        (["--scl", ""], "an empty path"),
+        (["--resolution", "1000"], "'1000' is not"),
+        (["--aoi", "0", "0", "1e9", "1e9"], "too large"),
         (["--aoi", "-1e5", "-1E5", "-.5", "-1"], "lies outside"),
     ],
 )

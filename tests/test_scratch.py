@@ -96,3 +96,23 @@ def test_a_scratch_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     folder_of(tmp_path / "e.tif").write_text("a file in the way")
     with pytest.raises(OutputError, match="cannot use"):
         Scratch(tmp_path / "e.tif", "job", (8, 8), resume=False)
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "e.tif")
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("precious")
+    with pytest.raises(OutputError, match="holds something else"):
+        Scratch(tmp_path / "e.tif", "job", (8, 8), resume=False)
+    assert (folder / "thesis.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("size", [0, 50, 200])
+def test_a_damaged_block_is_no_block(tmp_path: Path, size: int) -> None:
+    with Scratch(tmp_path / "e.tif", "job", (8, 8), resume=False) as scratch:
+        scratch.save(0, {"codes": np.zeros((64, 8, 8), np.float32)})
+        assert scratch.finished(0)
+        path = scratch.folder / "block_000000.codes.npy"
+        path.write_bytes(path.read_bytes()[:size])
+        assert not scratch.finished(0)
+        assert not scratch.finished(1, ["codes", "counts"])

@@ -29,23 +29,13 @@ _GAMMA0 = f"{GAMMA0_LOW:g} to {GAMMA0_HIGH:g}"
 
 #: Side of the square read in the middle of an image as a sample, in pixels.
 SAMPLE = 256
-#: Observed pixels wanted, and images read at most to get them.
-ENOUGH, TRIES = 2000, 12
 
 
 def samples(sources: Sequence[Source], pool: Pool) -> list[tuple[Source, np.ndarray]]:
-    """Physical values (stored * scale + offset) of some observed pixels, float64 (bands, n), n > 0: from the
-    middle of the first, middle and last image, and of more images where those are empty. Can be empty."""
-    order = sorted(range(len(sources)), key=lambda i: (sources[i].acquisition.date or date.min, sources[i].name))
-    first = list(dict.fromkeys((0, len(order) // 2, len(order) - 1)))
-    rest = [i for i in range(len(order)) if i not in first]
-    # Spread further tries over the series too.
-    rest = [rest[i * len(rest) // min(TRIES, len(rest))] for i in range(min(TRIES, len(rest)))] if rest else []
+    """Physical values (stored * scale + offset) of some observed pixels of every image that has any, oldest first:
+    float64 (bands, n), n > 0. Every image, because one in another unit among many would go unnoticed."""
     found: list[tuple[Source, np.ndarray]] = []
-    for tried, i in enumerate(first + rest):
-        if tried >= len(first) and sum(values.shape[1] for _, values in found) >= ENOUGH:
-            break
-        source = sources[order[i]]
+    for source in sorted(sources, key=lambda source: (source.acquisition.date or date.min, source.name)):
         scale = np.array([[stored.scale] for stored in source.stored])
         offset = np.array([[stored.offset] for stored in source.stored])
         part = next((part for part in _samples_of(source, pool) if part.shape[1]), None)
