@@ -30,7 +30,7 @@ from malice_core.features import Normaliser, mirror_source
 from malice_core.grid import Block
 from malice_core.plan import Plan
 from malice_core.reporting import Reporter
-from malice_core.scratch import Scratch, folder_of
+from malice_core.scratch import Scratch, owner_of
 
 
 def environment() -> rasterio.Env:
@@ -81,22 +81,22 @@ def run(job: Plan, reporter: Reporter, cancel: Cancel) -> list[str]:
         Cancelled, OutputError, StackError, ModelError: in one line; scratch stays for ``--resume``.
     """
     files = [str(path) for path in job.targets]
-    whole = already_whole(job)
-    if not whole:
-        plan.check_disk(job)
-    elif not folder_of(job.job.output).exists():
+    if already_whole(job):
+        # Left by a run that was killed between putting its output in place and tidying up.
+        if owner_of(job.job.output) == job.fingerprint:
+            with Scratch(job.job.output, job.fingerprint, job.grid.core_shape, resume=False) as scratch:
+                scratch.remove()
         return files
+    plan.check_disk(job)
     with Scratch(job.job.output, job.fingerprint, job.grid.core_shape, job.job.resume) as scratch:
-        if not whole:
-            blocks = list(job.grid.blocks())
-            keys = ["codes", "counts", *(["scales"] if job.layout.dtype == "int8" else [])]
-            todo = [block for block in blocks if not scratch.finished(block.index, keys)]
-            progress = _Progress(job, len(blocks), len(todo), reporter)
-            if todo:
-                _encode_blocks(job, todo, scratch, progress, cancel)
-            _assemble(job, blocks, scratch, progress, cancel)
-            progress.finish()
-        # Also what a run left that was killed between putting its output in place and this line.
+        blocks = list(job.grid.blocks())
+        keys = ["codes", "counts", *(["scales"] if job.layout.dtype == "int8" else [])]
+        todo = [block for block in blocks if not scratch.finished(block.index, keys)]
+        progress = _Progress(job, len(blocks), len(todo), reporter)
+        if todo:
+            _encode_blocks(job, todo, scratch, progress, cancel)
+        _assemble(job, blocks, scratch, progress, cancel)
+        progress.finish()
         scratch.remove()
     return files
 

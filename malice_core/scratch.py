@@ -37,6 +37,15 @@ def size_of(output: Path) -> int:
     return sum(entry.stat().st_size for entry in folder.iterdir()) if folder.is_dir() else 0
 
 
+def owner_of(output: Path) -> str | None:
+    """Fingerprint of the job whose finished blocks lie beside ``output``; None if there are none to be read."""
+    try:
+        owner = json.loads((folder_of(output) / JOURNAL).read_text(encoding="utf-8"))["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(owner)
+
+
 class Scratch:
     """The scratch folder of one run, locked against other runs while open.
 
