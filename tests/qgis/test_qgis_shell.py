@@ -63,7 +63,7 @@ def test_a_folder_and_options_give_the_numbers_of_the_command_line(
     assert pixels(tmp_path / "c.tif") == pixels(tmp_path / "sc.tif")
     page = (tmp_path / "plan.html").read_text(encoding="utf-8")
     assert "2018-01-15" in page
-    assert "2018-01-05" not in page
+    assert "S2 2018-01-05" not in page
 
 
 def test_real_images(
