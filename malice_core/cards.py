@@ -23,7 +23,6 @@ SCHEMA = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 #: How physical values become network channels, see ``features.py``.
 TRANSFORMS = ("none", "ln")
-ROLES = ("spatial", "temporal")
 
 
 @dataclass(frozen=True)

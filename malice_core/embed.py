@@ -162,7 +162,7 @@ def parse_size(text: str) -> int:
     """``2GB``, ``500MB``, ``1.5G``, ``2GiB`` or plain bytes → bytes.
 
     Raises:
-        InputError: if it is no size, or too small for anything.
+        InputError: if it is no size.
     """
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)(I?)B?\s*", text.upper())
     if not match:

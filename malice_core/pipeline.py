@@ -51,14 +51,13 @@ def already_whole(job: Plan) -> bool:
     Raises:
         OutputError: if a file is there that this job has not written and may not replace.
     """
-    owned = [_owner(path) == job.fingerprint for path in job.targets if path.exists()]
-    if not job.job.overwrite:
-        for path in job.targets:
-            if path.exists() and _owner(path) != job.fingerprint:
-                raise OutputError(
-                    f"{path} is there and was not written by this job; give --overwrite to replace it, or another name"
-                )
-    return job.job.resume and len(owned) == len(job.targets) and all(owned)
+    owned = {path: _owner(path) == job.fingerprint for path in job.targets if path.exists()}
+    foreign = [path for path, ours in owned.items() if not ours]
+    if foreign and not job.job.overwrite:
+        raise OutputError(
+            f"{foreign[0]} is there and was not written by this job; give --overwrite to replace it, or another name"
+        )
+    return job.job.resume and not foreign and len(owned) == len(job.targets)
 
 
 def _owner(path: Path) -> str | None:
