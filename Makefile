@@ -13,7 +13,7 @@ STAMP := .venv/.set-up
 BENCH_ARGS ?=
 DEMO_ARGS ?=
 
-.PHONY: help setup demo test test-qgis acceptance lint bench package deploy clean
+.PHONY: help setup demo test acceptance lint bench package deploy clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '%-11s %s\n' "$$name" "$$text"; done
@@ -24,17 +24,16 @@ $(STAMP): pyproject.toml tools/setup.sh
 	@bash tools/setup.sh
 	@touch $(STAMP)
 
-demo: setup ## a simulated scene, its embedding, and a picture: demo/demo.png
-	@$(RUN) -m malice_core.demo --out demo $(DEMO_ARGS)
+demo: setup ## a simulated scene, its embedding by QGIS, and a picture: demo/demo.png
+	@bash tools/demo.sh $(DEMO_ARGS)
 
-test: setup ## the quick tests, what CI runs
-	@$(RUN) -m pytest -m "not acceptance"
-
-test-qgis: setup ## the plugin's tests in QGIS (installs QGIS where it may)
+test: setup ## the quick tests, what CI runs: the engine's, then the plugin's in QGIS (installed where it may be)
+	@$(RUN) -m pytest -m "not acceptance" --ignore=tests/qgis
 	@bash tools/qgis_tests.sh
 
 acceptance: setup ## the long checks
-	@$(RUN) -m pytest -m acceptance
+	@$(RUN) -m pytest -m acceptance --ignore=tests/qgis
+	@bash tools/qgis_tests.sh -m acceptance
 
 lint: setup ## ruff and mypy
 	@$(RUN) -m ruff check .

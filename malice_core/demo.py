@@ -1,13 +1,15 @@
 """The demonstration: simulate a scene, embed it, draw it. ``python -m malice_core.demo --out demo``.
 
 Everything is written below the folder given: ``scene/``, ``embedding.tif``, ``demo.png``, and ``models/`` when no
-model was installed. The picture needs matplotlib and scikit-learn, which ``make setup`` installs.
+model was installed. The picture needs matplotlib and scikit-learn, which ``make setup`` installs. The embedding is made
+by the engine's shell, or by QGIS where ``--qgis-process`` names it (``make demo`` does, with the plugin in a profile).
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,12 +33,13 @@ SAMPLE = 7
 Floats = NDArray[np.float32]
 
 
-def run(folder: Path, spec: simulate.Spec) -> Path:
+def run(folder: Path, spec: simulate.Spec, qgis_process: str = "") -> Path:
     """Runs the demonstration and returns the path of the picture.
 
     Args:
         folder: where everything is written; what an earlier demonstration left there is replaced.
         spec: the scene.
+        qgis_process: the program that embeds, with the plugin enabled in its profile; "" for the engine's shell.
 
     Raises:
         InputError: if packages, the model or the folder are not to be had.
@@ -50,12 +53,29 @@ def run(folder: Path, spec: simulate.Spec) -> Path:
     print(f"2/4 model {MODEL}", flush=True)
     environment = _model(folder / "models")
     print("3/4 embedding", flush=True)
-    images = ["--s2", f"{scene / 'S2'}", "--s1", f"{scene / 'S1'}", "--scl", f"{scene / 'SCL'}"]
-    choice = ["--max-cloud", f"{MAX_CLOUD}", "--model", MODEL]
-    _module(["embed", *images, *choice, "--output", f"{output}", "--overwrite"], environment)
+    if qgis_process:
+        _in_qgis(qgis_process, scene, output, environment)
+    else:
+        images = ["--s2", f"{scene / 'S2'}", "--s1", f"{scene / 'S1'}", "--scl", f"{scene / 'SCL'}"]
+        choice = ["--max-cloud", f"{MAX_CLOUD}", "--model", MODEL]
+        _module(["embed", *images, *choice, "--output", f"{output}", "--overwrite"], environment)
     print("4/4 drawing", flush=True)
     draw(scene, output, picture)
     return picture
+
+
+def _in_qgis(program: str, scene: Path, output: Path, environment: dict[str, str]) -> None:
+    """Embeds by ``malice:embed`` of QGIS; it prints its log and what went wrong."""
+    folders = [f"FOLDER_{key}={scene / key}" for key in ("S2", "S1", "SCL")]
+    choice = [f"MAX_CLOUD={MAX_CLOUD}", f"MODEL={MODEL}", f"OUTPUT={output}"]
+    command = [program, "run", "malice:embed", "--", *folders, *choice]
+    print("    " + shlex.join([Path(program).name, *command[1:]]), flush=True)
+    try:
+        code = subprocess.run(command, env=environment, check=False).returncode
+    except OSError as error:
+        raise InputError(f"--qgis-process {program} cannot be run: {error.strerror}") from error
+    if code:
+        raise MaliceError(f"qgis_process ended with code {code}; what went wrong is said above")
 
 
 def _module(arguments: list[str], environment: dict[str, str]) -> None:
@@ -233,10 +253,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--s2-dates", type=int, default=24, metavar="N")
     parser.add_argument("--s1-dates", type=int, default=30, metavar="N")
+    parser.add_argument("--qgis-process", default="", metavar="PROGRAM", help="embed by this qgis_process")
     try:
         given = parser.parse_args(arguments)
         spec = simulate.Spec(given.size, given.size, 2024, given.seed, given.s2_dates, given.s1_dates)
-        picture = run(given.out, spec)
+        picture = run(given.out, spec, given.qgis_process)
     except MaliceError as error:
         return fail(error)
     except KeyboardInterrupt:

@@ -14,33 +14,13 @@ tree() { # the folder QGIS loads, into $1
 
 case ${1:-} in
 deploy)
-    profile=${PROFILE:-${XDG_DATA_HOME:-$HOME/.local/share}/QGIS/QGIS3/profiles/default}
-    mkdir -p "$profile/QGIS"
+    case $(uname) in
+    Darwin) home="$HOME/Library/Application Support" ;;
+    *) home=${XDG_DATA_HOME:-$HOME/.local/share} ;;
+    esac
+    profile=${PROFILE:-$home/QGIS/QGIS3/profiles/default}
     tree "$profile/python/plugins/malice_qgis"
-    # The profile's settings are the user's: only the two values are set, everything else stays.
-    .venv/bin/python - "$profile/QGIS/QGIS3.ini" "$PWD/.venv/bin/python" <<'PYTHON'
-import re
-import sys
-from pathlib import Path
-
-path, engine = Path(sys.argv[1]), sys.argv[2]
-text = path.read_text(encoding="utf-8") if path.exists() else ""
-for section, key, value in (("PythonPlugins", "malice_qgis", "true"), ("malice", "enginePython", engine)):
-    head = re.search(rf"^\[{section}\]$", text, re.MULTILINE)
-    if not head:
-        text = f"{text.rstrip()}\n\n[{section}]\n{key}={value}\n".lstrip()
-        continue
-    end = re.compile(r"^\[", re.MULTILINE).search(text, head.end())
-    body = text[head.end() : end.start() if end else len(text)]
-    line = f"{key}={value}"
-    fresh, count = re.subn(rf"^{key}=.*$", lambda _: line, body, flags=re.MULTILINE)
-    if not count:
-        fresh = f"\n{line}{body}"
-    text = text[: head.end()] + fresh + text[head.end() + len(body) :]
-partial = path.with_name(path.name + ".part")
-partial.write_text(text, encoding="utf-8")
-partial.replace(path)
-PYTHON
+    .venv/bin/python tools/qgis_settings.py "$profile" "$PWD/.venv/bin/python"
     echo "deployed to $profile/python/plugins/malice_qgis; start QGIS: Processing Toolbox, MALICE"
     ;;
 package)

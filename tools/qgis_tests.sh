@@ -5,32 +5,12 @@
 # QGIS is installed by apt where it is missing and that needs no password; else it is said why tests are skipped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=tools/qgis_here.sh
+. tools/qgis_here.sh
 
-skip() { echo "QGIS tests: SKIPPED: $*" >&2; exit 0; }
+skip() { echo "QGIS tests: SKIPPED: $*"; exit 0; }
 
-# The Python that Debian's QGIS is built for, not one that lies before it on the path.
-QGIS_PYTHON=${QGIS_PYTHON:-/usr/bin/python3}
-export PATH="$(dirname "$QGIS_PYTHON"):$PATH"
-qgis_is_there() {
-    { command -v qgis_process.bin || command -v qgis_process; } >/dev/null && "$QGIS_PYTHON" -c 'import qgis.core' 2>/dev/null
-}
-
-if ! qgis_is_there; then
-    [ "${MALICE_NO_APT:-}" = "" ] || skip "QGIS is not installed, and MALICE_NO_APT forbids to install it"
-    command -v apt-get >/dev/null || skip "QGIS is not installed and there is no apt-get: install QGIS 3.22 or later"
-    if [ "$(id -u)" = 0 ]; then as_root=(env)
-    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then as_root=(sudo -n)
-    else skip "QGIS is not installed: sudo apt-get install --no-install-recommends qgis python3-gdal python3-venv"
-    fi
-    echo "QGIS tests: installing QGIS by apt (some minutes, 3 GB)" >&2
-    log=$(mktemp)
-    { "${as_root[@]}" apt-get update -qq && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends qgis python3-gdal gdal-bin python3-venv; } >"$log" 2>&1 ||
-        skip "QGIS cannot be installed by apt: $(tail -n 1 "$log")"
-    rm -f "$log"
-    qgis_is_there || skip "QGIS was installed, but $QGIS_PYTHON cannot import it"
-fi
-
+qgis_ready || skip "$QGIS_MISSING"
 engine=${MALICE_ENGINE_PYTHON:-$PWD/.venv/bin/python}
 [ -x "$engine" ] || skip "there is no engine at $engine: make setup"
 
@@ -45,7 +25,7 @@ if [ ! -e "$stamp" ]; then
     touch "$stamp"
 fi
 
-export QT_QPA_PLATFORM=${QT_QPA_PLATFORM:-offscreen} MALICE_ENGINE_PYTHON="$engine"
+export MALICE_ENGINE_PYTHON="$engine"
 # Settings of the user's own QGIS stay out of it.
 QGIS_CUSTOM_CONFIG_PATH=$(mktemp -d)
 export QGIS_CUSTOM_CONFIG_PATH
