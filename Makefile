@@ -35,10 +35,13 @@ acceptance: setup ## the long checks
 	@$(RUN) -m pytest -m acceptance --ignore=tests/qgis
 	@bash tools/qgis_tests.sh -m acceptance
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff and mypy; on the plugin, the scanners that plugins.qgis.org runs
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
+	@$(RUN) -m bandit --quiet --recursive malice_qgis
+	@$(RUN) -m flake8 --select=QGS malice_qgis
+	@.venv/bin/detect-secrets-hook $$(git ls-files malice_qgis metadata.txt)
 
 bench: setup ## speed and memory against the published way; needs MALICE_TESTDATA
 	@$(RUN) benchmarks/embed_vs_published.py $(BENCH_ARGS)

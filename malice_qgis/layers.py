@@ -6,7 +6,6 @@ range is handed on in a small VRT around the source, which carries it in its nam
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -84,8 +83,9 @@ def _of_item(item: Any, context: QgsProcessingContext) -> Source:
     if not isinstance(item, QgsMapLayer):
         text = str(item)
         layer = QgsProcessingUtils.mapLayerFromString(text, context, False)
-        if layer is None:
-            # A file that is not in the project: the engine says best what is wrong with it.
+        if layer is None or (os.path.exists(text) and not isinstance(layer, QgsRasterLayer)):
+            # A file that is not in the project, or that QGIS took for something else (a netCDF for a mesh): the
+            # engine says best what is wrong with it.
             return Source(text, _absolute(text))
         item = layer
     if not isinstance(item, QgsRasterLayer):
@@ -241,45 +241,6 @@ def day_of_range(layer: QgsRasterLayer) -> date | None:
         )
     day = begin.date()
     return date(day.year(), day.month(), day.day())
-
-
-def give(chosen: list[Source], folder: str) -> list[str]:
-    """Paths for the engine; wrappers are written below ``folder``, which is made when there are any.
-
-    Raises:
-        LayerError: if a source cannot be wrapped.
-    """
-    return [source.path if source.day is None else _wrap(source, folder) for source in chosen]
-
-
-def _wrap(source: Source, folder: str) -> str:
-    """Writes the VRT of a source; one that is there with the same content is left alone, so that runs can resume."""
-    # Files of one folder that are bands of one image share the wrapper's folder; other folders have another.
-    place = hashlib.sha256(os.path.dirname(source.path).encode()).hexdigest()[:12]
-    os.makedirs(os.path.join(folder, place), exist_ok=True)
-    target = os.path.join(folder, place, f"{source.stem}.vrt")
-    dataset = gdal.Open(source.path)
-    if dataset is None:
-        raise LayerError(tr("Layer '{0}' cannot be opened: {1}.").format(source.name, source.path))
-    partial = target + ".tmp.vrt"
-    wrapper = gdal.GetDriverByName("VRT").CreateCopy(partial, dataset)
-    if wrapper is None:
-        raise LayerError(tr("Layer '{0}': cannot write {1}; free disk space.").format(source.name, target))
-    wrapper.SetMetadataItem("TIFFTAG_DATETIME", f"{source.day:%Y:%m:%d} 00:00:00")
-    if os.path.isfile(source.path):
-        status = os.stat(source.path)
-        wrapper.SetMetadataItem("MALICE_SOURCE", f"{status.st_size} {status.st_mtime_ns}")
-    wrapper.FlushCache()
-    del wrapper
-    with open(partial, "rb") as new:
-        content = new.read()
-    if os.path.exists(target):
-        with open(target, "rb") as old:
-            if old.read() == content:
-                os.remove(partial)
-                return target
-    os.replace(partial, target)
-    return target
 
 
 _S2_CODE = re.compile(r"(?<![A-Za-z0-9])B(?:AND)?[ -]?0?(8A|1[0-2]|[1-9])(?![A-Za-z0-9])", re.IGNORECASE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
 import os
 import re
@@ -11,7 +10,6 @@ import time
 from typing import Any
 
 from qgis.core import (
-    QgsApplication,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
@@ -21,7 +19,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtGui import QIcon
 
-from .. import checks, engine, layers, styling
+from .. import checks, engine, layers, styling, wrappers
 from ..models import INSTALLED
 from ..texts import tr
 from . import parameters as definitions
@@ -119,9 +117,10 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
         output = os.path.abspath(self.parameterAsOutputLayer(parameters, "OUTPUT", context))
         counts = self.parameterAsOutputLayer(parameters, "COUNTS", context)
         plan_file = self.parameterAsFileOutput(parameters, "PLAN", context)
-        made = _folder_of_wrappers(output)
+        made = wrappers.Wrappers(output)
         done = False
         try:
+            wrappers.tidy()
             python = engine.find()
             version = engine.handshake(python, feedback.isCanceled)
             feedback.pushInfo(tr("MALICE engine {0}: {1}").format(version, python))
@@ -136,9 +135,9 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
             # A run that failed may be gone on with, unless its output was temporary.
             temporary = os.path.normcase(output).startswith(os.path.normcase(QgsProcessingUtils.tempFolder()))
             if done or temporary:
-                shutil.rmtree(made, ignore_errors=True)
+                made.remove()
             if temporary and not done:
-                shutil.rmtree(output + ".malice", ignore_errors=True)
+                shutil.rmtree(output + wrappers.SCRATCH, ignore_errors=True)
         results = {"OUTPUT": output}
         if counts:
             results["COUNTS"] = counts
@@ -148,14 +147,13 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
         self._show(parameters, context, output, run.plan)
         return results
 
-    def _data(self, parameters: dict[str, Any], context: QgsProcessingContext, made: str) -> list[str]:
+    def _data(self, parameters: dict[str, Any], context: QgsProcessingContext, made: wrappers.Wrappers) -> list[str]:
         """Options of the engine that say what is read."""
         arguments = []
         for option, found in self._images.items():
-            paths = layers.give(found, made)
+            paths = made.give(found)
             if sum(map(len, paths)) > LONG:
-                os.makedirs(made, exist_ok=True)
-                listed = os.path.join(made, f"{option.strip('-')}.txt")
+                listed = made.path(f"{option.strip('-')}.txt")
                 with open(listed, "w", encoding="utf-8") as file:
                     file.write("\n".join(paths))
                 paths = [listed]
@@ -289,12 +287,6 @@ def _left(seconds: float) -> str:
     if hours:
         return tr("{0} h {1:02d} min left").format(hours, minutes)
     return tr("{0} min {1:02d} s left").format(minutes, rest) if minutes else tr("{0} s left").format(rest)
-
-
-def _folder_of_wrappers(output: str) -> str:
-    """Where wrappers of this output's images are: the same for a run that goes on with it."""
-    key = hashlib.sha256(output.encode()).hexdigest()[:16]
-    return os.path.join(QgsApplication.qgisSettingsDirPath(), "malice", "wrapped", key)
 
 
 def _write_plan(path: str, run: _Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -39,12 +40,20 @@ def make_scene(folder: Path, python: str) -> Path:
     return folder
 
 
-def write_series(folder: Path, count: int, bands: tuple[str, ...], width: int = 48, height: int = 40) -> None:
+def write_series(
+    folder: Path,
+    count: int,
+    bands: tuple[str, ...],
+    width: int = 48,
+    height: int = 40,
+    epsg: int = 32631,
+    transform: tuple[float, ...] = (500000, 10, 0, 5600000, 0, -10),
+) -> None:
     """``S2_20180105.tif`` …, ten days apart, described bands, nodata 0 in the corner."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     grid = osr.SpatialReference()
-    grid.ImportFromEPSG(32631)
+    grid.ImportFromEPSG(epsg)
     for number in range(count):
         day = date(2018, 1, 5) + timedelta(days=10 * number)
         values = 0.2 + 0.05 * rng.standard_normal((len(bands), height, width))
@@ -55,7 +64,7 @@ def write_series(folder: Path, count: int, bands: tuple[str, ...], width: int = 
         mission = "S2" if optical else "S1"
         path = str(folder / f"{mission}_{day:%Y%m%d}.tif")
         target = gdal.GetDriverByName("GTiff").Create(path, width, height, len(bands), kind)
-        target.SetGeoTransform((500000, 10, 0, 5600000, 0, -10))
+        target.SetGeoTransform(transform)
         target.SetProjection(grid.ExportToWkt())
         for index, band in enumerate(bands):
             raster = target.GetRasterBand(index + 1)
@@ -87,17 +96,19 @@ class Shell:
             "PATH": os.pathsep.join(["/usr/bin", os.environ.get("PATH", "")]),
             "QT_QPA_PLATFORM": "offscreen",
             "QGIS_CUSTOM_CONFIG_PATH": str(profile),
+            # QGIS keeps statistics of layers it opens beside them; the images of tests stay as they are.
+            "GDAL_PAM_ENABLED": "NO",
             **environment,
         }
 
-    def start(self, *arguments: object, **extra: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: object, stdin: int = subprocess.DEVNULL, **extra: str) -> subprocess.Popen[str]:
         """Starts qgis_process and returns it."""
         # The wrapper of Debian 12 always fails (its defaults hold options of the desktop); the binary works.
         program = shutil.which("qgis_process.bin") or "qgis_process"
         return subprocess.Popen(
             [program, *map(str, arguments)],
             env={**self.environment, **extra},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -109,6 +120,12 @@ class Shell:
         out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
+    def json(self, inputs: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+        """Runs ``malice:embed`` with parameters as json on stdin (QGIS 3.24 and later)."""
+        process = self.start("run", "malice:embed", "-", stdin=subprocess.PIPE)
+        out, err = process.communicate(json.dumps({"inputs": inputs}), timeout=300)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
     def embed(self, *parameters: object, **extra: str) -> subprocess.CompletedProcess[str]:
         """Runs ``malice:embed`` with ``NAME=value`` parameters, and the model ``tiny`` unless another is given."""
         model = () if any(str(one).startswith("MODEL=") for one in parameters) else ("MODEL=tiny",)
@@ -116,14 +133,29 @@ class Shell:
 
 
 def command_line(python: str, scene: Path, *arguments: object) -> None:
-    """Runs the engine from the shell, for comparison."""
+    """Runs the engine from the shell, for comparison; with the model ``tiny`` unless another is given."""
+    model = () if "--model" in arguments else ("--model", "tiny")
     subprocess.run(
-        [python, "-I", "-m", "malice_core.embed", "--model", "tiny", *map(str, arguments)],
+        [python, "-I", "-m", "malice_core.embed", *model, *map(str, arguments)],
         env={**os.environ, "MALICE_MODELS": str(scene / "models")},
         check=True,
         capture_output=True,
         timeout=300,
     )
+
+
+def refusal(python: str, models: Path, *arguments: object) -> str:
+    """The engine's own sentence on a job that it must refuse, from the shell."""
+    done = subprocess.run(
+        [python, "-I", "-m", "malice_core.embed", *map(str, arguments)],
+        env={**os.environ, "MALICE_MODELS": str(models)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return line[len("error: ") :]
 
 
 def pixels(path: Path) -> bytes:

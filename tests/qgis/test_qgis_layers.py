@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import shutil
+import threading
 from datetime import date
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from malice_qgis import layers, styling
+from malice_qgis import layers, styling, wrappers
 from osgeo import gdal
 from qgis.core import (
     QgsDateTimeRange,
@@ -18,7 +22,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QDate, QDateTime, QTime
 
-from helpers_qgis import command_line, pixels
+from helpers_qgis import S2_BANDS, command_line, pixels
 
 
 @pytest.fixture
@@ -107,13 +111,31 @@ def test_a_raster_of_a_geopackage_is_dated_by_its_table(
     assert layer.isValid()
     (source,) = layers.sources([layer], context)
     assert (source.stem, source.day) == ("SCL_20180105", date(2018, 1, 5))
-    (path,) = layers.give([source], str(tmp_path / "wrapped"))
+    made = wrappers.Wrappers(str(tmp_path / "e.tif"))
+    (path,) = made.give([source])
     again = Path(path).stat().st_mtime_ns
-    assert layers.give([source], str(tmp_path / "wrapped")) == [path]
+    assert made.give([source]) == [path]
     assert Path(path).stat().st_mtime_ns == again
     wrapped, original = gdal.Open(path), gdal.Open(f"GPKG:{package}:SCL_20180105")
     assert wrapped.GetMetadataItem("TIFFTAG_DATETIME") == "2018:01:05 00:00:00"
     assert wrapped.ReadRaster() == original.ReadRaster()
+
+
+def test_wrappers_nobody_can_go_on_with_are_removed(
+    context: QgsProcessingContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a cancelled run: kept while its scratch is there, or while it is young."""
+    output = tmp_path / "e.tif"
+    kept = Path(wrappers.Wrappers(str(output)).path("s2.txt")).parent
+    wrappers.tidy()
+    assert kept.exists()
+    monkeypatch.setattr(wrappers, "OLD", 0.0)
+    Path(str(output) + wrappers.SCRATCH).mkdir()
+    wrappers.tidy()
+    assert kept.exists()
+    Path(str(output) + wrappers.SCRATCH).rmdir()
+    wrappers.tidy()
+    assert not kept.exists()
 
 
 def test_layers_that_live_in_qgis_only_are_refused_by_name(
@@ -147,3 +169,70 @@ def test_missing_bands_are_named(context: QgsProcessingContext, scene: Path, tmp
     assert layers.missing_bands(whole, layers.S2_BANDS) == ""
     radar = layers.sources([layer_of(scene / "S1" / "S1_20180105.tif")], context)
     assert layers.missing_bands(radar, layers.S1_BANDS) == ""
+
+
+def run(provider: object, context: QgsProcessingContext, output: Path, **parameters: object) -> Path:
+    """Runs ``malice:embed`` with one query of the model ``tiny``."""
+    algorithm = provider.algorithm("embed").create()
+    given = {"MODEL": "tiny", "QUERIES": "0", "OUTPUT": str(output), **parameters}
+    assert algorithm.checkParameterValues(given, context) == (True, "")
+    results, good = algorithm.run(given, context, QgsProcessingFeedback())
+    assert good
+    return Path(results["OUTPUT"])
+
+
+def test_variables_of_real_netcdf_cubes_are_layers(
+    provider: object, context: QgsProcessingContext, tmp_path: Path, engine: str, scene: Path, testdata: Path
+) -> None:
+    """The variables of the cubes, each a layer, give what the cubes and the images made of them give."""
+    cubes = sorted((testdata / "data" / "site_a" / "original_nc").glob("S2_*.nc"))
+    names = [name for cube in cubes for name, _ in gdal.Open(str(cube)).GetSubDatasets() if name[-3:] in S2_BANDS]
+    chosen = [layer_of(name, name[-3:]) for name in names]
+    assert len(chosen) == 10
+    dates = {"DATE_FROM": "2018-05-01", "DATE_TO": "2018-05-10"}
+    output = run(provider, context, tmp_path / "q.tif", INPUT_S2=chosen, **dates)
+    options = ("--dates", "2018-05-01/2018-05-10", "--queries", "0", "--output")
+    command_line(engine, scene, "--s2", *cubes, *options, tmp_path / "s.tif")
+    assert pixels(output) == pixels(tmp_path / "s.tif")
+
+
+def test_images_on_a_server_are_layers(
+    provider: object, context: QgsProcessingContext, tmp_path: Path, engine: str, scene: Path
+) -> None:
+    """/vsicurl/ layers with dates in their names, and without, dated by their temporal range."""
+    handler = functools.partial(RangeHandler, directory=str(scene))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        root = f"/vsicurl/http://127.0.0.1:{server.server_port}"
+        dated, undated = (sorted((scene / name).glob("*.tif")) for name in ("S2", "undated"))
+        days = [layers.days_in(path.stem)[0] for path in dated]
+        chosen = [layer_of(f"{root}/S2/{path.name}") for path in dated[:2]]
+        chosen += [
+            layer_of(f"{root}/undated/{path.name.replace(' ', '%20')}", day=day)
+            for path, day in zip(undated[2:], days[2:], strict=True)
+        ]
+        output = run(provider, context, tmp_path / "q.tif", INPUT_S2=chosen)
+        server.shutdown()
+    command_line(engine, scene, "--s2", scene / "S2", "--queries", "0", "--output", tmp_path / "s.tif")
+    assert pixels(output) == pixels(tmp_path / "s.tif")
+
+
+class RangeHandler(SimpleHTTPRequestHandler):
+    """A quiet server of files that answers requests for a part, as /vsicurl/ makes them."""
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+    def do_GET(self) -> None:
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        path = Path(self.translate_path(self.path))
+        if not wanted or not path.is_file():
+            super().do_GET()
+            return
+        content = path.read_bytes()
+        first, last = int(wanted[1]), min(int(wanted[2]), len(content) - 1)
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+        self.send_header("Content-Length", str(last + 1 - first))
+        self.end_headers()
+        self.wfile.write(content[first : last + 1])

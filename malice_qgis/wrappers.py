@@ -1,0 +1,101 @@
+"""Small VRTs around images whose date only QGIS knows (a layer's temporal range); the engine reads the date from them.
+
+They lie in the profile, a folder for each output, so that a run that is gone on with finds the same inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+
+from osgeo import gdal
+from qgis.core import QgsApplication
+
+from .layers import LayerError, Source
+from .texts import tr
+
+#: Suffix of the engine's scratch beside an output.
+SCRATCH = ".malice"
+#: File in the folder of an output's wrappers that names the output.
+OWNER = "output.txt"
+#: Seconds after which wrappers nobody can go on with are removed; a run that has just begun has no scratch yet.
+OLD = 24 * 3600.0
+
+
+def _root() -> str:
+    return os.path.join(QgsApplication.qgisSettingsDirPath(), "malice", "wrapped")
+
+
+class Wrappers:
+    """The wrappers of one output's images, and lists of images; the same place for a run that goes on with it."""
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+        self._folder = os.path.join(_root(), hashlib.sha256(output.encode()).hexdigest()[:16])
+
+    def path(self, *names: str) -> str:
+        """A path in the folder, which is made."""
+        path = os.path.join(self._folder, *names)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(os.path.join(self._folder, OWNER), "w", encoding="utf-8") as file:
+            file.write(self._output)
+        return path
+
+    def give(self, chosen: list[Source]) -> list[str]:
+        """Paths for the engine, of wrappers where a source needs one.
+
+        Raises:
+            LayerError: if a source cannot be wrapped.
+        """
+        return [source.path if source.day is None else self._wrap(source) for source in chosen]
+
+    def remove(self) -> None:
+        """Removes the folder, if there is one."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _wrap(self, source: Source) -> str:
+        """Writes the VRT of a source; one that is there with the same content is left alone, so runs can resume."""
+        # Files of one folder that are bands of one image share the wrapper's folder; other folders have another.
+        place = hashlib.sha256(os.path.dirname(source.path).encode()).hexdigest()[:12]
+        target = self.path(place, f"{source.stem}.vrt")
+        dataset = gdal.Open(source.path)
+        if dataset is None:
+            raise LayerError(tr("Layer '{0}' cannot be opened: {1}.").format(source.name, source.path))
+        partial = target + ".tmp.vrt"
+        wrapper = gdal.GetDriverByName("VRT").CreateCopy(partial, dataset)
+        if wrapper is None:
+            raise LayerError(tr("Layer '{0}': cannot write {1}; free disk space.").format(source.name, target))
+        wrapper.SetMetadataItem("TIFFTAG_DATETIME", f"{source.day:%Y:%m:%d} 00:00:00")
+        if os.path.isfile(source.path):
+            status = os.stat(source.path)
+            wrapper.SetMetadataItem("MALICE_SOURCE", f"{status.st_size} {status.st_mtime_ns}")
+        wrapper.FlushCache()
+        del wrapper
+        with open(partial, "rb") as new:
+            content = new.read()
+        if os.path.exists(target):
+            with open(target, "rb") as old:
+                if old.read() == content:
+                    os.remove(partial)
+                    return target
+        os.replace(partial, target)
+        return target
+
+
+def tidy() -> None:
+    """Removes the folders of runs that were cancelled and cannot be gone on with, because their scratch is gone."""
+    if not os.path.isdir(_root()):
+        return
+    for name in os.listdir(_root()):
+        folder = os.path.join(_root(), name)
+        owner = os.path.join(folder, OWNER)
+        if time.time() - os.path.getmtime(folder) < OLD:
+            continue
+        output = ""
+        if os.path.exists(owner):
+            with open(owner, encoding="utf-8") as file:
+                output = file.read()
+        if not output or not os.path.exists(output + SCRATCH):
+            shutil.rmtree(folder, ignore_errors=True)
