@@ -309,11 +309,11 @@ def test_a_qgis_that_is_ended_leaves_no_engine(shell: Shell, scene: Path, tmp_pa
 
 
 @pytest.mark.acceptance
-def test_ten_interrupts_at_random_moments(shell: Shell, scene: Path, tmp_path: Path) -> None:
+def test_twenty_interrupts_at_random_moments(shell: Shell, scene: Path, tmp_path: Path) -> None:
     choice = random.Random(3)
     output = tmp_path / "e.tif"
     arguments = ("run", "malice:embed", "--", "MODEL=tiny", f"FOLDER_S2={scene / 'big'}", f"OUTPUT={output}")
-    for _ in range(10):
+    for _ in range(20):
         process = shell.start(*arguments)
         time.sleep(choice.uniform(0.2, 6))
         process.send_signal(signal.SIGINT)
