@@ -1,16 +1,18 @@
-"""MALICE's encoders: one for each modality and the temporal projector whose queries they share.
+"""MALICE: an encoder for each modality and, for pre-training, the decoder and the frozen projector.
 
 Source: MALICE (Kalinicheva, Dumeur, Inglada et al.), which extends ALISE (arXiv 2407.08448); the spatial and temporal
-encoder of one modality is U-BARN (doi 10.1109/JSTARS.2024.3358066). The state dict has the tensor names of the
-published Lightning checkpoints below ``model.encoder.``.
+encoder of one modality is U-BARN (doi 10.1109/JSTARS.2024.3358066). State dicts have the tensor names of the published
+Lightning checkpoints: :class:`Malice` those below ``model.``, :class:`MaliceEncoder` those below ``model.encoder.``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
+from malice_core.training.decoder import FrozenProjector, MaliceDecoder
 from malice_core.training.temporal import DateEncoding, TemporalEncoder, TemporalProjector, additive_mask
 from malice_core.training.unet import UNet
 
@@ -23,9 +25,8 @@ class SpatialSpectralEncoding(nn.Module):
         self.my_model = UNet(channels)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, T, C, H, W) -> (B, T, 64, H, W)"""
-        features: Tensor = self.my_model(images.flatten(0, 1))
-        return features.view(*images.shape[:2], *features.shape[1:])
+        """(N, C, H, W) -> (N, 64, H, W)"""
+        return self.my_model(images)  # type: ignore[no-any-return]
 
 
 class PatchEncoding(nn.Module):
@@ -36,9 +37,19 @@ class PatchEncoding(nn.Module):
         self.hss_encoding = SpatialSpectralEncoding(channels)
         self.pe_encoding = DateEncoding()
 
-    def forward(self, images: Tensor, days: Tensor) -> Tensor:
-        """(B, T, C, H, W), (B, T) -> (B, T, 64, H, W)"""
-        return self.hss_encoding(images) + self.pe_encoding(days)[..., None, None]  # type: ignore[no-any-return]
+    def forward(self, images: Tensor, days: Tensor, padded: Tensor) -> Tensor:
+        """(B, T, C, H, W), (B, T), (B, T) bool -> (B·H·W, T, 64), zeros where padded."""
+        (batch, dates), (height, width) = padded.shape, images.shape[-2:]
+        given = ~padded
+        if not given.any():
+            # One image of nothing takes part, so that every parameter has a gradient (of 0) in every process.
+            given = torch.zeros_like(padded).index_fill_(1, given.new_zeros(1, dtype=torch.long), True)
+        # Padding neither costs time in the U-Net nor has a share in its batch statistics.
+        features = self.hss_encoding(images[given]) + self.pe_encoding(days[given])[..., None, None]
+        pixels = features.new_zeros(batch, dates, features.shape[1], height * width)
+        pixels[given] = features.flatten(2)
+        by_pixel: Tensor = pixels.permute(0, 3, 1, 2)
+        return by_pixel.flatten(0, 1)
 
 
 class UBarn(nn.Module):
@@ -49,11 +60,9 @@ class UBarn(nn.Module):
         self.patch_encoding = PatchEncoding(channels)
         self.temporal_encoder = TemporalEncoder(dropout)
 
-    def forward(self, images: Tensor, days: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, C, H, W), (B, T), mask (B·H·W, 1, 1, T) -> (B·H·W, T, 64)"""
-        x = self.patch_encoding(images, days)
-        pixels = x.permute(0, 3, 4, 1, 2).flatten(0, 2)
-        return self.temporal_encoder(pixels, mask)  # type: ignore[no-any-return]
+    def forward(self, images: Tensor, days: Tensor, padded: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, C, H, W), (B, T), (B, T) bool, mask (B·H·W, 1, 1, T) -> (B·H·W, T, 64)"""
+        return self.temporal_encoder(self.patch_encoding(images, days, padded), mask)  # type: ignore[no-any-return]
 
 
 class ModalityEncoder(nn.Module):
@@ -63,9 +72,9 @@ class ModalityEncoder(nn.Module):
         super().__init__()
         self.ubarn = UBarn(channels, dropout)
 
-    def forward(self, images: Tensor, days: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, C, H, W), (B, T), mask (B·H·W, 1, 1, T) -> (B·H·W, T, 64)"""
-        return self.ubarn(images, days, mask)  # type: ignore[no-any-return]
+    def forward(self, images: Tensor, days: Tensor, padded: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, C, H, W), (B, T), (B, T) bool, mask (B·H·W, 1, 1, T) -> (B·H·W, T, 64)"""
+        return self.ubarn(images, days, padded, mask)  # type: ignore[no-any-return]
 
 
 class MaliceEncoder(nn.Module):
@@ -97,11 +106,38 @@ class MaliceEncoder(nn.Module):
             (B, 10, 64, H, W). A padded or missing date changes nothing at its pixels; a pixel without any
             date gets finite, meaningless numbers.
         """
+        return self.latents(sensor, images, days, padded, valid).permute(0, 3, 4, 1, 2)
+
+    def latents(self, sensor: str, images: Tensor, days: Tensor, padded: Tensor, valid: Tensor | None = None) -> Tensor:
+        """As :meth:`forward`, in the order in which it is computed: (B, H, W, 10, 64)."""
         batch, dates, _, height, width = images.shape
         present = ~padded[:, :, None, None].expand(batch, dates, height, width)
         if valid is not None:
             present = present & valid
         mask = additive_mask(present.permute(0, 2, 3, 1).flatten(0, 2))
-        x = self.get_submodule(f"encoder_{sensor}")(images, days, mask)
+        x = self.get_submodule(f"encoder_{sensor}")(images, days, padded, mask)
         latent: Tensor = self.common_temp_proj(x, mask, sensor)
-        return latent.view(batch, height, width, *latent.shape[1:]).permute(0, 3, 4, 1, 2)
+        return latent.view(batch, height, width, *latent.shape[1:])
+
+
+class Malice(nn.Module):
+    """What is pre-trained: encoders, decoder, and the frozen projector of the invariance loss.
+
+    Args:
+        channels: of the images of each sensor, such as ``{"s2": 10, "s1": 3}``.
+        dropout: of the encoders' transformers, in training.
+    """
+
+    def __init__(self, channels: Mapping[str, int], dropout: float = 0.1) -> None:
+        super().__init__()
+        self.encoder = MaliceEncoder(channels, dropout)
+        self.decoder = MaliceDecoder(channels)
+        # The published checkpoints keep the projector beside the encoders; an encoder for use has none.
+        self.encoder.add_module("projector_emb", FrozenProjector())
+
+    @property
+    def projector(self) -> FrozenProjector:
+        """The frozen projector, ``encoder.projector_emb``."""
+        projector = self.encoder.get_submodule("projector_emb")
+        assert isinstance(projector, FrozenProjector)
+        return projector

@@ -14,6 +14,8 @@ WIDTH, HEADS, HIDDEN, LAYERS = 64, 4, 128, 3
 QUERIES, QUERY_HEADS = 10, 2
 #: Score of a missing date: its share becomes exactly 0, and a pixel without any date stays finite (not NaN).
 MISSING = -30000.0
+#: Standard deviation of random queries and key layers, as in the published code: scores start between -2 and 2 or so.
+SPREAD = (2.0 / WIDTH) ** 0.5
 
 
 class DateEncoding(nn.Module):
@@ -118,6 +120,7 @@ class KeyLayer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.fc1_k = nn.Linear(WIDTH, QUERY_HEADS * WIDTH, bias=False)
+        nn.init.normal_(self.fc1_k.weight, std=SPREAD)
 
     def forward(self, x: Tensor) -> Tensor:
         """(P, T, 64) -> (P, 2, T, 64)"""
@@ -133,7 +136,7 @@ class TemporalProjector(nn.Module):
 
     def __init__(self, sensors: tuple[str, ...]) -> None:
         super().__init__()
-        self.Q = nn.Parameter(torch.randn(QUERY_HEADS, QUERIES, WIDTH))
+        self.Q = nn.Parameter(SPREAD * torch.randn(QUERY_HEADS, QUERIES, WIDTH))
         for sensor in sensors:
             self.add_module(f"ca_{sensor}", KeyLayer())
 

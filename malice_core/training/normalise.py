@@ -1,0 +1,54 @@
+"""Physical values to network channels on the training device: ``features.Normaliser`` for whole views at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from malice_core.bands import SENSORS
+from malice_core.cards import Modality
+from malice_core.store.statistics import Statistics
+from malice_core.training.batch import View
+
+
+class Normalise(nn.Module):
+    """Turns the bands of one sensor into the channels of its network.
+
+    Args:
+        sensor: key of the sensor whose bands come in, in ``Sensor.bands`` order.
+        statistics: channels, transform and statistics, of a model card or of ``store.statistics``.
+    """
+
+    med: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, sensor: str, statistics: Statistics | Modality) -> None:
+        super().__init__()
+        bands = SENSORS[sensor].bands
+        parts = [tuple(bands.index(band) for band in channel.split("/")) for channel in statistics.channels]
+        self._first = [part[0] for part in parts]
+        self._ratios = [channel for channel, part in enumerate(parts) if len(part) == 2]
+        self._divisors = [part[1] for part in parts if len(part) == 2]
+        self._log = statistics.transform == "ln"
+        # Not part of the state: checkpoints hold the network's tensors only.
+        for name, values in (("med", statistics.med), ("low", statistics.qmin), ("high", statistics.qmax)):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+
+    def forward(self, view: View) -> Tensor:
+        """Network input.
+
+        Args:
+            view: T dates of B places, physical values.
+
+        Returns:
+            (B, T, channels, H, W) float32: clip to [qmin, qmax], minus med, over (qmax - qmin); 0, the median's
+            value, where that is NaN and where nothing was observed.
+        """
+        values = view.images[:, :, self._first]
+        if self._ratios:
+            values[:, :, self._ratios] /= view.images[:, :, self._divisors]
+        if self._log:
+            values = values.log()
+        values = (values.clamp(self.low, self.high) - self.med) / (self.high - self.low)
+        return torch.where(view.observed.unsqueeze(2) & ~values.isnan(), values, 0.0)
