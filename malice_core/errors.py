@@ -38,6 +38,10 @@ class DeviceError(InputError):
     """The device, runtime or precision asked for is not there."""
 
 
+class TrainingError(MaliceError):
+    """Training cannot go on."""
+
+
 class Cancelled(MaliceError):
     """The run was stopped by the user (SIGTERM, SIGINT or a closed stdin)."""
 

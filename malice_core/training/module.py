@@ -1,0 +1,141 @@
+"""The LightningModule of pre-training: what is trained, how it is stepped, what is logged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from malice_core.errors import TrainingError
+from malice_core.store.statistics import MALICE, Statistics
+from malice_core.training import losses
+from malice_core.training.batch import VIEWS, Batch
+from malice_core.training.malice import Malice
+from malice_core.training.objective import Losses, Objective, Reconstruction
+
+
+class PretrainingModule(LightningModule):
+    """Pre-trains MALICE. The defaults are the hyper-parameters of the published runs.
+
+    Checkpoints have the published tensor names (``model.encoder.…``, ``model.decoder.…``) and plain hyper-parameters,
+    the normalisation statistics among them.
+
+    Args:
+        lr: Adam's learning rate at the start of each cycle.
+        t_0, t_mult: cosine annealing: epochs of the first cycle, and how much longer each next one is.
+        dropout: of the encoders' transformers, attention included.
+        statistics: of normalisation, by sensor, each as ``store.statistics.Statistics`` or its fields in a dict;
+            ``None``: those of the published encoders.
+        w_inv, w_rec, w_cross, same_mod_loss, frame, lee_window, block_gradient, encoder_mask: see ``Objective``.
+    """
+
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        t_0: int = 2,
+        t_mult: int = 2,
+        dropout: float = 0.1,
+        statistics: Mapping[str, Statistics | Mapping[str, Any]] | None = None,
+        w_inv: float = 1.0,
+        w_rec: float = 1.0,
+        w_cross: float = 0.0,
+        same_mod_loss: bool = True,
+        frame: int = losses.FRAME,
+        lee_window: int = losses.LEE_WINDOW,
+        block_gradient: bool = False,
+        encoder_mask: str = "padded",
+    ) -> None:
+        super().__init__()
+        given = MALICE if statistics is None else {key: _statistics(value) for key, value in statistics.items()}
+        # Plain containers only, so that reading a checkpoint's hyper-parameters executes nothing.
+        self.save_hyperparameters(ignore=["statistics"])
+        self.save_hyperparameters({"statistics": {key: _plain(value) for key, value in given.items()}})
+        self.lr, self.t_0, self.t_mult = lr, t_0, t_mult
+        self.model = Malice({sensor: len(part.channels) for sensor, part in given.items()}, dropout)
+        self.objective = Objective(
+            given, w_inv, w_rec, w_cross, same_mod_loss, frame, lee_window, block_gradient, encoder_mask
+        )
+
+    def forward(self, batch: Batch) -> tuple[Losses, dict[str, Reconstruction]]:
+        """Losses and reconstructions of a batch, for pictures."""
+        result, pictures = self.objective(self.model, batch, images=True)
+        return result, pictures
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch.
+
+        Raises:
+            TrainingError: naming step and places, if the loss is not finite.
+        """
+        return self._step("train", batch)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """As :meth:`training_step`, in evaluation mode."""
+        return self._step("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """As :meth:`training_step`, in evaluation mode."""
+        return self._step("test", batch)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam, and cosine annealing with warm restarts stepped once an epoch."""
+        # The frozen projector has no place in the optimiser's state.
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.Adam(trained, lr=self.lr)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, self.t_0, self.t_mult)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+    def _step(self, stage: str, batch: Batch) -> Tensor:
+        result: Losses
+        result, _ = self.objective(self.model, batch)
+        if not result.total.isfinite():
+            parts = ", ".join(f"{name} {value:.3g}" for name, value in _values(result).items())
+            raise TrainingError(
+                f"no finite loss in {stage} step {self.global_step} of epoch {self.current_epoch}, places "
+                f"{', '.join(batch.names)}: {parts}; look at these places, lower the learning rate, or use 32-bit"
+            )
+        self.log_dict(
+            {f"{stage}/{name}": value for name, value in _values(result).items()},
+            on_step=stage == "train",
+            on_epoch=True,
+            batch_size=len(batch.names),
+            sync_dist=stage != "train",
+        )
+        return result.total
+
+
+def _values(result: Losses) -> dict[str, Tensor]:
+    """Losses by the name they are logged under, without gradient.
+
+    ``rec`` is weighted, ``rec/s2a`` and ``cross/s2a`` are mean square errors of single views. ``rec_vs_median`` is the
+    views' error over that of predicting every channel's median: below 1 something was learned.
+    """
+    same = torch.stack([result.same[key] for key in VIEWS])
+    median = torch.stack([result.median[key] for key in VIEWS])
+    values = {
+        "total_loss": result.total,
+        "rec": result.rec,
+        "inv": result.inv,
+        "cosine_s1_s2": result.cosine,
+        "rec_median": median.sum() / 8,
+        "rec_vs_median": same.sum() / median.sum().clamp(min=1e-12),
+    }
+    values |= {f"rec/{key}": value for key, value in result.same.items()}
+    values |= {f"cross/{key}": value for key, value in result.cross.items()}
+    return {name: value.detach() for name, value in values.items()}
+
+
+def _statistics(given: Statistics | Mapping[str, Any]) -> Statistics:
+    if isinstance(given, Statistics):
+        return given
+    rows = {name: tuple(given[name]) for name in ("channels", "med", "qmin", "qmax")}
+    return Statistics(transform=str(given["transform"]), **rows)
+
+
+def _plain(statistics: Statistics) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(statistics).items()}
