@@ -65,7 +65,7 @@ class Scratch:
         self._fingerprint, self._block = fingerprint, list(block)
         try:
             self.folder.mkdir(exist_ok=True)
-            self._lock = _lock(self.folder / "lock")
+            self._lock = lock(self.folder / "lock")
             try:
                 self._claim(resume)
             except BaseException:
@@ -171,7 +171,7 @@ def write_whole(path: Path, content: bytes) -> None:
     os.replace(partial, path)
 
 
-def _lock(path: Path) -> IO[bytes]:
+def lock(path: Path) -> IO[bytes]:
     """Opens ``path`` and locks it; the system frees the lock when the process ends, however it ends."""
     file = open(path, "ab")  # noqa: SIM115  kept open for the run
     try:

@@ -1,0 +1,185 @@
+"""Training patches out of stacks: ``python -m malice_core.dataset build | info``.
+
+Exit codes: 0 done, 2 bad input, 3 cancelled, 1 anything else. Every failure is one line on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from malice_core import cancelling
+from malice_core.cancelling import Cancel
+from malice_core.cli import Parser, run_command
+from malice_core.embed import _classes, _count, _orbit, _path, _percent, _resolution, parse_size
+from malice_core.errors import Cancelled
+from malice_core.job import Job
+from malice_core.reporting import TextReporter
+
+# The libraries are imported when a command runs, so that --help and a first Ctrl-C are quick.
+
+
+def _patch(text: str) -> int:
+    side = _count(text)
+    if side < 16 or side % 8:
+        raise argparse.ArgumentTypeError(f"'{text}' is no multiple of 8 of at least 16")
+    return side
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of at least 0")
+    return int(text)
+
+
+def _metres(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1e6:
+        raise argparse.ArgumentTypeError(f"'{text}' is no distance in metres")
+    return value
+
+
+def parser(cancel: Cancel) -> argparse.ArgumentParser:
+    """The command line; ``docs/training.md`` explains the options."""
+    top = Parser(prog="python -m malice_core.dataset", description="Make and describe datasets of training patches.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+
+    p = commands.add_parser("build", help="turn a stack into training patches")
+    p.set_defaults(run=lambda options: build(options, cancel))
+    g = p.add_argument_group("images")
+    for name, title in (("s2", "Sentinel-2 L2A"), ("s1", "Sentinel-1 GRD, linear gamma0"), ("scl", "SCL")):
+        g.add_argument(f"--{name}", nargs="+", type=_path, action="extend", default=[], metavar="PATH", help=title)
+    g.add_argument("--s2-offset", default="auto", choices=("auto", "0", "-1000"), help="offset to add to Sentinel-2 DN")
+
+    g = p.add_argument_group("choice of data")
+    g.add_argument("--dates", metavar="START/END|@FILE", help="dates to use (default: all)")
+    g.add_argument("--max-dates", type=_count, metavar="N", help="thin each sensor evenly to N dates (default: all)")
+    g.add_argument("--max-cloud", type=_percent, metavar="PERCENT", help="drop dates with more cloud (default: none)")
+    g.add_argument("--cloud-classes", type=_classes, metavar="N,N", help="not clear; default 3,8,9,10")
+    g.add_argument("--s1-orbit", type=_orbit, metavar="N", help="use this relative orbit of Sentinel-1 only")
+    g.add_argument("--aoi", nargs=4, type=float, metavar=("MINX", "MINY", "MAXX", "MAXY"), help="area of interest")
+    g.add_argument("--aoi-crs", metavar="EPSG:N", help="CRS of --aoi (default: the grid's)")
+    g.add_argument("--resolution", type=_resolution, metavar="METRES", help="pixel size (default 10 m)")
+
+    g = p.add_argument_group("patches; with --append they are the dataset's")
+    g.add_argument("--patch", type=_patch, metavar="N", help="side in pixels (default 128)")
+    g.add_argument("--split", metavar="T/V/T", help="shares of train, val, test (default 0.8/0.1/0.1)")
+    g.add_argument("--seed", type=_seed, metavar="N", help="of the split (default 0)")
+    g.add_argument("--cell", type=_count, metavar="N", help="side of a split's cells in patches (default: by the area)")
+    g.add_argument("--guard", type=_metres, metavar="METRES", help="between patches of different splits (default 0)")
+
+    g = p.add_argument_group("output")
+    g.add_argument("--output", type=Path, required=True, metavar="DIR.zarr")
+    g.add_argument("--name", help="of the place (default: from CRS, corner and first date)")
+    g.add_argument("--append", action="store_true", help="add to the dataset; it is made if it is not there")
+    g.add_argument("--overwrite", action="store_true", help="replace the dataset")
+    g.add_argument("--resume", action="store_true", help="go on with what an interrupted build left")
+    g.add_argument("--memory", default="2GB", metavar="SIZE", help="memory to stay under, default 2GB")
+    g.add_argument("--threads", type=_count, default=2, metavar="N", help="that read images (default 2)")
+    g.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+
+    p = commands.add_parser("info", help="describe a dataset and check it")
+    p.set_defaults(run=lambda options: info(options, cancel))
+    p.add_argument("dataset", type=Path, metavar="DIR.zarr")
+    p.add_argument("--verify", action="store_true", help="read every patch and compare its hash")
+    p.add_argument("--json", action="store_true", help="as one JSON object")
+    return top
+
+
+def build(options: argparse.Namespace, cancel: Cancel) -> None:
+    """``dataset build``."""
+    from malice_core import pipeline
+    from malice_core.patches import build as building
+    from malice_core.patches.plan import Request, make_plan
+    from malice_core.patches.splits import parse_shares
+
+    job = Job(
+        output=options.output,
+        model="",
+        s2=tuple(options.s2),
+        s1=tuple(options.s1),
+        scl=tuple(options.scl),
+        s2_offset=options.s2_offset,
+        dates=options.dates,
+        max_dates=options.max_dates,
+        max_cloud=options.max_cloud,
+        cloud_classes=options.cloud_classes,
+        s1_orbit=options.s1_orbit,
+        aoi=tuple(options.aoi) if options.aoi else None,
+        aoi_crs=options.aoi_crs,
+        resolution=options.resolution,
+        memory=parse_size(options.memory),
+        overwrite=options.overwrite,
+        resume=options.resume,
+    )
+    shares = parse_shares(options.split) if options.split else None
+    request = Request(
+        job,
+        options.patch,
+        shares,
+        options.seed,
+        options.cell,
+        options.guard,
+        options.name,
+        options.append,
+        options.threads,
+    )
+    reporter, begun = TextReporter(), time.monotonic()
+    with pipeline.environment():
+        plan = make_plan(request)
+        try:
+            for warning in plan.warnings:
+                reporter.warning(warning)
+            reporter.plan({}, plan.text())
+            cancel.check()
+            if options.dry_run:
+                return
+            building.run(plan, reporter, cancel)
+        finally:
+            plan.close()
+    reporter.done([str(options.output)], time.monotonic() - begun)
+
+
+def info(options: argparse.Namespace, cancel: Cancel) -> None:
+    """``dataset info``."""
+    from malice_core.patches import inspect
+    from malice_core.patches.store import Dataset
+
+    reporter = TextReporter()
+    dataset = Dataset(options.dataset)
+    inspect.check(dataset, reporter, cancel, thorough=options.verify)
+    content = inspect.summary(dataset)
+    found = inspect.doubts(content)
+    for doubt in found:
+        reporter.warning(doubt)
+    print(json.dumps(content | {"warnings": found}) if options.json else inspect.text(content))
+    if options.verify and not options.json:
+        print("verified  every patch is what was built")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    cancel, told = Cancel(), threading.Lock()
+
+    def report() -> None:
+        # Called when the work could not end tidily in time.
+        if told.acquire(blocking=False):
+            print(f"error: {cancelling.MESSAGE}", file=sys.stderr)
+
+    cancelling.watch_signals(cancel, report)
+    code = run_command(parser(cancel), arguments)
+    if code == Cancelled.exit_code:
+        told.acquire(blocking=False)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
