@@ -1,15 +1,17 @@
-"""A simulated year of Sentinel-2 and Sentinel-1 over a landscape, as GeoTIFFs a date.
+"""Simulated Sentinel-2 and Sentinel-1 over a year, as GeoTIFFs a date, or many such scenes for training.
 
-For the demonstration, for tests and benchmarks, and as a start for training scenes. ``scene.py`` says what is
-on the ground, ``sensors.py`` what a satellite sees of it on a date, this file chooses the dates and writes:
+For the demonstration, for tests and benchmarks, and for training. ``simulation/`` says what is on the ground and what
+a satellite sees of it on a date; this file writes:
 
     OUT/S2/S2_YYYYMMDD.tif        10 bands, reflectance x 10000 without the offset of newer baselines, 0 = nodata
     OUT/SCL/SCL_YYYYMMDD.tif      scene classes as of sen2cor, 0 = nodata
-    OUT/S1/S1_YYYYMMDD_RNNN.tif   VV, VH, linear gamma0, NaN = nodata; two relative orbits
+    OUT/S1/S1_YYYYMMDD_RNNN.tif   VV, VH, linear gamma0, NaN = nodata; ascending orbits
     OUT/labels.tif, labels.csv    what grew there;  OUT/README.txt  that all this is simulated, and how
 
 The same arguments give the same pixels: every image has its own stream of random numbers, named by seed and
-date. Run as ``python -m malice_core.simulate OUT``.
+date. Run as ``python -m malice_core.simulate OUT``, or ``--scenes N --out DIR`` for N scenes of N places, years and
+climates, each in its own folder with ``LABELS.tif``. In memory: :class:`Series`. ``docs/simulator.md`` says what of
+it is plausible and what is invented.
 """
 
 from __future__ import annotations
@@ -21,9 +23,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,137 +30,49 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
 
 from malice_core import __version__, bands
 from malice_core.errors import InputError, MaliceError, OutputError
-from malice_core.simulation import sensors
-from malice_core.simulation.scene import COVERS, Landscape, generator, landscape
+from malice_core.simulation import radar
+from malice_core.simulation.crops import COVERS
+from malice_core.simulation.passes import (
+    MAX_SIDE,
+    MIN_SIDE,
+    REGIONS,
+    S1_ORBITS,
+    S2_ORBITS,
+    Orbit,
+    Pass,
+    Spec,
+    s1_passes,
+    s2_passes,
+)
+from malice_core.simulation.series import CLASSES, Series
+
+__all__ = [
+    "CLASSES",
+    "S1_ORBITS",
+    "S2_ORBITS",
+    "Orbit",
+    "Pass",
+    "Series",
+    "Spec",
+    "is_scene",
+    "s1_passes",
+    "s2_passes",
+    "write",
+    "write_many",
+]
 
 #: First line of README.txt; a folder that has it was written here and may be written again.
 MARK = "Simulated Sentinel scene, written by malice_core.simulate. No pixel was ever observed."
 #: Files of an earlier scene that a new one replaces; nothing else in the folder is touched.
 OURS = re.compile(r"(S2|SCL)_\d{8}\.tif|S1_\d{8}_R\d{3}\.tif")
-MIN_SIDE, MAX_SIDE = 8, 4096
 
 
-@dataclass(frozen=True)
-class Orbit:
-    """A relative orbit: its number, day of year of its first pass, time of day of the passes (UTC)."""
-
-    number: int
-    first: int
-    at: time
-
-
-#: Neighbouring tracks as over Belgium; two satellites for Sentinel-2, so each track comes every 5 days.
-S2_ORBITS, S2_REPEAT = (Orbit(51, 2, time(10, 51, 9)), Orbit(94, 5, time(11, 1, 17))), 5
-#: Ascending; one satellite repeats in 12 days, two (asked for many dates) in 6.
-S1_ORBITS, S1_REPEAT = (Orbit(59, 6, time(17, 40, 43)), Orbit(161, 1, time(17, 32, 11))), 12
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What to simulate.
-
-    Attributes:
-        height, width: pixels of 10 m, 8 to 4096.
-        year: calendar year of all images.
-        seed: of everything random.
-        s2_dates, s1_dates: number of images.
-        crs: a projected CRS in metres, anything rasterio reads.
-        origin: (x, y) of the upper left corner in it.
-    """
-
-    height: int = 400
-    width: int = 400
-    year: int = 2024
-    seed: int = 1
-    s2_dates: int = 24
-    s1_dates: int = 30
-    crs: str = "EPSG:32631"
-    origin: tuple[float, float] = (500000.0, 5640000.0)
-
-    def check(self) -> None:
-        """Raises InputError naming the value that cannot be simulated."""
-        for name, value in (("height", self.height), ("width", self.width)):
-            if not MIN_SIDE <= value <= MAX_SIDE:
-                raise InputError(f"--size: a {name} of {value} pixels is not between {MIN_SIDE} and {MAX_SIDE}")
-        if not bands.DATE_ORIGIN.year < self.year <= 9998:
-            raise InputError(f"--year {self.year} is not after {bands.DATE_ORIGIN.year}, the launch of Sentinel-1")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"--seed {self.seed} is not between 0 and 2^63 - 1")
-        for name, value, most in (
-            ("s2", self.s2_dates, len(_passes(self.year, S2_ORBITS, S2_REPEAT))),
-            ("s1", self.s1_dates, len(_passes(self.year, S1_ORBITS, S1_REPEAT // 2))),
-        ):
-            if not 0 <= value <= most:
-                raise InputError(f"--{name}-dates {value} is not between 0 and {most}, the passes of a year")
-        try:
-            crs = CRS.from_user_input(self.crs)
-        except CRSError as error:
-            raise InputError(f"--crs {self.crs!r} is not known: give one as EPSG:32631") from error
-        if not crs.is_projected or crs.linear_units_factor[1] != 1:
-            raise InputError(f"--crs {self.crs} is not projected in metres: give a UTM zone, as EPSG:32631")
-        if not all(math.isfinite(value) and abs(value) < 1e8 for value in self.origin):
-            raise InputError(f"--origin {self.origin[0]:g} {self.origin[1]:g} is no place in metres")
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One image to take: when (UTC), from which relative orbit, and for Sentinel-2 how much cloud (0-1)."""
-
-    when: datetime
-    orbit: int
-    cloud: float = 0.0
-
-    @property
-    def day(self) -> int:
-        """Day of the year, 1-366."""
-        return self.when.timetuple().tm_yday
-
-
-def _passes(year: int, orbits: tuple[Orbit, ...], repeat: int) -> list[Pass]:
-    days = (date(year + 1, 1, 1) - date(year, 1, 1)).days
-    start = datetime(year, 1, 1)
-    found = [
-        Pass(datetime.combine(start + timedelta(days=day - 1), orbit.at), orbit.number)
-        for orbit in orbits
-        for day in range(orbit.first % repeat or repeat, days + 1, repeat)
-    ]
-    return sorted(found, key=lambda item: item.when)
-
-
-def _choose(rng: np.random.Generator, passes: list[Pass], count: int) -> list[Pass]:
-    """``count`` of the passes at irregular distances over the whole year, from all orbits in turn at random."""
-    # One pass at random out of each of ``count`` equal stretches: gaps between none and twice the mean.
-    edges = np.linspace(0, len(passes), count + 1).astype(int)
-    return [passes[int(rng.integers(a, b))] for a, b in pairwise(edges)]
-
-
-def s2_passes(spec: Spec) -> list[Pass]:
-    """The Sentinel-2 images of ``spec`` by date, with their cloud shares.
-
-    The shares follow a fixed distribution, dealt out at random: about half of any number of dates are clear.
-    """
-    rng = generator(spec.seed, 10, spec.year)
-    chosen = _choose(rng, _passes(spec.year, S2_ORBITS, S2_REPEAT), spec.s2_dates)
-    rank = (rng.permutation(len(chosen)) + 0.5) / max(len(chosen), 1)
-    # Of the 118 Belgian dates this was compared with, 46 % are clear and a third overcast.
-    share = np.interp(rank, [0, 0.38, 0.48, 0.70, 0.85, 1], [0, 0, 0.08, 0.45, 0.92, 1])
-    return [Pass(one.when, one.orbit, float(cloud)) for one, cloud in zip(chosen, share, strict=True)]
-
-
-def s1_passes(spec: Spec) -> list[Pass]:
-    """The Sentinel-1 images of ``spec`` by date, from both orbits."""
-    passes = _passes(spec.year, S1_ORBITS, S1_REPEAT)
-    if spec.s1_dates > len(passes):
-        passes = _passes(spec.year, S1_ORBITS, S1_REPEAT // 2)
-    return _choose(generator(spec.seed, 11, spec.year), passes, spec.s1_dates)
-
-
-def write(spec: Spec, folder: Path, tell: Callable[[str], None] = lambda text: None) -> list[Path]:
+def write(
+    spec: Spec, folder: Path, tell: Callable[[str], None] = lambda text: None, labels: str = "labels.tif"
+) -> list[Path]:
     """Simulates ``spec`` and writes it, date by date, so that memory holds only one image.
 
     Every file appears under its name only when it is whole. README.txt says "being written" until all are.
@@ -169,6 +80,7 @@ def write(spec: Spec, folder: Path, tell: Callable[[str], None] = lambda text: N
     Args:
         folder: created where missing; must be empty or hold a scene written by this function, which is replaced.
         tell: is given a line for each image.
+        labels: file name of the label raster.
 
     Returns:
         The images written.
@@ -181,12 +93,12 @@ def write(spec: Spec, folder: Path, tell: Callable[[str], None] = lambda text: N
     try:
         _clear(folder)
         _readme(spec, folder, "being written")
-        land = landscape((spec.height, spec.width), spec.seed, spec.year)
-        _labels(spec, folder, land)
+        series = Series(spec)
+        _labels(spec, folder / labels, series.labels)
         written = []
-        for number, taken in enumerate(s2_passes(spec)):
+        for number, taken in enumerate(series.s2):
             name = f"{taken.when:%Y%m%d}.tif"
-            dn, scl = sensors.sentinel2(land, taken.day, taken.orbit == S2_ORBITS[1].number, taken.cloud)
+            dn, scl = series.sentinel2(number)
             tags = {"SENSOR": "simulated Sentinel-2 L2A", "RELATIVE_ORBIT": f"{taken.orbit}", "CLOUD": f"{taken.cloud}"}
             scale = "surface reflectance x 10000, no offset (as processing baselines before 04.00)"
             written.append(folder / "S2" / f"S2_{name}")
@@ -195,8 +107,8 @@ def write(spec: Spec, folder: Path, tell: Callable[[str], None] = lambda text: N
             written.append(folder / "SCL" / f"SCL_{name}")
             _save(spec, written[-1], scl[None], ("SCL",), 0, taken, tags)
             tell(f"S2 {number + 1}/{spec.s2_dates} {taken.when:%Y-%m-%d} cloud {taken.cloud:.0%}")
-        for number, taken in enumerate(s1_passes(spec)):
-            power = sensors.sentinel1(land, taken.day, taken.orbit == S1_ORBITS[1].number)
+        for number, taken in enumerate(series.s1):
+            power = series.sentinel1(number)
             tags = {
                 "SENSOR": "simulated Sentinel-1 IW GRD",
                 "ORBIT_DIRECTION": "ASCENDING",
@@ -293,35 +205,85 @@ def _save(
             raise OutputError(f"cannot write {path}: {error}; is the disk full?") from error
 
 
-def _labels(spec: Spec, folder: Path, land: Landscape) -> None:
+def _labels(spec: Spec, path: Path, labels: NDArray[np.uint8]) -> None:
     tags = {f"CLASS_{cover.code}": cover.name for cover in COVERS}
     colours = {cover.code: cover.colour for cover in COVERS}
-    _save(spec, folder / "labels.tif", land.labels[None], ("land cover",), 0, None, tags, colours)
-    with _whole(folder / "labels.csv") as part:
+    _save(spec, path, labels[None], ("land cover",), 0, None, tags, colours)
+    with _whole(path.with_name("labels.csv")) as part:
         rows = [f"{cover.code},{cover.name}\n" for cover in COVERS]
         part.write_text("code,name\n" + "".join(rows), encoding="utf-8")
 
 
+def _again(spec: Spec) -> str:
+    """The line of README.txt that tells how to make the same scene again."""
+    words = (
+        f"again with: python -m malice_core.simulate OUT --size {spec.height}x{spec.width} --year {spec.year} "
+        f"--seed {spec.seed} --s2-dates {spec.s2_dates} --s1-dates {spec.s1_dates} --crs {spec.crs} "
+        f"--origin {spec.origin[0]:.12g} {spec.origin[1]:.12g}"
+    )
+    more = f" --region {spec.region} --start {spec.start} --max-cloud {spec.max_cloud:g}"
+    return words + more if more != " --region flanders --start 1 --max-cloud 1" else words
+
+
 def _readme(spec: Spec, folder: Path, status: str) -> None:
-    size = f"{spec.height}x{spec.width}"
+    orbits = " and ".join(str(number) for number in sorted({taken.orbit for taken in s1_passes(spec)})) or "none"
     lines = [
         MARK,
         f"status: {status}",
         f"version: {__version__}",
-        f"again with: python -m malice_core.simulate OUT --size {size} --year {spec.year} --seed {spec.seed} "
-        f"--s2-dates {spec.s2_dates} --s1-dates {spec.s1_dates} --crs {spec.crs} "
-        f"--origin {spec.origin[0]:.12g} {spec.origin[1]:.12g}",
+        _again(spec),
         "",
-        "S2:  reflectance x 10000, no offset, 0 = nodata; 20 m bands repeated to 10 m",
-        "SCL: scene classes 3 shadow, 4 vegetation, 5 bare, 6 water, 8 and 9 cloud, 10 cirrus; 0 = nodata",
-        f"S1:  gamma0, linear; speckle of {sensors.LOOKS} looks; NaN = nodata; ascending orbits 59 and 161",
-        "labels.tif: land cover, codes in labels.csv",
+        "S2:  reflectance x 10000, no offset, 0 = nodata; 20 m bands repeated or interpolated to 10 m",
+        "SCL: 2 dark, 3 shadow, 4 vegetation, 5 bare, 6 water, 7 unclassified, 8 and 9 cloud, 10 cirrus, 11 snow; "
+        "0 = nodata",
+        f"S1:  gamma0, linear; speckle of {radar.LOOKS} looks; NaN = nodata; ascending orbits {orbits}",
+        "label raster: land cover, codes in labels.csv",
         "",
         "The place given by the coordinates is not what is simulated. Spectra, calendars and backscatter are",
         "judgement, fitted to the range of real images; do not use them to test a scientific claim.",
     ]
     with _whole(folder / "README.txt") as part:
         part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_many(
+    count: int,
+    folder: Path,
+    seed: int = 1,
+    size: tuple[int, int] = (128, 128),
+    year: int | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> list[Path]:
+    """Writes ``count`` scenes, of the seeds from ``seed`` on, into ``folder/scene_SEED``; done ones are kept.
+
+    Args:
+        size: (H, W) pixels.
+        year: of all scenes; without it one of 2016-2026 for each, by its seed.
+        tell: is given a line for each scene.
+
+    Returns:
+        The folders of the scenes.
+
+    Raises:
+        InputError, OutputError: as :func:`write`.
+    """
+    if not 1 <= count <= 1_000_000:
+        raise InputError(f"--scenes {count} is not between 1 and 1000000")
+    if not 0 <= seed < 2**63 - count:
+        raise InputError(f"--seed {seed} is not between 0 and 2^63 - 1")
+    for side in size:  # before any folder is made, and before the passes are counted
+        if not MIN_SIDE <= side <= MAX_SIDE:
+            raise InputError(f"--size: {side} pixels is not between {MIN_SIDE} and {MAX_SIDE}")
+    folders = []
+    for number, one in enumerate(range(seed, seed + count)):
+        spec = Spec.draw(one, *size, year=year)
+        folders.append(folder / f"scene_{one:06d}")
+        done = is_scene(folders[-1], "complete")
+        if not (done and _again(spec) in (folders[-1] / "README.txt").read_text(encoding="utf-8").splitlines()):
+            write(spec, folders[-1], labels="LABELS.tif")
+        what = f"{spec.year}-{spec.start:02d}, {spec.s2_dates} S2 and {spec.s1_dates} S1 dates"
+        tell(f"{number + 1}/{count} {folders[-1].name}: {what}{' (was there)' if done else ''}")
+    return folders
 
 
 class _Parser(argparse.ArgumentParser):
@@ -341,31 +303,45 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code (0 done, 2 bad input, 3 cancelled, 1 anything else)."""
     parser = _Parser(prog="python -m malice_core.simulate", description="Writes a simulated scene.", allow_abbrev=False)
     default = Spec()
-    parser.add_argument("folder", metavar="OUT_FOLDER", type=Path, help="new folder, or one written by this command")
-    parser.add_argument("--size", type=_size, default=(default.height, default.width), metavar="N|HxW")
-    parser.add_argument("--year", type=int, default=default.year)
+    parser.add_argument(
+        "folder", metavar="OUT_FOLDER", type=Path, nargs="?", help="new folder, or one written by this command"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the same, by name")
+    many = "N training scenes of seeds SEED, SEED + 1, ...: each has its own place, climate, year and number of dates"
+    parser.add_argument("--scenes", type=int, metavar="N", help=many)
+    parser.add_argument("--size", type=_size, metavar="N|HxW", help="pixels of 10 m; 400, with --scenes 128")
+    parser.add_argument("--year", type=int, help=f"{default.year}, with --scenes by seed")
     parser.add_argument("--seed", type=int, default=default.seed)
-    parser.add_argument("--s2-dates", type=int, default=default.s2_dates, metavar="N")
-    parser.add_argument("--s1-dates", type=int, default=default.s1_dates, metavar="N")
-    parser.add_argument("--crs", default=default.crs, help="projected, in metres")
-    parser.add_argument("--origin", type=float, nargs=2, default=default.origin, metavar=("X", "Y"))
+    single = parser.add_argument_group("for one scene")
+    single.add_argument("--s2-dates", type=int, metavar="N", help=f"{default.s2_dates}")
+    single.add_argument("--s1-dates", type=int, metavar="N", help=f"{default.s1_dates}")
+    single.add_argument("--crs", help=f"projected, in metres; {default.crs}")
+    single.add_argument("--origin", type=float, nargs=2, metavar=("X", "Y"))
+    single.add_argument("--region", choices=REGIONS, help=f"climate and land; {default.region}")
+    single.add_argument("--start", type=int, metavar="MONTH", help="first month of the year of images; 1")
+    single.add_argument("--max-cloud", type=float, metavar="SHARE", help="take no Sentinel-2 date with more; 1")
     parser.add_argument("--quiet", action="store_true")
     try:
         given = parser.parse_args(arguments)
         tell: Callable[[str], None] = (lambda text: None) if given.quiet else (lambda text: print(text, flush=True))
-        height, width = given.size
-        spec = Spec(
-            height=height,
-            width=width,
-            year=given.year,
-            seed=given.seed,
-            s2_dates=given.s2_dates,
-            s1_dates=given.s1_dates,
-            crs=given.crs,
-            origin=tuple(given.origin),
-        )
-        write(spec, given.folder, tell)
-        tell(f"wrote {given.folder}")
+        folder = given.folder or given.out
+        if folder is None or (given.folder and given.out):
+            raise InputError("name one folder to write to: python -m malice_core.simulate OUT")
+        names = ("s2_dates", "s1_dates", "crs", "origin", "region", "start", "max_cloud")
+        own = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
+        if given.scenes is not None:
+            if own:
+                raise InputError(
+                    f"--{next(iter(own)).replace('_', '-')} is for one scene: with --scenes the seed decides"
+                )
+            write_many(given.scenes, folder, given.seed, given.size or (128, 128), given.year, tell)
+        else:
+            if "origin" in own:
+                own["origin"] = tuple(own["origin"])
+            height, width = given.size or (default.height, default.width)
+            year = default.year if given.year is None else given.year
+            write(Spec(height=height, width=width, year=year, seed=given.seed, **own), folder, tell)
+        tell(f"wrote {folder}")
     except MaliceError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

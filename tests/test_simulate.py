@@ -16,7 +16,7 @@ import rasterio
 
 from malice_core import bands, simulate
 from malice_core.errors import InputError, OutputError
-from malice_core.simulation import scene, sensors
+from malice_core.simulation import crops, optical, radar, scene
 
 SMALL = simulate.Spec(height=61, width=84, s2_dates=6, s1_dates=6)
 
@@ -45,9 +45,9 @@ def test_same_seed_same_pixels(small: Path, tmp_path: Path) -> None:
 
 def test_a_date_does_not_depend_on_what_was_made_before() -> None:
     land = scene.landscape((40, 50), 3, 2024)
-    first = sensors.sentinel2(land, 100, True, 0.3), sensors.sentinel1(land, 100, False)
-    sensors.sentinel2(land, 7, False, 1.0)
-    again = sensors.sentinel2(land, 100, True, 0.3), sensors.sentinel1(land, 100, False)
+    first = optical.sentinel2(land, 100, 1, 0.3), radar.sentinel1(land, 100, False)
+    optical.sentinel2(land, 7, -1, 1.0)
+    again = optical.sentinel2(land, 100, 1, 0.3), radar.sentinel1(land, 100, False)
     np.testing.assert_array_equal(first[0][0], again[0][0])
     np.testing.assert_array_equal(first[0][1], again[0][1])
     np.testing.assert_array_equal(first[1], again[1])
@@ -56,7 +56,7 @@ def test_a_date_does_not_depend_on_what_was_made_before() -> None:
 def test_another_seed_is_another_place_and_another_year_another_crop() -> None:
     one, other, later = (scene.landscape((120, 120), *which).labels for which in ((1, 2024), (2, 2024), (1, 2025)))
     assert (one != other).mean() > 0.3
-    woods = [scene.BROADLEAVED, scene.CONIFEROUS, scene.WATER, scene.ROAD, scene.BUILDING]
+    woods = [crops.BROADLEAVED, crops.CONIFEROUS, crops.WATER, crops.ROAD, crops.BUILDING]
     np.testing.assert_array_equal(np.isin(one, woods), np.isin(later, woods))
     assert (one != later).mean() > 0.2
 
@@ -85,7 +85,7 @@ def test_files_say_what_they_are(small: Path) -> None:
     with rasterio.open(small / "labels.tif") as source:
         codes = {int(key[6:]): name for key, name in source.tags().items() if key.startswith("CLASS_")}
         assert set(np.unique(source.read())) <= set(codes)
-    assert codes == {cover.code: cover.name for cover in scene.COVERS}
+    assert codes == {cover.code: cover.name for cover in crops.COVERS}
     table = (small / "labels.csv").read_text(encoding="utf-8").splitlines()
     assert table[1:] == [f"{code},{name}" for code, name in sorted(codes.items())]
 
@@ -119,11 +119,11 @@ def test_missing_pixels_are_missing_everywhere(small: Path) -> None:
     land = scene.landscape((64, 64), 1, 2024)
     cut = 0
     for day in range(1, 361, 40):
-        dn, scl = sensors.sentinel2(land, day, True, 0.0)
+        dn, scl = optical.sentinel2(land, day, 1, 0.0, edge=True)
         np.testing.assert_array_equal((dn == 0).all(axis=0), scl == 0)
         np.testing.assert_array_equal((dn == 0).any(axis=0), scl == 0)
         cut += (scl == 0).any()
-        power = sensors.sentinel1(land, day, True)
+        power = radar.sentinel1(land, day, True)
         np.testing.assert_array_equal(np.isnan(power[0]), np.isnan(power[1]))
     assert 0 < cut < 9
 
@@ -134,16 +134,16 @@ def test_clear_pixels_lie_in_the_range_of_real_images() -> None:
     low = np.array([130, 247, 168, 442, 907, 1044, 1069, 1160, 493, 299])
     high = np.array([3780, 3704, 3554, 3885, 4644, 5296, 5478, 5494, 3747, 2892])
     land = scene.landscape((200, 200), 1, 2024)
-    clear, radar = [], []
+    clear, powers = [], []
     for day in range(5, 366, 30):
-        dn, scl = sensors.sentinel2(land, day, False, 0.0)
+        dn, scl = optical.sentinel2(land, day, -1, 0.0)
         clear.append(dn[:, np.isin(scl, (4, 5, 6))])
-        radar.append(sensors.sentinel1(land, day, bool(day % 2)).reshape(2, -1))
+        powers.append(radar.sentinel1(land, day, bool(day % 2)).reshape(2, -1))
     seen = np.concatenate(clear, axis=1)
     middle = np.median(seen, axis=1)
     assert (np.abs(middle / median - 1) < 0.4).all(), middle
     assert ((seen > low[:, None] * 0.8) & (seen < high[:, None])).mean() > 0.95
-    power = np.concatenate(radar, axis=1)
+    power = np.concatenate(powers, axis=1)
     power = power[:, np.isfinite(power[0])]
     vv, vh = np.log(power)
     # Medians of the published tables: VV -2.25, VH -3.76, VH/VV -1.51 (natural logarithm).
@@ -160,38 +160,41 @@ def test_speckle_has_the_stated_looks() -> None:
     wood = np.bincount(land.parcel.ravel())
     wood[:3] = 0
     inside = land.parcel == wood.argmax()
-    power = np.concatenate([sensors.sentinel1(land, day, False)[0][inside] for day in (100, 101, 102)])
+    power = np.concatenate([radar.sentinel1(land, day, False)[0][inside] for day in (100, 101, 102)])
     power = power[np.isfinite(power)].astype(np.float64)
-    assert abs(power.mean() ** 2 / power.var() - sensors.LOOKS) < 1.0
+    assert abs(power.mean() ** 2 / power.var() - radar.LOOKS) < 1.0
 
 
 def test_crops_have_their_seasons() -> None:
     land = scene.landscape((300, 300), 1, 2024)
 
     def ndvi(name: str, day: int) -> float:
-        dn, _ = sensors.sentinel2(land, day, False, 0.0)
+        dn, _ = optical.sentinel2(land, day, -1, 0.0)
         red, nir = dn[2].astype(float), dn[6].astype(float)
-        return float(np.median(((nir - red) / (nir + red))[land.labels == scene.BY_NAME[name].code]))
+        return float(np.median(((nir - red) / (nir + red))[land.labels == crops.BY_NAME[name].code]))
 
     assert ndvi("winter wheat", 140) > 0.75 > 0.35 > ndvi("winter wheat", 222)
     assert ndvi("maize", 225) > 0.75 > 0.35 > ndvi("maize", 130)
     assert ndvi("coniferous wood", 20) > 0.6
     assert ndvi("water", 180) < 0.1
-    radar = [
-        np.nanmean(sensors.sentinel1(land, day, False)[:, land.labels == code], axis=1)
-        for day, code in ((180, scene.WATER), (180, scene.BUILDING), (180, scene.BROADLEAVED))
+    levels = [
+        np.nanmean(radar.sentinel1(land, day, False)[:, land.labels == code], axis=1)
+        for day, code in ((180, crops.WATER), (180, crops.BUILDING), (180, crops.BROADLEAVED))
     ]
-    assert radar[0][0] < 0.06 < radar[2][0] < radar[1][0]
-    assert radar[2][1] > 0.02
+    assert levels[0][0] < 0.06 < levels[2][0] < levels[1][0]
+    assert levels[2][1] > 0.02
 
 
 def test_rain_moves_the_backscatter_of_bare_soil() -> None:
     land = scene.landscape((150, 150), 1, 2024)
-    bare = land.labels == scene.BY_NAME["sugar beet"].code
+    bare = land.labels == crops.BY_NAME["sugar beet"].code
     days = range(80, 111)
-    wet, dry = max(days, key=lambda day: land.wetness[day]), min(days, key=lambda day: land.wetness[day])
-    ratio = np.nanmean(sensors.sentinel1(land, wet, False)[0, bare]) / np.nanmean(
-        sensors.sentinel1(land, dry, False)[0, bare]
+    wet, dry = (
+        max(days, key=lambda day: land.weather.at(land.weather.top, day)),
+        min(days, key=lambda day: land.weather.at(land.weather.top, day)),
+    )
+    ratio = np.nanmean(radar.sentinel1(land, wet, False)[0, bare]) / np.nanmean(
+        radar.sentinel1(land, dry, False)[0, bare]
     )
     assert ratio > 1.3
 
