@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qgis.core import QgsApplication
 
-from . import models
+from . import interrupts, models
 from .provider import MaliceProvider
 
 
@@ -16,6 +16,7 @@ class MalicePlugin:
 
     def initProcessing(self) -> None:
         """Registers the provider; qgis_process calls this alone."""
+        interrupts.listen()
         self.provider = MaliceProvider()
         if not QgsApplication.processingRegistry().addProvider(self.provider):
             raise RuntimeError("QGIS refuses the provider malice: is another copy of the plugin loaded?")

@@ -19,7 +19,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtGui import QIcon
 
-from .. import checks, engine, layers, styling, wrappers
+from .. import checks, engine, interrupts, layers, styling, wrappers
 from ..models import INSTALLED
 from ..texts import tr
 from . import parameters as definitions
@@ -62,16 +62,20 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
         return tr("One raster that says what every pixel did in a year of Sentinel images.")
 
     def shortHelpString(self) -> str:
-        models = "".join(f"<li>{html.escape(line)}</li>" for line in INSTALLED.describe())
+        models = "".join(f"<p>{html.escape(line)}</p>" for line in INSTALLED.describe())
         return tr(
             "<p>Turns a year of Sentinel-2 and/or Sentinel-1 images into one raster of features (an embedding) with "
             "a MALICE network. Features tell crops, woods, grassland and their changes apart, and serve "
             "classification, clustering and the search for similar places.</p>"
-            "<p>Choose the layers of the images (one a date), or a folder of them, and run. The result has 64 bands "
-            "for each of 10 queries and each sensor, and appears with three bands that differ as colours.</p>"
-            "<p>The network runs in an engine of its own, outside QGIS. A cancelled run can be gone on with: see "
-            "the advanced parameters.</p>"
-        ) + (tr("<p>Installed models:</p>") + f"<ul>{models}</ul>" if models else "")
+            "<p><b>Images:</b> one layer a date, or a folder of them, over 6 to 18 months. Sentinel-2 as surface "
+            "reflectance (L2A), Sentinel-1 as linear gamma0 (not decibels). Dates come from names, tags, or the "
+            "layers' temporal range. Cloudy dates are left out where the scene classification (SCL) is given.</p>"
+            "<p><b>Result:</b> 64 bands for each of 10 queries and each sensor, of which three that differ are shown "
+            "as colours. In full, as float32 and uncompressed, that is 5 kB a pixel for two sensors: fewer queries "
+            "or another number type make smaller files.</p>"
+            "<p><b>Run:</b> the network runs in an engine of its own, outside QGIS. A cancelled run that writes to a "
+            "file you named can be continued (advanced parameters).</p>"
+        ) + (tr("<p><b>Installed models:</b></p>") + models if models else "")
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:
         INSTALLED.refresh()
@@ -118,15 +122,14 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
         counts = self.parameterAsOutputLayer(parameters, "COUNTS", context)
         plan_file = self.parameterAsFileOutput(parameters, "PLAN", context)
         made = wrappers.Wrappers(output)
-        done = False
+        run, done = _Run(feedback), False
         try:
             wrappers.tidy()
             python = engine.find()
-            version = engine.handshake(python, feedback.isCanceled)
+            version = engine.handshake(python, run.cancelled)
             feedback.pushInfo(tr("MALICE engine {0}: {1}").format(version, python))
             arguments = [*self._data(parameters, context, made), *self._options(parameters, context)]
             arguments += ["--output", output, *(["--counts", os.path.abspath(counts)] if counts else [])]
-            run = _Run(feedback)
             run.execute(python, arguments)
             done = True
         except (engine.EngineError, layers.LayerError, checks.Refusal, OSError) as error:
@@ -240,13 +243,17 @@ class _Run:
         whole = engine.command("malice_core.embed", *arguments, "--progress", "json", "--cancel-on-stdin-close")
         self._feedback.pushDebugInfo(" ".join([python, *whole]))
         process = engine.EngineProcess(python, whole)
-        code = process.run(self._hear, self._feedback.pushDebugInfo, self._feedback.isCanceled)
+        code = process.run(self._hear, self._feedback.pushDebugInfo, self.cancelled)
         if code == 0 and self._finished:
             self._feedback.setProgress(100)
             return
         if self._error is not None:
             raise engine.EngineError(str(self._error.get("message", "")))
         raise engine.EngineError(engine.death(python, code, list(process.last_words)))
+
+    def cancelled(self) -> bool:
+        """True when the user wants it to end."""
+        return self._feedback.isCanceled() or interrupts.heard()
 
     def _hear(self, line: str) -> None:
         event = engine.event_of(line)
