@@ -110,6 +110,8 @@ def _claim(plan: Plan, folder: Path) -> None:
                 f"--resume: {folder} belongs to another build (other images, dates or options); run without --resume "
                 "to start anew"
             )
+        for partial in (folder / WHOLE).rglob("*.partial"):
+            partial.unlink()  # what Zarr was writing when it was killed
     else:
         journal.unlink(missing_ok=True)
         (folder / PATCHES).unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from malice_core import bands
+from malice_core import bands, scratch
 from malice_core.bands import S1, S2, Sensor
 from malice_core.errors import InputError
 from malice_core.grid import Lattice
@@ -240,7 +240,9 @@ def read_index(folder: Path) -> dict[str, Any]:
         InputError: if the folder holds none, or one of another version.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such dataset; python -m malice_core.dataset build makes one")
+        unfinished = scratch.folder_of(folder).exists()
+        cure = "its build was not finished, run it again with --resume" if unfinished else "dataset build makes one"
+        raise InputError(f"{folder}: there is no such dataset; {cure}")
     index = _attributes(folder).get(INDEX)
     if not isinstance(index, dict):
         raise InputError(f"{folder} is no dataset of malice_core.dataset: give the folder that build wrote")

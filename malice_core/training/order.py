@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from malice_core.errors import MaliceError
 from malice_core.training.batch import Batch
 
 #: What a dataset is asked for: epoch and index.
@@ -87,7 +88,14 @@ class Loader(DataLoader[Batch]):
         resume, self._resume = self._resume, None
         self._handed = resume[1] if resume is not None and resume[0] == self.sampler.epoch else 0
         self.sampler.skip = self._handed * (self.batch_size or 1)
-        for batch in super().__iter__():
+        batches = super().__iter__()
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except MaliceError as error:
+                raise _without_traceback(error) from None
             self._handed += 1
             yield batch
 
@@ -101,3 +109,9 @@ class Loader(DataLoader[Batch]):
         """The next iteration, if it is of the same epoch, goes on behind the batches that were handed out."""
         self._resume = int(state["epoch"]), int(state["batches"])
         self.sampler.set_epoch(self._resume[0])
+
+
+def _without_traceback(error: MaliceError) -> MaliceError:
+    """An error of a worker process arrives with its traceback as its text: the message alone."""
+    text = str(error.args[0]) if error.args else ""
+    return type(error)(text.rpartition(f"{type(error).__module__}.{type(error).__name__}: ")[2])
