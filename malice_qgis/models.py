@@ -8,6 +8,7 @@ from typing import Any, Callable
 from qgis.PyQt.QtCore import QProcess
 
 from . import engine
+from .texts import tr
 
 #: Taken when nothing is known of the models that are there: the published one.
 DEFAULT = "malice"
@@ -78,11 +79,14 @@ class InstalledModels:
         """One line a model: name, what it needs, title, licence."""
         lines = []
         for card in self.cards:
+            # A channel such as VH/VV is computed from others, nobody has to bring it.
             needs = ", ".join(
-                f"{str(key).upper()} ({' '.join(map(str, value.get('channels', [])))})"
+                f"{str(key).upper()} ({' '.join(str(one) for one in value.get('channels', []) if '/' not in str(one))})"
                 for key, value in dict(card.get("modalities", {})).items()
             )
-            lines.append(f"{card['name']}: {needs}. {card.get('title', '')} ({card.get('licence', '')})")
+            lines.append(
+                f"{card['name']}: {needs}. {card.get('title', '')}. {tr('Licence')}: {card.get('licence', '')}"
+            )
         return lines
 
 

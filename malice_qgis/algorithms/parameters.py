@@ -79,7 +79,10 @@ def _number(
     name: str, label: str, whole: bool, low: float, high: float, text: str, default: Any = None
 ) -> QgsProcessingParameterDefinition:
     kind = _kind("Integer" if whole else "Double", QgsProcessingParameterNumber, "Type")
-    return _helped(QgsProcessingParameterNumber(name, label, kind, default, True, low, high), text)
+    parameter = QgsProcessingParameterNumber(name, label, kind, default, True, low, high)
+    # Else dialogs show six.
+    parameter.setMetadata({"widget_wrapper": {"decimals": 0 if whole else 1}})
+    return _helped(parameter, text)
 
 
 def _model() -> QgsProcessingParameterDefinition:
@@ -98,30 +101,30 @@ def inputs() -> list[QgsProcessingParameterDefinition]:
     return [
         _layers(
             "INPUT_S2",
-            tr("Sentinel-2 images"),
+            tr("Sentinel-2 images (layers)"),
             tr(
                 "Layers with surface reflectance (L2A), one a date, with the bands B02 B03 B04 B05 B06 B07 B08 B8A "
                 "B11 B12. The date comes from the time axis, the name or the tags, else from the layer's temporal "
                 "range. 6 to 18 months are recommended."
             ),
         ),
-        _layers(
-            "INPUT_S1",
-            tr("Sentinel-1 images"),
-            tr("Layers with VV and VH as linear gamma0 (not decibels), one a date, ascending orbits."),
-        ),
-        _layers(
-            "SCL",
-            tr("Scene classification of the Sentinel-2 images"),
-            tr("Layers with the classes (SCL) of the Sentinel-2 dates, from which cloud shares are computed."),
-        ),
         _folder(
             "FOLDER_S2",
-            tr("Folder of Sentinel-2 images"),
+            tr("Sentinel-2 images (folder)"),
             tr("In place of layers, or besides them: a folder of images or products. Dates come from names or tags."),
         ),
-        _folder("FOLDER_S1", tr("Folder of Sentinel-1 images"), tr("As for Sentinel-2.")),
-        _folder("FOLDER_SCL", tr("Folder of scene classifications"), tr("As for Sentinel-2.")),
+        _layers(
+            "INPUT_S1",
+            tr("Sentinel-1 images (layers)"),
+            tr("Layers with VV and VH as linear gamma0 (not decibels), one a date, ascending orbits."),
+        ),
+        _folder("FOLDER_S1", tr("Sentinel-1 images (folder)"), tr("As for Sentinel-2.")),
+        _layers(
+            "SCL",
+            tr("Sentinel-2 scene classification (layers)"),
+            tr("Layers with the classes (SCL) of the Sentinel-2 dates, from which cloud shares are computed."),
+        ),
+        _folder("FOLDER_SCL", tr("Sentinel-2 scene classification (folder)"), tr("As for Sentinel-2.")),
         _model(),
         _helped(
             QgsProcessingParameterDateTime("DATE_FROM", tr("First date"), date, None, True),
@@ -133,7 +136,7 @@ def inputs() -> list[QgsProcessingParameterDefinition]:
         ),
         _number(
             "MAX_CLOUD",
-            tr("Largest share of cloud (%)"),
+            tr("Maximum cloud cover (%)"),
             False,
             0,
             100,
@@ -162,14 +165,21 @@ def options() -> list[QgsProcessingParameterDefinition]:
                 "applies. int8: an eighth, with a scale raster NAME_scale.tif beside it."
             ),
         ),
-        _choice("FORMAT", tr("Format"), FORMATS, tr("gtiff: tiled GeoTIFF. cog: cloud-optimised, with overviews.")),
-        _helped(
-            QgsProcessingParameterString("QUERIES", tr("Queries"), None, False, True),
-            tr("Only these of the model's queries (10, of 64 bands each), such as 0,3. Empty: all."),
+        _choice(
+            "FORMAT", tr("File format"), FORMATS, tr("gtiff: tiled GeoTIFF. cog: cloud-optimised, with overviews.")
         ),
+        _helped(
+            QgsProcessingParameterString("QUERIES", tr("Queries, such as 0,3 (empty: all)"), None, False, True),
+            tr(
+                "Only these of the model's queries, numbers from 0 to 9. Each has 64 bands a sensor; fewer make a "
+                "smaller file."
+            ),
+        ),
+    ]
+    advanced = [
         _choice(
             "EDGE",
-            tr("Beyond the images"),
+            tr("Edges of the images"),
             EDGES,
             tr(
                 "mirror: images are continued by reflection, results do not depend on the area. published: as the "
@@ -182,10 +192,8 @@ def options() -> list[QgsProcessingParameterDefinition]:
             NODATA,
             tr("mask: left out. zero: enter as zeros, as in the published code."),
         ),
-    ]
-    advanced = [
         _helped(
-            QgsProcessingParameterString("MEMORY", tr("Memory"), MEMORY),
+            QgsProcessingParameterString("MEMORY", tr("Memory limit"), MEMORY),
             tr("Memory to stay under, such as 2GB; decides the size of blocks. The result does not depend on it."),
         ),
         _number(
@@ -196,7 +204,7 @@ def options() -> list[QgsProcessingParameterDefinition]:
             16384,
             tr("A multiple of 8; wins over the memory. By default chosen from it."),
         ),
-        _number("THREADS", tr("Threads"), True, 1, 1024, tr("Processor threads; by default all.")),
+        _number("THREADS", tr("Processor threads"), True, 1, 1024, tr("By default all.")),
         _choice("DEVICE", tr("Device"), DEVICES, tr("cuda needs an engine with a runtime for it.")),
         _choice(
             "PRECISION",
@@ -227,7 +235,9 @@ def outputs() -> list[QgsProcessingParameterDefinition]:
             tr("How many dates each pixel was seen on, one band a sensor."),
         ),
         _helped(
-            QgsProcessingParameterFileDestination("PLAN", tr("Plan"), tr("HTML files (*.html)"), None, True, False),
+            QgsProcessingParameterFileDestination(
+                "PLAN", tr("Plan of the run"), tr("HTML files (*.html)"), None, True, False
+            ),
             tr("All that was decided before computing: dates and why others were left out, area, blocks, memory."),
         ),
     ]

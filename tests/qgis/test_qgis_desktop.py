@@ -77,7 +77,7 @@ def test_the_provider_is_complete(provider: object) -> None:
     )
     assert {one.name() for one in algorithm.parameterDefinitions()} == set(wanted.split())
     advanced = {one.name() for one in algorithm.parameterDefinitions() if one.flags() & one.FlagAdvanced}
-    assert advanced == {"BLOCK", "MEMORY", "THREADS", "DEVICE", "PRECISION", "RESUME"}
+    assert advanced == {"EDGE", "NODATA", "BLOCK", "MEMORY", "THREADS", "DEVICE", "PRECISION", "RESUME"}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int16", "int8"])
