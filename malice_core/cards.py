@@ -21,6 +21,8 @@ FILE_NAME = "model.json"
 SCHEMA = 1
 #: Names are folder names on every system and words in a QGIS combo box.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+#: Tag of a model for trying out, trained on simulated scenes: the default only where no other model is installed.
+DEMO = "demo"
 #: How physical values become network channels, see ``features.py``.
 TRANSFORMS = ("none", "ln")
 
@@ -72,6 +74,7 @@ class Card:
         stride, halo: pixels; tiles are exact on a grid of ``stride`` with ``halo`` pixels around.
         queries, width: an embedding is (queries, width) numbers a pixel and modality.
         modalities: by sensor key (``s2``, ``s1``).
+        tags: words that programs look for, such as :data:`DEMO`; a card without the field has none.
         folder: where the card was read from (not part of the file).
     """
 
@@ -86,13 +89,14 @@ class Card:
     queries: int
     width: int
     modalities: dict[str, Modality]
+    tags: tuple[str, ...] = ()
     folder: Path | None = field(default=None, compare=False)
 
     @property
     def identity(self) -> str:
         """16 hex digits that change whenever a graph or the way it is fed changes."""
         content = to_json(self)
-        for word in ("title", "licence", "citation", "provenance", "name"):
+        for word in ("title", "licence", "citation", "provenance", "name", "tags"):
             content.pop(word)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -189,6 +193,10 @@ def parse(content: Any, source: str, folder: Path | None = None) -> Card:
     for key, value in provenance.items():
         if not isinstance(value, str):
             reader.fail(f"provenance.{key}", value, "text")
+    tags = reader.take("tags", list) if "tags" in reader.left else []
+    for tag in tags:
+        if not isinstance(tag, str) or not NAME.fullmatch(tag):
+            reader.fail("tags", tag, "words of lower-case letters, digits, '.', '_' and '-'")
     width = reader.positive("width")
     entries = reader.take("modalities", dict)
     if not entries:
@@ -206,6 +214,7 @@ def parse(content: Any, source: str, folder: Path | None = None) -> Card:
         queries=reader.positive("queries"),
         width=width,
         modalities=modalities,
+        tags=tuple(tags),
         folder=folder,
     )
     reader.finish()

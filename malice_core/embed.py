@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--resolution", type=_resolution, metavar="METRES", help="pixel size (default 10 m)")
 
     g = p.add_argument_group("computing")
-    g.add_argument("--model", metavar="NAME", help="an installed model, see python -m malice_core.models list")
+    g.add_argument("--model", metavar="NAME", help="an installed model (default: malice, or the only one)")
     g.add_argument("--edge", choices=choices.EDGES, default="mirror", help="what lies beyond the images")
     g.add_argument("--nodata", choices=choices.NODATA, default="mask", help="missing observations: left out, or zeros")
     g.add_argument(
@@ -142,11 +142,12 @@ def job_of(options: argparse.Namespace) -> Job:
     """The job a parsed command line asks for.
 
     Raises:
-        InputError: if --model or --output is missing or --memory is no size.
+        InputError: if --output is missing, --model is empty or --memory is no size.
     """
-    for name in ("model", "output"):
-        if not getattr(options, name):
-            raise InputError(f"--{name} is missing; see python -m malice_core.embed --help")
+    if not options.output:
+        raise InputError("--output is missing; see python -m malice_core.embed --help")
+    if options.model == "":
+        raise InputError("--model is empty (an unset variable?); see python -m malice_core.models list")
     values: dict[str, Any] = {field.name: getattr(options, field.name) for field in dataclasses.fields(Job)}
     values |= {
         "output": Path(options.output),

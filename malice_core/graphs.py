@@ -90,7 +90,7 @@ def output_bounds(weights: Weights) -> tuple[Floats, Floats]:
     return (bias - reach).astype(np.float32), (bias + reach).astype(np.float32)
 
 
-def spatial_graph(weights: Weights) -> bytes:
+def spatial_graph(weights: Weights, half: bool = False) -> bytes:
     """The U-Net of one modality as an ONNX file.
 
     Input ``images`` (N, C, H, W) float32, normalised channels, H and W multiples of 8 and at least 16; output
@@ -98,11 +98,12 @@ def spatial_graph(weights: Weights) -> bytes:
 
     Args:
         weights: canonical names (see ``weights.py``), batch norms folded or not.
+        half: store kernels and matrices as float16; what is computed stays float32.
 
     Raises:
         ModelError: naming the weight that is missing, unknown, of another shape or not finite.
     """
-    g = _Graph(canonical(weights))
+    g = _Graph(canonical(weights), half)
     channels = g.weights[f"{SPATIAL}.in_conv.conv.conv.0.weight"].shape[1]
     x = g.conv("images", f"{SPATIAL}.in_conv.conv.conv.0", pad=1)
     x = g.conv(x, f"{SPATIAL}.in_conv.conv.conv.3", pad=1)
@@ -123,7 +124,7 @@ def spatial_graph(weights: Weights) -> bytes:
     return g.file("spatial", {"images": ["N", channels, "H", "W"]}, {"features": ["N", WIDTH, "H", "W"]})
 
 
-def temporal_graph(weights: Weights) -> bytes:
+def temporal_graph(weights: Weights, half: bool = False) -> bytes:
     """Date encoding, transformer and temporal projector of one modality as an ONNX file.
 
     Inputs, all float32: ``features`` (P, T, 64) from the spatial graph; ``encoding`` (T, 64) from
@@ -132,11 +133,12 @@ def temporal_graph(weights: Weights) -> bytes:
 
     Args:
         weights: canonical names (see ``weights.py``), batch norms folded or not.
+        half: store kernels and matrices as float16; what is computed stays float32.
 
     Raises:
         ModelError: naming the weight that is missing, unknown, of another shape or not finite.
     """
-    g = _Graph(canonical(weights))
+    g = _Graph(canonical(weights), half)
     x = g.node("Add", "features", "encoding")
     # (P, 1, 1, T): broadcast over heads and queries.
     score = g.node("Mul", g.node("Sub", "valid", g.constant(1.0)), g.constant(-MISSING))
@@ -229,8 +231,8 @@ _Affine = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 class _Graph:
     """Collects the nodes and weights of one graph; every method returns the name of its result."""
 
-    def __init__(self, weights: Weights) -> None:
-        self.weights = weights
+    def __init__(self, weights: Weights, half: bool) -> None:
+        self.weights, self.half = weights, half
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
 
@@ -242,7 +244,13 @@ class _Graph:
     def weight(self, name: str, value: npt.NDArray[Any]) -> str:
         # Initialisers share one name space with results; a weight used twice is stored once.
         array = np.ascontiguousarray(value, np.float32)
-        self.initializers.setdefault(name, numpy_helper.from_array(array, name))
+        if not self.half or array.ndim < 2:
+            self.initializers.setdefault(name, numpy_helper.from_array(array, name))
+        elif f"{name} half" not in self.initializers:
+            # Runtimes fold the cast into a float32 constant when they open the graph: nothing is computed in float16.
+            stored = numpy_helper.from_array(array.astype(np.float16), f"{name} half")
+            self.initializers[stored.name] = stored
+            self.node("Cast", stored.name, output=name, to=TensorProto.FLOAT)
         return name
 
     def constant(self, value: float | list[int]) -> str:

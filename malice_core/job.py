@@ -21,7 +21,7 @@ class Job:
     """One field an option of ``malice_core.embed``, units as there; ``None`` where the option was not given."""
 
     output: Path
-    model: str
+    model: str | None = None
     s2: tuple[str, ...] = ()
     s1: tuple[str, ...] = ()
     scl: tuple[str, ...] = ()

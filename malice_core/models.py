@@ -20,6 +20,9 @@ from malice_core.cli import Parser, run_command
 from malice_core.errors import ModelError
 from malice_core.store.modelwriter import check_name
 
+#: The published model: taken where several are installed and none is named.
+PREFERRED = "malice"
+
 
 def user_folder() -> Path:
     """The store in the user's data folder: where models are written unless ``MALICE_MODELS`` says otherwise."""
@@ -87,6 +90,39 @@ def load(name: str) -> Card:
     )
 
 
+def default() -> Card:
+    """The model that is meant where none is named.
+
+    The only one installed, ``malice`` where there are several; those tagged ``demo`` count only where there is no
+    other.
+
+    Raises:
+        ModelError: if there is none, or several and none is ``malice``.
+    """
+    found = {card.name: card for card in installed()}
+    serious = {name: card for name, card in found.items() if cards.DEMO not in card.tags}
+    if PREFERRED in serious:
+        return serious[PREFERRED]
+    if len(serious) > 1:
+        raise ModelError(f"several models are installed ({', '.join(serious)}): choose one by name")
+    for card in (serious or found).values():
+        return card  # of several models for trying out, any will do
+    raise ModelError(
+        "no model is installed: python -m malice_core.models install malice gets the published one "
+        f"(looked for in {os.pathsep.join(map(str, search_path()))})"
+    )
+
+
+def caution(card: Card) -> str:
+    """What a user of a model must be told, or an empty text."""
+    if cards.DEMO not in card.tags:
+        return ""
+    return (
+        f"model {card.name} was trained on simulated scenes, for trying out; install malice for real work: "
+        "python -m malice_core.models install malice"
+    )
+
+
 def _read(folder: Path) -> Card:
     card = cards.read(folder)
     if card.name != folder.name:
@@ -105,7 +141,8 @@ def _list(options: argparse.Namespace) -> None:
         print(json.dumps({"models": [summary(card) for card in found], "problems": problems}))
         return
     for card in found:
-        print(f"{card.name}  {'+'.join(card.modalities)}  {card.title}  ({card.licence})  {card.folder}")
+        tags = f"  [{', '.join(card.tags)}]" if card.tags else ""
+        print(f"{card.name}  {'+'.join(card.modalities)}  {card.title}  ({card.licence}){tags}  {card.folder}")
     for problem in problems:
         print(f"damaged: {problem}", file=sys.stderr)
     if not found:
@@ -123,6 +160,8 @@ def _info(options: argparse.Namespace) -> None:
     for sensor, modality in card.modalities.items():
         logarithm = "" if modality.transform == "none" else f", {modality.transform}"
         print(f"{sensor}: {' '.join(modality.channels)}{logarithm}")
+    if card.tags:
+        print(f"tags: {', '.join(card.tags)}")
     for key, value in card.provenance.items():
         print(f"{key}: {value}")
 
@@ -165,7 +204,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("name")
     one.add_argument("--overwrite", action="store_true", help="replace a model of that name")
     one.set_defaults(run=_install)
-    one = commands.add_parser("import", help="make a model of published ONNX files, one for each modality")
+    one = commands.add_parser("import", help="make a model of published ONNX files, one a modality, or a checkpoint")
     one.add_argument("files", nargs="+", type=Path, metavar="FILE")
     one.add_argument("--name", required=True, help="of the new model")
     one.add_argument("--overwrite", action="store_true", help="replace a model of that name")

@@ -78,7 +78,7 @@ def make_plan(job: Job) -> Plan:
     if job.s1_orbit is not None and not job.s1:
         raise InputError(f"--s1-orbit {job.s1_orbit} without Sentinel-1: give --s1 too, or drop it")
     check_outputs(job)
-    card = models.load(job.model)
+    card = models.load(job.model) if job.model else models.default()
     backend = runtime.choose(job.runtime, job.device, job.precision, job.threads)
     wanted = [sensor for sensor in ("s2", "s1") if getattr(job, sensor)]
     for sensor in wanted:
@@ -101,10 +101,11 @@ def make_plan(job: Job) -> Plan:
     lattice = catalogs[wanted[0]].lattice(job.resolution)
     stacks = {sensor: selection.choose_dates(job, catalog.on(lattice), sensor) for sensor, catalog in catalogs.items()}
     try:
-        warnings: list[str] = []
+        warnings = [line for line in (models.caution(card),) if line]
         area = selection.area_of(job, lattice, stacks[wanted[0]], warnings)
         extent = f"the union of the {wanted[0].upper()} images" if job.aoi is None else "the area asked for"
-        notes = [f"area: {extent}, {area.width} x {area.height} pixels"]
+        notes = [] if job.model else [f"model: {card.name}, as none was named"]
+        notes.append(f"area: {extent}, {area.width} x {area.height} pixels")
         if "s2" in stacks and job.scl:
             stacks["s2"] = selection.apply_clouds(job, lattice, stacks["s2"], area)
         elif job.scl:

@@ -15,8 +15,8 @@ MAX_NODES = 10_000
 #: What ``graphs.py`` and ``cropping.py`` write; nothing of it reads files or loops.
 OWN_OPERATORS = frozenset(
     (
-        *("Add", "Concat", "Conv", "ConvTranspose", "Div", "LayerNormalization", "MatMul", "Mul", "Pad", "Relu"),
-        *("Reshape", "Slice", "Softmax", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
+        *("Add", "Cast", "Concat", "Conv", "ConvTranspose", "Div", "LayerNormalization", "MatMul", "Mul", "Pad"),
+        *("Relu", "Reshape", "Slice", "Softmax", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
     )
 )
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from malice_core import cards, graphs, weights
 from malice_core.bands import DATE_ORIGIN
 from malice_core.cards import Card, Graph, Modality
 from malice_core.errors import ModelError, OutputError
-from malice_core.store.statistics import MALICE
+from malice_core.store.statistics import MALICE, Statistics
 from malice_core.weights import Weights
 
 
@@ -27,6 +27,9 @@ def write(
     licence: str,
     citation: str,
     provenance: Mapping[str, str],
+    tags: Sequence[str] = (),
+    statistics: Mapping[str, Statistics] = MALICE,
+    half: bool = False,
 ) -> Card:
     """Builds the graphs of every modality and writes them and ``model.json`` into ``folder``.
 
@@ -34,7 +37,9 @@ def write(
         folder: an existing folder.
         name: of the model; the folder's final name.
         encoders: canonical weights (see ``weights.py``) by sensor key.
-        title, licence, citation, provenance: fields of the card.
+        title, licence, citation, provenance, tags: fields of the card.
+        statistics: normalisation the encoders were trained with, by sensor key.
+        half: store the weights as float16.
 
     Returns:
         The card, as read back from ``folder``.
@@ -43,25 +48,25 @@ def write(
         ModelError: if weights are missing, unknown or damaged, or do not have the sensor's channels.
     """
     modalities = {}
-    for sensor, statistics in MALICE.items():
+    for sensor, normalisation in statistics.items():
         if sensor not in encoders:
             continue
         folded = weights.canonical(encoders[sensor], f"{name} {sensor}")
         channels = folded[f"{weights.SPATIAL}.in_conv.conv.conv.0.weight"].shape[1]
-        if channels != len(statistics.channels):
+        if channels != len(normalisation.channels):
             raise ModelError(
-                f"{name} {sensor}: the weights take {channels} channels, the sensor has {len(statistics.channels)} "
-                f"({', '.join(statistics.channels)})"
+                f"{name} {sensor}: the weights take {channels} channels, the sensor has {len(normalisation.channels)} "
+                f"({', '.join(normalisation.channels)})"
             )
         low, high = graphs.output_bounds(folded)
         modalities[sensor] = Modality(
-            channels=statistics.channels,
-            transform=statistics.transform,
-            med=statistics.med,
-            qmin=statistics.qmin,
-            qmax=statistics.qmax,
-            spatial=_write_graph(folder, f"{sensor}_spatial.onnx", graphs.spatial_graph(folded)),
-            temporal=_write_graph(folder, f"{sensor}_temporal.onnx", graphs.temporal_graph(folded)),
+            channels=normalisation.channels,
+            transform=normalisation.transform,
+            med=normalisation.med,
+            qmin=normalisation.qmin,
+            qmax=normalisation.qmax,
+            spatial=_write_graph(folder, f"{sensor}_spatial.onnx", graphs.spatial_graph(folded, half)),
+            temporal=_write_graph(folder, f"{sensor}_temporal.onnx", graphs.temporal_graph(folded, half)),
             low=tuple(map(float, low)),
             high=tuple(map(float, high)),
         )
@@ -77,6 +82,7 @@ def write(
         queries=weights.QUERIES,
         width=weights.WIDTH,
         modalities=modalities,
+        tags=tuple(tags),
     )
     cards.write(card, folder)
     return cards.read(folder)
