@@ -1,7 +1,8 @@
-"""Makes a model of the store out of trained weights: ``python -m malice_core.export STATE --name NAME``.
+"""Makes a model of the store out of trained weights: ``python -m malice_core.export CKPT --name NAME``.
 
-STATE is the state dict of ``training.malice.MaliceEncoder``, with or without the prefix ``encoder.`` of a whole
-network: ``.safetensors``, ``.npz`` or ``.pt`` (tensors only: code in a pickle is never run).
+CKPT is a checkpoint of ``malice_core.pretrain`` (``.ckpt``), or the state dict of a network or its encoders: ``.pt``,
+``.safetensors`` or ``.npz``. Only tensors are read: code in a pickle is never run. Title, licence, citation and tags of
+the card come from the options, else from ``model_card.json`` in the checkpoint's run folder.
 """
 
 from __future__ import annotations
@@ -17,25 +18,33 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from malice_core import cards, models, weights
-from malice_core.cards import Card
+from malice_core import models
 from malice_core.cli import Parser, run_command
 from malice_core.errors import ModelError
-from malice_core.store import agreement, modelwriter
+from malice_core.training import checkpoint
+from malice_core.training.checkpoint import Checkpoint
 
 State = dict[str, npt.NDArray[Any]]
 
 #: Types of tensors in a safetensors file that a state dict of ours can have.
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8"}
+#: A run folder's card for people and programs: an object of texts, with ``tags`` a list of words.
+RUN_CARD = "model_card.json"
+#: A run folder's resolved configuration.
+RUN_CONFIG = "config.yaml"
 
 
-def read_state(path: Path) -> State:
-    """Tensors by name out of a file.
+def read(path: Path) -> Checkpoint:
+    """The state in a file of any of the kinds, told by its suffix.
 
     Raises:
         ModelError: if the file cannot be read, is of another kind, or holds anything but tensors.
     """
-    readers: dict[str, Callable[[Path], State]] = {".npz": _npz, ".safetensors": _safetensors, ".pt": _torch}
+    readers: dict[str, Callable[[Path], Checkpoint]] = {
+        **dict.fromkeys((".ckpt", ".pt", ".pth"), checkpoint.read),
+        ".safetensors": lambda path: Checkpoint(_safetensors(path), (), {}, {}),
+        ".npz": lambda path: Checkpoint(_npz(path), (), {}, {}),
+    }
     if path.suffix not in readers:
         raise ModelError(f"{path}: must be {', '.join(readers)}")
     try:
@@ -67,83 +76,87 @@ def _safetensors(path: Path) -> State:
         raise ModelError(f"{path} is no safetensors file of float tensors, or is damaged: {error}") from error
 
 
-def _torch(path: Path) -> State:
-    import pickle
-
-    import torch
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ModelError(f"{path} holds more than tensors, or is damaged: {str(error)[:200]}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError(f"{path} is no state dict: save module.state_dict()")
-    return {
-        name: tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy() for name, tensor in state.items()
-    }
-
-
-def export(
-    state: State,
-    name: str,
-    store: Path,
-    *,
-    title: str,
-    licence: str,
-    citation: str,
-    provenance: dict[str, str],
-    overwrite: bool = False,
-) -> Card:
-    """Writes the graphs and the card of ``store/name``; the model appears only if all runtimes agree on it.
+def run_card(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What the run folder of a checkpoint says of it: texts for the card, and tags.
 
     Args:
-        state: of ``training.malice.MaliceEncoder``.
-        name, store, overwrite: as in ``importing.import_files``.
-        title, licence, citation, provenance: fields of the card.
+        path: the checkpoint; its run folder is the one it is in, or the one above.
+
+    Returns:
+        The texts of ``model_card.json`` (``title``, ``licence``, ``citation``, all others are provenance) and the
+        sha256 of ``config.yaml``, as far as they are there.
 
     Raises:
-        ModelError: if a tensor is missing, unknown or damaged, or the model exists and ``overwrite`` is false.
-        OutputError: if the store cannot be written.
+        ModelError: if ``model_card.json`` is no object of texts and numbers.
     """
-    state = {key.removeprefix("encoder."): array for key, array in state.items()}
-    sensors = sorted({key.split(".")[0].removeprefix("encoder_") for key in state if key.startswith("encoder_")})
-    encoders = {sensor: weights.from_state(state, sensor, name) for sensor in sensors}
-    if not encoders:
-        raise ModelError(f"{name}: no tensor encoder_s2.… or encoder_s1.…: this is no state of a MALICE encoder")
-    with modelwriter.new_model(store, name, overwrite) as folder:
-        card = modelwriter.write(
-            folder, name, encoders, title=title, licence=licence, citation=citation, provenance=provenance
-        )
-        agreement.between_runtimes(card)
-    return cards.read(store / name)
+    texts: dict[str, str] = {}
+    tags: tuple[str, ...] = ()
+    for folder in (path.absolute().parent, path.absolute().parent.parent):
+        card, config = folder / RUN_CARD, folder / RUN_CONFIG
+        if config.is_file():
+            texts["config_sha256"] = hashlib.sha256(config.read_bytes()).hexdigest()
+        if card.is_file():
+            try:
+                content = json.loads(card.read_text(encoding="utf-8"))
+            except (ValueError, RecursionError) as error:
+                raise ModelError(f"{card} is no JSON: {str(error)[:100]}") from error
+            if not isinstance(content, dict):
+                raise ModelError(f"{card} is no object of texts")
+            tags = tuple(map(str, content.pop("tags", ())))
+            for key, value in content.items():
+                if not isinstance(value, str | int | float):
+                    raise ModelError(f"{card}: {key} is {value!r:.60}, must be text or a number")
+                texts[key] = str(value)
+        if card.is_file() or config.is_file():
+            break
+    return texts, tags
 
 
 def run(options: argparse.Namespace) -> None:
     """The command line's work."""
-    state = read_state(options.state)
-    digest = hashlib.sha256(options.state.read_bytes()).hexdigest()
-    store = models.search_path()[0]
-    card = export(
-        state,
+    checkpoint.require_torch()
+    from malice_core.training import exporting
+
+    path: Path = options.checkpoint
+    found = read(path)
+    texts, tags = run_card(path)
+    title, licence, citation = (texts.pop(key, None) for key in ("title", "licence", "citation"))
+    provenance = {"source": path.name, "sha256": _sha256(path), **found.facts, **texts}
+    card = exporting.export(
+        found.state,
         options.name,
-        store,
-        title=options.title or f"exported from {options.state.name}",
-        licence=options.licence,
-        citation=options.citation,
-        provenance={"source": options.state.name, "sha256": digest},
+        models.search_path()[0],
+        title=options.title or title or f"exported from {path.name}",
+        licence=options.licence or licence or "GPL-3.0-or-later",
+        citation=options.citation or citation or "none",
+        provenance=provenance,
+        tags=tuple(dict.fromkeys([*tags, *options.tag])),
+        statistics=exporting.statistics_of(found.hyper_parameters, f"{path}"),
+        half=options.float16,
         overwrite=options.overwrite,
+        source=f"{path}",
+        say=print,
     )
     print(f"model {card.name} ({'+'.join(card.modalities)}, {card.identity}) is in {card.folder}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line's options."""
     one = Parser(prog="python -m malice_core.export", description="Make a model out of trained weights.")
-    one.add_argument("state", type=Path, metavar="STATE", help="state dict: .safetensors, .npz or .pt")
+    one.add_argument(
+        "checkpoint", type=Path, metavar="CKPT", help="checkpoint (.ckpt) or state dict (.pt, .safetensors, .npz)"
+    )
     one.add_argument("--name", required=True, help="of the new model")
-    one.add_argument("--title", help="one line for people")
-    one.add_argument("--licence", default="GPL-3.0-or-later", help="SPDX identifier (default: %(default)s)")
-    one.add_argument("--citation", default="none", help="how to cite the network")
+    one.add_argument("--title", help="one line for people (default: the run's)")
+    one.add_argument("--licence", help="SPDX identifier (default: the run's, else GPL-3.0-or-later)")
+    one.add_argument("--citation", help="how to cite the network (default: the run's)")
+    one.add_argument("--tag", action="append", default=[], metavar="WORD", help="demo: only for trying out; repeatable")
+    one.add_argument("--float16", action="store_true", help="half the size on disk; computed in float32 all the same")
     one.add_argument("--overwrite", action="store_true", help="replace a model of that name")
     one.set_defaults(run=run)
     return one

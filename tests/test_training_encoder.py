@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnxruntime
 import pytest
 from helpers_models import published, random_weights
 
-from malice_core import export, graphs, models, weights
-from malice_core.errors import ModelError
-from malice_core.runtime import choose
+from malice_core import graphs, weights
 from malice_core.store import agreement
 from malice_core.store.agreement import Sample
 from malice_core.store.published import read
 
 torch = pytest.importorskip("torch")
+from helpers_training import CHANNELS, random_encoder  # noqa: E402
+
 from malice_core.training.malice import MaliceEncoder  # noqa: E402
 from malice_core.training.temporal import DateEncoding  # noqa: E402
-
-CHANNELS = {"s2": 10, "s1": 3}
-
-
-def random_encoder(seed: int = 0) -> MaliceEncoder:
-    """An encoder with random weights and random batch statistics, in evaluation mode."""
-    torch.manual_seed(seed)
-    encoder = MaliceEncoder(CHANNELS)
-    for module in encoder.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0.0, 0.2)
-            module.running_var.uniform_(0.3, 2.0)
-            torch.nn.init.uniform_(module.weight, 0.7, 1.6)
-            torch.nn.init.normal_(module.bias, 0.0, 0.2)
-    return encoder.eval()
 
 
 def from_canonical(found: dict[str, np.ndarray], sensor: str) -> MaliceEncoder:
@@ -93,82 +76,6 @@ def test_divisors_are_bitwise_those_of_the_graphs() -> None:
     np.testing.assert_array_equal(DateEncoding().divisors.numpy(), graphs.encoding_divisors())
     days = np.arange(0, 5000, 7, dtype=np.float32)
     np.testing.assert_allclose(DateEncoding()(torch.from_numpy(days)).numpy(), graphs.date_encoding(days), atol=3e-7)
-
-
-@pytest.mark.parametrize("suffix", [".npz", ".pt", ".safetensors"])
-def test_exported_graphs_agree_with_torch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    encoder = random_encoder()
-    path = tmp_path / f"state{suffix}"
-    if suffix == ".pt":
-        torch.save(encoder.state_dict(), path)
-    elif suffix == ".npz":
-        np.savez(path, **{name: tensor.numpy() for name, tensor in encoder.state_dict().items()})
-    else:
-        save_safetensors(path, {f"encoder.{name}": tensor.numpy() for name, tensor in encoder.state_dict().items()})
-    monkeypatch.setenv("MALICE_MODELS", str(tmp_path / "store"))
-    assert export.main([str(path), "--name", "trained"]) == 0, capsys.readouterr().err
-    card = models.load("trained")
-    assert list(card.modalities) == ["s2", "s1"]
-    if suffix != ".npz":
-        return
-    for sensor, channels in CHANNELS.items():
-        given = agreement.sample(channels)
-        wanted = run(encoder, sensor, given)
-        assert wanted.std() > 0.3
-        for runtime in ("onnxruntime", "openvino"):
-            got = agreement.embed(card, sensor, given, choose(runtime, "cpu"))
-            assert np.abs(got - wanted).max() <= 1e-5
-
-
-def save_safetensors(path: Path, state: dict[str, np.ndarray]) -> None:
-    import json
-
-    header, data = {}, b""
-    for name, array in state.items():
-        kind = {"float32": "F32", "int64": "I64"}[str(array.dtype)]
-        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [len(data), len(data) + array.nbytes]}
-        data += array.tobytes()
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
-
-
-class Boom:
-    """Pickles as a call of ``print``: stands for code in a checkpoint."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return print, ("code of a pickle ran",)
-
-
-def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({"encoder_s2.x": Boom()}, tmp_path / "state.pt")
-    with pytest.raises(ModelError, match="more than tensors"):
-        export.read_state(tmp_path / "state.pt")
-    np.savez(tmp_path / "state.npz", x=np.array(Boom(), dtype=object))
-    with pytest.raises(ModelError, match=r"state\.npz"):
-        export.read_state(tmp_path / "state.npz")
-    assert "ran" not in capsys.readouterr().out
-
-
-def test_export_refuses_what_is_no_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def fails(state: dict[str, np.ndarray], culprit: str) -> None:
-        with pytest.raises(ModelError, match=culprit):
-            export.export(
-                state, "x", tmp_path / "store", title="", licence="", citation="", provenance={}, overwrite=False
-            )
-        assert not (tmp_path / "store").exists() or not list((tmp_path / "store").iterdir())
-
-    whole = {name: tensor.numpy() for name, tensor in random_encoder().state_dict().items()}
-    fails({}, "no state of a MALICE encoder")
-    fails({**whole, "decoder.x": np.zeros(3, np.float32)}, r"decoder\.x")
-    fails({**whole, "encoder_s2.x": np.zeros(3, np.float32)}, "the first is x")
-    fails({k: v for k, v in whole.items() if not k.endswith("up.1.running_var")}, r"up\.1\.running_var")
-    fails({k: v for k, v in whole.items() if k != "common_temp_proj.Q"}, r"temp_proj\.Q")
-    fails({**whole, "common_temp_proj.Q": np.full((2, 10, 64), np.nan, np.float32)}, "NaN")
-    assert export.main([str(tmp_path / "none.npz"), "--name", "x"]) == 2
-    assert export.main([str(tmp_path / "none.bin"), "--name", "x"]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 2
 
 
 def test_a_padded_date_changes_nothing() -> None:

@@ -73,13 +73,13 @@ Say = Callable[[str], None]
 def import_files(
     paths: Sequence[Path], name: str, store: Path, *, overwrite: bool = False, source: str = "", say: Say = print
 ) -> Card:
-    """Imports published ONNX files, one for each modality in any order, as the model ``store/name``.
+    """Imports published files as the model ``store/name``: ONNX, one for each modality in any order, or a checkpoint.
 
-    The model appears only if, for every modality, both graphs together agree with the original file run in
-    onnxruntime on random input within ``agreement.TOLERANCE``.
+    The model appears only if, for every modality, both graphs together agree on random input with the original file
+    run in onnxruntime (of a checkpoint: with the torch encoder that has its weights) within ``agreement.TOLERANCE``.
 
     Args:
-        paths: published files.
+        paths: published files; a checkpoint holds all modalities and is given alone.
         name: of the new model.
         store: folder of models, created when missing.
         overwrite: replace a model of that name.
@@ -88,9 +88,14 @@ def import_files(
 
     Raises:
         ModelError: naming the file that is not one of the published encoders, is damaged, or is given twice; or if
-            the model exists and ``overwrite`` is false.
+            the model exists and ``overwrite`` is false; or, for a checkpoint, if torch is not installed.
         OutputError: if the store cannot be written.
     """
+    checkpoints = [path for path in paths if _is_checkpoint(path)]
+    if checkpoints:
+        if len(paths) > 1:
+            raise ModelError(f"{checkpoints[0]} is a checkpoint, which holds all encoders: give it alone")
+        return _import_checkpoint(checkpoints[0], name, store, overwrite, source, say)
     originals: dict[str, published.Published] = {}
     for path in paths:
         original = published.read(path)
@@ -119,6 +124,51 @@ def import_files(
             say(f"{original.sensor}: the two graphs agree with {original.file} within {worst:.1e}")
     say(f"model {name} is in {store / name} (licence of the weights: {LICENCE})")
     return cards.read(store / name)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """By its suffix, or because it is a zip archive, as ONNX files never are."""
+    if path.suffix in (".ckpt", ".pt", ".pth"):
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"PK"
+    except OSError:
+        return False  # whoever reads it says why it cannot be read
+
+
+def _import_checkpoint(path: Path, name: str, store: Path, overwrite: bool, source: str, say: Say) -> Card:
+    """The model of a Lightning checkpoint, of which nothing but tensors and plain settings is read."""
+    # Here, not above: published ONNX files are imported without torch.
+    from malice_core.training import checkpoint
+
+    checkpoint.require_torch()
+    from malice_core.training import exporting
+
+    modelwriter.check_name(name)
+    found = checkpoint.read(path)
+    say(f"{path}: {len(found.state)} tensors ({', '.join(f'{k} {v}' for k, v in found.facts.items())})")
+    if found.skipped:
+        say(f"skipped, no tensors of a known type: {', '.join(found.skipped):.2000}")
+    ours = "statistics" in found.hyper_parameters
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    card = exporting.export(
+        found.state,
+        name,
+        store,
+        title=f"MALICE, {'encoders' if ours else 'published encoders'} of {path.name}",
+        # A checkpoint trained here has its licence from whoever trained it: export is the command that says it.
+        licence="NOASSERTION" if ours else LICENCE,
+        citation=CITATION,
+        provenance={"source": source or "imported from disk", "file": path.name, "sha256": digest, **found.facts},
+        statistics=exporting.statistics_of(found.hyper_parameters, f"{path}"),
+        overwrite=overwrite,
+        source=f"{path}",
+        say=say,
+    )
+    say(f"model {name} is in {store / name} (licence of the weights: {card.licence})")
+    return card
 
 
 def install(name: str, store: Path, *, overwrite: bool = False, say: Say = print) -> Card:
