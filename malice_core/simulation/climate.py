@@ -88,7 +88,7 @@ def drawn(seed: int) -> Region:
         spread=float(rng.uniform(0.3, 0.95)),
         strips=float(rng.choice([1.0, 1.0, 1.6, 2.5, 4.0])),
         woods=float(np.clip(rng.beta(1.0, 5.0), 0.0, 0.7)),
-        lakes=float(rng.choice([0, 0, 0.004, 0.02, 0.08])),
+        lakes=float(rng.choice([0, 0, 0, 0.004, 0.03])),
         heath=float(rng.choice([0, 0, 0.02, 0.08])),
         hedges=float(rng.choice([0.0, 0.05, 0.12, 0.4])),
         towns=float(rng.choice([0.3, 1.0, 2.5, 8.0])),

@@ -51,13 +51,17 @@ def sentinel2(
     moved = (float(rng.uniform(-0.07, 0.07)), float(rng.uniform(-0.07, 0.07)))
     tables, snow = _tables(land, day, zenith, side)
     image = np.empty((BANDS, *land.shape), np.float32)
+    # What is left of the differences between dates: calibration, aerosol model, water vapour.
+    gain = (1 + 0.035 * rng.standard_normal() + 0.025 * rng.standard_normal() * np.linspace(1, -1, BANDS)).astype(
+        np.float32
+    )
     dim = np.float32(0.62 if zenith < 1.0 else 0.55)
     water = land.labels == WATER
     for band in range(BANDS):
         base, slope, bend, soil = (table[:, band][land.parcel] for table in tables)
         seen = base + land.growth * (slope + land.growth * bend) + soil * land.ground
         seen *= 1 + np.float32(0.02) * land.texture
-        seen = blur(np.maximum(seen, np.float32(0.002)), 0.12, moved)
+        seen = gain[band] * blur(np.maximum(seen, np.float32(0.002)), 0.12, moved)
         # Light scattered in from the neighbourhood, the more the hazier.
         seen += np.clip(0.10 + 0.3 * air.haze, 0.02, 0.4) * (wide(seen, 20) - seen) * np.float32(HAZE[band] / 0.1)
         seen *= 1 - air.shadow * dim * np.float32(1.0 if band < 8 else 0.85)

@@ -86,6 +86,17 @@ def state(land: Landscape, day: int) -> State:
         rest = late & ~sown
         out[:5, rest] = _between(land, season, now, q - end, _limits(after)[0] - q_next)[:, rest]
     lai, dry, flower, mass, tilled, _ = out
+    # Winters: where they are mild, grass and green manure stay green; elsewhere they turn brown.
+    hardy = np.array([BY_CODE[int(one)].hardy for one in code])
+    lost = (
+        (1 - hardy)
+        * (1 - _mild(land))
+        * float(
+            np.interp(local, [300, 350, 366], [0, 1, 1]) if local > 200 else np.interp(local, [1, 60, 110], [1, 1, 0])
+        )
+    )
+    dry = dry + 0.4 * lost * (1 - np.exp(-0.6 * lai)) * (1 - dry)
+    lai = lai * (1 - lost)
     vigour = np.where(code == now, parcels.vigour[season], parcels.vigour[season + 1])
     vigour = np.where(fields, vigour, 0.5 + 0.5 * vigour)
     suffers = np.array([BY_CODE[int(one)].thirst for one in code]) * thirst * (0.7 + 0.6 * parcels.other)
@@ -96,6 +107,11 @@ def state(land: Landscape, day: int) -> State:
     yellow = np.clip(dry * (lai < 3) * 0.8 + 0.4 * suffers, 0, 0.8)
     flood = ((code == RICE) & (q > 112) & (q < 245) & fields).astype(np.float64)
     return State(code, lai, dry / total, flower / total, np.clip(mass, 0, 1.1), yellow, suffers, tilled, flood)
+
+
+def _mild(land: Landscape) -> float:
+    """1 where winters are mild to 0 where they are hard, by the mean of January."""
+    return float(np.clip((land.region.mean - land.region.swing + 3) / 5.5, 0, 1))
 
 
 def _limits(code: NDArray[np.uint8]) -> tuple[Floats, Floats]:
@@ -137,14 +153,16 @@ def _between(land: Landscape, season: int, crop: NDArray[np.uint8], since: Float
     worked = since >= till
     dry = straw * np.exp(-since / 90) * np.where(worked, 0.3, 1.0) * np.where(second, 0.25, 1.0)
     autumn = np.clip((290 - end) / 60, 0, 1)  # after a late harvest nothing grows before spring
-    dampness = 1 - 0.8 * land.weather.at(land.weather.stress, int(end.mean() + 30))
+    harvest = 365 * (season - SEASONS.index(0)) + int(end.mean())
+    dampness = 1 - 0.8 * land.weather.at(land.weather.stress, harvest + 30)
     volunteers = 0.6 * parcels.other * np.clip((since - 12) / 35, 0, 1) * ~worked
     volunteers += 0.4 * parcels.mix * np.clip((since - till - 18) / 60, 0, 1) * ~second
     gap = parcels.catch[season] & (since + until > 110)
     sown = since - np.minimum(till, 30)
-    frost = np.clip((end + since - 335) / 60, 0, 1) * (0.35 + 0.6 * parcels.mix)
+    frost = np.clip((end + since - 335) / 60, 0, 1) * np.where(parcels.mix > 0.5, 0.9, 0.7 - 0.6 * _mild(land))
     cover = 3.6 * (0.5 + 0.5 * parcels.other) * np.clip((sown - 10) / 45, 0, 1) * (1 - frost)
-    cover *= np.clip((until - 20) / 12, 0, 1)
+    # Hardy ones (rye-grass) grow on to spring, mustard and its like freeze.
+    cover *= np.clip((until - 12) / 12, 0, 1)
     lai = np.where(gap, cover, volunteers) * autumn * dampness
     dry = np.where(gap, dry * 0.7 + 0.45 * frost * (cover > 0), dry)
     flower = np.where(gap & (parcels.mix > 0.6), 0.15 * np.clip((sown - 50) / 12, 0, 1) * (frost < 0.2), 0) * autumn

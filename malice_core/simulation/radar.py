@@ -19,8 +19,8 @@ from malice_core.simulation.scene import Landscape
 
 #: Equivalent number of looks of the speckle.
 LOOKS = 4.4
-#: Weight of the neighbours in the speckle filter: neighbouring pixels correlate by about 0.5.
-CORRELATES = 0.19
+#: Weight of the neighbours in the filter of complex amplitude: intensities of neighbouring pixels correlate by 0.46.
+CORRELATES = 0.26
 #: Azimuth the radar looks to on an ascending pass, radians clockwise from north, of a first and a second orbit.
 LOOK = (np.radians(78.0), np.radians(84.0))
 
@@ -55,13 +55,18 @@ def sentinel1(land: Landscape, day: int, second: bool, incidence: float = 38.0) 
 
 
 def _speckle(rng: np.random.Generator, shape: Shape) -> Image:
-    """(H, W) of mean 1 and variance 1 / LOOKS, correlated between neighbours."""
-    side = CORRELATES
-    # A weighted sum of gamma variables has a relative variance of sum(w^2) / looks; fewer looks go in, LOOKS come out.
-    shrink = (2 * side**2 + (1 - 2 * side) ** 2) ** 2
-    looks = LOOKS * shrink
-    raw = rng.standard_gamma(looks, (shape[0] + 2, shape[1] + 2), dtype=np.float32) / np.float32(looks)
-    return blur(raw, side)[1:-1, 1:-1]
+    """(H, W) of mean 1 and variance 1 / LOOKS, correlated between neighbours.
+
+    The mean of intensities of complex Gaussian amplitudes, each filtered as the processor's point spread does: four
+    whole looks and a fifth of the weight w that makes (4 + w)^2 / (4 + w^2) equal to LOOKS.
+    """
+    fifth = (4 - np.sqrt(16 - (LOOKS - 1) * (4 * LOOKS - 16))) / (LOOKS - 1)
+    total = np.zeros(shape, np.float32)
+    for weight in (1.0, 1.0, 1.0, 1.0, fifth):
+        for part in rng.standard_normal((2, shape[0] + 2, shape[1] + 2), dtype=np.float32):
+            total += np.float32(weight) * blur(part, CORRELATES)[1:-1, 1:-1] ** 2
+    power = 2 * (4 + fifth) * (2 * CORRELATES**2 + (1 - 2 * CORRELATES) ** 2) ** 2
+    return total / np.float32(power)
 
 
 def _backscatter(land: Landscape, day: int, second: bool, incidence: float, rng: np.random.Generator) -> Floats:

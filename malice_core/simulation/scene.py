@@ -136,7 +136,7 @@ def _season(
     offsets = 4.0 * generator(seed, 8, year).standard_normal(256)
     shift = np.clip(6.5 * rng.standard_normal(count) + offsets[code], -20, 20)
     vigour = np.clip(1.06 - 0.17 * np.abs(rng.standard_normal(count)), 0.4, 1.2)
-    catch = rng.random(count) < place.uniform(0.1, 0.65)
+    catch = rng.random(count) < place.uniform(0.15, 0.75)
     return code.astype(np.uint8), shift, vigour, catch
 
 

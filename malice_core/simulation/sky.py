@@ -60,7 +60,7 @@ def sky(rng: np.random.Generator, shape: Shape, zenith: float, cloud: float, haz
             depth = np.maximum(field - np.quantile(field[:height, :width], 1 - cloud) + 0.02, 0)
         opacity = 1 - 1 / (1 + rng.uniform(2.0, 7) * depth) ** 2
         seen, behind = opacity[:height, :width], opacity[down:, right:]
-    left = haze * float(rng.standard_gamma(1.0)) - 0.03 * float(rng.standard_gamma(1.0))
+    left = haze * float(rng.standard_gamma(0.8)) * 1.25 - 0.03 * float(rng.standard_gamma(1.0))
     air = left + (0.02 + 0.3 * abs(left)) * noise(rng, shape, 150, 2)
     thin = np.zeros(shape)
     if rng.random() < 0.22:
@@ -91,11 +91,11 @@ def classify(
     if snow > 0.05:
         scl[((green - swir) / np.maximum(green + swir, 0.01) > 0.42) & (green > 0.25)] = 11
     wavy = (0.05 * noise(rng, shape, 25, 2)).astype(np.float32)
-    scl[coarse(air.shadow) > rng.uniform(0.3, 0.7) + wavy] = 3
+    scl[coarse(air.shadow) > rng.uniform(0.4, 0.9) + wavy] = 3
     thick, high = coarse(air.opacity), coarse(air.cirrus)
-    scl[high > rng.uniform(0.06, 0.18) + wavy] = 10
-    medium = rng.uniform(0.10, 0.38)
-    scl[(thick > 0.4 * medium) & (thick <= medium) & (scl != 3)] = 7
+    scl[high > rng.uniform(0.06, 0.25) + wavy] = 10
+    medium = rng.uniform(0.11, 0.42)
+    scl[(thick > 0.5 * medium) & (thick <= medium) & (scl != 3)] = 7
     scl[thick > medium + wavy] = 8
     scl[thick > rng.uniform(0.45, 0.72) + wavy] = 9
     # Bright roofs and dry soil are at times taken for cloud.

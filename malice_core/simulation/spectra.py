@@ -92,4 +92,4 @@ def canopy(albedo: Floats, structure: Floats, soil: Floats, lai: Floats) -> Floa
 def wet(soil: Floats, moisture: Floats | float) -> Floats:
     """Soil (P, 10) darkened by surface moisture 0-1, (P,) or one number."""
     level = np.asarray(moisture, np.float64).reshape(-1, 1)
-    return np.asarray(soil * np.exp(-1.15 * DARKENS * level))
+    return np.asarray(soil * np.exp(-0.95 * DARKENS * level))
