@@ -77,9 +77,9 @@ def find() -> str:
         return path
     raise EngineError(
         tr(
-            "There is no MALICE engine: {0} says {1}, where there is no Python. Make one (python3 -m venv ENGINE; "
-            "ENGINE/bin/pip install malice-core), then put the path of its Python into the setting {2} (Settings > "
-            "Options > Advanced) or into the environment variable {3}."
+            "There is no MALICE engine: {0} says {1}, where there is no Python. Make one (in a checkout of MALICE: "
+            "make setup, then make deploy), or put the path of its Python into the setting {2} (Settings > Options > "
+            "Advanced) or into the environment variable {3}."
         ).format(where, path, SETTING, VARIABLE)
     )
 

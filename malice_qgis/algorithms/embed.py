@@ -122,6 +122,7 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
         counts = self.parameterAsOutputLayer(parameters, "COUNTS", context)
         plan_file = self.parameterAsFileOutput(parameters, "PLAN", context)
         made = wrappers.Wrappers(output)
+        temporary = os.path.normcase(output).startswith(os.path.normcase(QgsProcessingUtils.tempFolder()))
         run, done = _Run(feedback), False
         try:
             wrappers.tidy()
@@ -136,11 +137,14 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
             raise QgsProcessingException(str(error)) from error
         finally:
             # A run that failed may be gone on with, unless its output was temporary.
-            temporary = os.path.normcase(output).startswith(os.path.normcase(QgsProcessingUtils.tempFolder()))
+            scratch = output + wrappers.SCRATCH
             if done or temporary:
                 made.remove()
             if temporary and not done:
-                shutil.rmtree(output + wrappers.SCRATCH, ignore_errors=True)
+                shutil.rmtree(scratch, ignore_errors=True)
+            elif os.path.isdir(scratch):
+                kept = tr("Finished blocks stay in {}: run again with RESUME, or delete it.")
+                feedback.pushInfo(kept.format(scratch))
         results = {"OUTPUT": output}
         if counts:
             results["COUNTS"] = counts
@@ -283,8 +287,8 @@ class _Run:
         now = time.monotonic()
         if step != self._step or (left is not None and now - self._said > SAY_EVERY):
             self._step, self._said = step, now
-            text = tr("{0}: {1} %").format(step, int(100 * done / total))
-            self._feedback.setProgressText(text if left is None else text + ", " + _left(float(left)))
+            # No share: the bar has it, and moves on while this text stands.
+            self._feedback.setProgressText(step if not left else tr("{0}: {1}").format(step, _left(float(left))))
 
 
 def _left(seconds: float) -> str:

@@ -5,7 +5,7 @@
 #
 # Makes a Debian 13 system in the folder ROOT (debootstrap; 4 GB, ten minutes; kept and used again), installs QGIS and
 # an engine of its own there, copies the committed files of this checkout into it and runs tools/qgis_tests.sh.
-# SUITE=sid takes Debian's newest QGIS instead. Nothing outside ROOT is changed; nothing of the host is mounted in it
+# SUITE=sid takes Debian's newest QGIS instead (from an old mirror with APT_OPTIONS="-o Acquire::Check-Valid-Until=false"). Nothing outside ROOT is changed; nothing of the host is mounted in it
 # but /proc (and $MALICE_TESTDATA, read-only, where it is set). Needs root and the package debootstrap.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -47,7 +47,8 @@ inside() { # a shell command in ROOT, with nothing of this machine's environment
 }
 
 if [ ! -e "$root/.installed" ]; then
-    inside 'apt-get update -qq && apt-get install -y -qq --no-install-recommends qgis python3-gdal gdal-bin >/tmp/apt.log 2>&1'
+    inside 'apt-get $1 update -qq && apt-get $1 install -y -qq --no-install-recommends qgis python3-gdal gdal-bin \
+        >/tmp/apt.log 2>&1 || { tail -n 3 /tmp/apt.log >&2; exit 1; }' "${APT_OPTIONS:-}"
     touch "$root/.installed"
 fi
 
