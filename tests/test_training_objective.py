@@ -22,6 +22,7 @@ torch = pytest.importorskip("torch")
 from malice_core.training.batch import VIEWS, Batch, View  # noqa: E402
 from malice_core.training.malice import Malice  # noqa: E402
 from malice_core.training.objective import Losses, Objective  # noqa: E402
+from malice_core.training.temporal import Dropout  # noqa: E402
 
 Array = npt.NDArray[Any]
 CHANNELS = {"s2": 10, "s1": 3}
@@ -231,6 +232,32 @@ def test_invariance_trains_the_encoders_unless_blocked() -> None:
             trained = network.encoder.get_submodule(f"encoder_{sensor}").parameters()
             size = sum(float(p.grad.abs().sum()) for p in trained if p.grad is not None)
             assert (size > 1e-3) is not block
+
+
+def test_checkpointing_changes_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("malice_core.training.malice.CHUNK", 1000)  # several pieces, the last one shorter
+    results = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        network = Malice(CHANNELS, 0.0, checkpointing).train()
+        result, _ = Objective()(network, batch())
+        result.total.backward()
+        results.append((result.total.item(), [p.grad for p in network.parameters() if p.grad is not None]))
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
+    for one, other in zip(results[0][1], results[1][1], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_dropout_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    dropout = Dropout(0.1).train()
+    x = torch.ones(1003, 101)
+    dropped = dropout(x)
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.1, abs=0.003)
+    assert dropped.mean().item() == pytest.approx(1, abs=0.004)
+    assert dropped.max().item() == pytest.approx(1 / 0.9, rel=1e-4)
+    assert not dropout(x).equal(dropped)
+    assert dropout.eval()(x) is x
 
 
 def test_reconstructions_come_as_images() -> None:

@@ -11,10 +11,14 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from malice_core.training.decoder import FrozenProjector, MaliceDecoder
 from malice_core.training.temporal import DateEncoding, TemporalEncoder, TemporalProjector, additive_mask
 from malice_core.training.unet import UNet
+
+#: Pixels times dates of which the transformer's inside is in memory at once where it is not kept.
+CHUNK = 1 << 15
 
 
 class SpatialSpectralEncoding(nn.Module):
@@ -39,21 +43,25 @@ class PatchEncoding(nn.Module):
 
     def forward(self, images: Tensor, days: Tensor, padded: Tensor) -> Tensor:
         """(B, T, C, H, W), (B, T), (B, T) bool -> (B·H·W, T, 64), zeros where padded."""
-        (batch, dates), (height, width) = padded.shape, images.shape[-2:]
+        batch, dates = padded.shape
         given = ~padded
         if not given.any():
             # One image of nothing takes part, so that every parameter has a gradient (of 0) in every process.
             given = torch.zeros_like(padded).index_fill_(1, given.new_zeros(1, dtype=torch.long), True)
-        # Padding neither costs time in the U-Net nor has a share in its batch statistics.
-        features = self.hss_encoding(images[given]) + self.pe_encoding(days[given])[..., None, None]
-        pixels = features.new_zeros(batch, dates, features.shape[1], height * width)
-        pixels[given] = features.flatten(2)
-        by_pixel: Tensor = pixels.permute(0, 3, 1, 2)
-        return by_pixel.flatten(0, 1)
+        # Padding neither costs time in the U-Net nor has a share in its batch statistics. Channels last is the order
+        # convolutions run fastest in, and the order the transformer wants.
+        features = self.hss_encoding(images[given].contiguous(memory_format=torch.channels_last))
+        tokens = features.permute(0, 2, 3, 1).flatten(1, 2) + self.pe_encoding(days[given])[:, None]
+        pixels: Tensor = tokens.new_zeros(batch, dates, *tokens.shape[1:])
+        pixels[given] = tokens
+        return pixels.transpose(1, 2).flatten(0, 1)
 
 
 class UBarn(nn.Module):
     """Spatial-spectral-temporal encoder that keeps the dates."""
+
+    #: Whether the transformer's inside is computed again for the gradient instead of kept.
+    checkpointing = False
 
     def __init__(self, channels: int, dropout: float) -> None:
         super().__init__()
@@ -62,7 +70,12 @@ class UBarn(nn.Module):
 
     def forward(self, images: Tensor, days: Tensor, padded: Tensor, mask: Tensor) -> Tensor:
         """(B, T, C, H, W), (B, T), (B, T) bool, mask (B·H·W, 1, 1, T) -> (B·H·W, T, 64)"""
-        return self.temporal_encoder(self.patch_encoding(images, days, padded), mask)  # type: ignore[no-any-return]
+        pixels = self.patch_encoding(images, days, padded)
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            return self.temporal_encoder(pixels, mask)  # type: ignore[no-any-return]
+        some = max(1, CHUNK // pixels.shape[1])
+        parts = zip(torch.split(pixels, some), torch.split(mask, some), strict=True)
+        return torch.cat([checkpoint(self.temporal_encoder, *part, use_reentrant=False) for part in parts])
 
 
 class ModalityEncoder(nn.Module):
@@ -126,11 +139,16 @@ class Malice(nn.Module):
     Args:
         channels: of the images of each sensor, such as ``{"s2": 10, "s1": 3}``.
         dropout: of the encoders' transformers, in training.
+        checkpointing: compute the inside of the transformers again for the gradient instead of keeping it: the same
+            numbers with a third of the memory, for a third more time.
     """
 
-    def __init__(self, channels: Mapping[str, int], dropout: float = 0.1) -> None:
+    def __init__(self, channels: Mapping[str, int], dropout: float = 0.1, checkpointing: bool = False) -> None:
         super().__init__()
         self.encoder = MaliceEncoder(channels, dropout)
+        for module in self.encoder.modules():
+            if isinstance(module, UBarn):
+                module.checkpointing = checkpointing
         self.decoder = MaliceDecoder(channels)
         # The published checkpoints keep the projector beside the encoders; an encoder for use has none.
         self.encoder.add_module("projector_emb", FrozenProjector())

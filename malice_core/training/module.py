@@ -29,6 +29,7 @@ class PretrainingModule(LightningModule):
         lr: Adam's learning rate at the start of each cycle.
         t_0, t_mult: cosine annealing: epochs of the first cycle, and how much longer each next one is.
         dropout: of the encoders' transformers, attention included.
+        checkpointing: saves memory, see ``Malice``; changes no number but for the random ones of dropout.
         statistics: of normalisation, by sensor, each as ``store.statistics.Statistics`` or its fields in a dict;
             ``None``: those of the published encoders.
         w_inv, w_rec, w_cross, same_mod_loss, frame, lee_window, block_gradient, encoder_mask: see ``Objective``.
@@ -40,6 +41,7 @@ class PretrainingModule(LightningModule):
         t_0: int = 2,
         t_mult: int = 2,
         dropout: float = 0.1,
+        checkpointing: bool = False,
         statistics: Mapping[str, Statistics | Mapping[str, Any]] | None = None,
         w_inv: float = 1.0,
         w_rec: float = 1.0,
@@ -56,7 +58,7 @@ class PretrainingModule(LightningModule):
         self.save_hyperparameters(ignore=["statistics"])
         self.save_hyperparameters({"statistics": {key: _plain(value) for key, value in given.items()}})
         self.lr, self.t_0, self.t_mult = lr, t_0, t_mult
-        self.model = Malice({sensor: len(part.channels) for sensor, part in given.items()}, dropout)
+        self.model = Malice({sensor: len(part.channels) for sensor, part in given.items()}, dropout, checkpointing)
         self.objective = Objective(
             given, w_inv, w_rec, w_cross, same_mod_loss, frame, lee_window, block_gradient, encoder_mask
         )

@@ -43,6 +43,32 @@ class DateEncoding(nn.Module):
             return torch.where(even, angles.sin(), angles.cos())
 
 
+class Dropout(nn.Module):
+    """Dropout whose random numbers are cheap on a CPU, where PyTorch's take a fifth of the transformer's time.
+
+    16 random bits decide on a number; the probability is rounded to 1/65536, and the scale is of the rounded one.
+
+    Args:
+        probability: of a number to become 0, in training.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> the same."""
+        if not self.training or self.probability == 0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.probability)
+        limit = round(self.probability * 65536)
+        # random_ with this range fills all 64 bits: four numbers of 16 bits at a time.
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.int16)[: x.numel()].view(x.shape) >= limit - 32768
+        return x * (kept.to(x.dtype) * (65536 / (65536 - limit)))
+
+
 class MultiHeadAttention(nn.Module):
     """Self-attention over dates, 4 heads of 16."""
 
@@ -71,7 +97,7 @@ class FeedForward(nn.Module):
             {
                 "linear1": nn.Linear(WIDTH, HIDDEN),
                 "relu": nn.ReLU(),
-                "dropout": nn.Dropout(dropout),
+                "dropout": Dropout(dropout),
                 "linear2": nn.Linear(HIDDEN, WIDTH),
             }
         )
@@ -92,7 +118,7 @@ class EncoderLayer(nn.Module):
         self.conv_block = FeedForward(dropout)
         self.norm = nn.LayerNorm(WIDTH)
         self.norm2 = nn.LayerNorm(WIDTH)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(P, T, 64), mask (P, 1, 1, T) -> (P, T, 64)"""

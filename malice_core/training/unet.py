@@ -16,7 +16,8 @@ def conv_bn_relu(inputs: int, outputs: int, kernel: int, stride: int = 1) -> lis
     """Convolution, batch norm, ReLU; 3x3 kernels pad one pixel by reflection, so sides are kept."""
     padding = 1 if kernel == 3 else 0
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, padding_mode="reflect")
-    return [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
+    # In place: nothing else needs the batch norm's output, and activations are what fills the memory in training.
+    return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
 class ConvLayer(nn.Module):
@@ -63,7 +64,9 @@ class UpBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.up = nn.Sequential(nn.ConvTranspose2d(inputs, outputs, 2, 2), nn.BatchNorm2d(outputs), nn.ReLU())
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(inputs, outputs, 2, 2), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+        )
         self.skip_conv = nn.Sequential(*conv_bn_relu(WIDTH, WIDTH, 1))
         self.conv1 = ConvLayer(*conv_bn_relu(outputs + WIDTH, outputs, 3))
         self.conv2 = ConvLayer(*conv_bn_relu(outputs, outputs, 3))
