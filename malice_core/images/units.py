@@ -29,6 +29,8 @@ _GAMMA0 = f"{GAMMA0_LOW:g} to {GAMMA0_HIGH:g}"
 
 #: Side of the square read in the middle of an image as a sample, in pixels.
 SAMPLE = 256
+#: Pixels kept of it: the samples of all images are in memory together, and a share or percentile needs no more.
+KEPT = 4096
 
 
 def samples(sources: Sequence[Source], pool: Pool) -> list[tuple[Source, np.ndarray]]:
@@ -56,7 +58,7 @@ def _samples_of(source: Source, pool: Pool) -> Iterator[np.ndarray]:
             for band, plane in zip(layer.bands, values, strict=True):
                 rows[band.position] = plane[observed]
         # 20 m layers have fewer pixels than 10 m ones: thin all bands to one length.
-        count = min(len(row) for row in rows)
+        count = min(KEPT, *(len(row) for row in rows))
         picked = [row[np.linspace(0, len(row) - 1, count).astype(int)] if count else row[:0] for row in rows]
         yield np.stack(picked).astype(np.float32)
 
