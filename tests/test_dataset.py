@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -226,7 +227,8 @@ def _kill_at(monkeypatch: pytest.MonkeyPatch, number: int) -> Callable[[], int]:
 
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
-            if next(calls) == number:
+            # Not in Zarr's thread, which would go on without us: a process that is killed is tested below.
+            if threading.current_thread() is threading.main_thread() and next(calls) == number:
                 raise Killed
             return real(*arguments, **named)
 
@@ -273,7 +275,7 @@ def test_killed_anywhere_and_resumed_it_ends_the_same(
         assert not (tmp_path / "d.zarr.malice").exists()
         if ends:
             break
-    assert number > 8
+    assert number > 5
 
 
 def test_a_killed_process_resumes(stack: Path, whole: Dataset, tmp_path: Path) -> None:
@@ -289,6 +291,7 @@ def test_a_killed_process_resumes(stack: Path, whole: Dataset, tmp_path: Path) -
     if journal.exists():
         with open(journal, "ab") as file:  # a line cut short
             file.write(b'{"patch": 3, "kep')
+        (tmp_path / "d.zarr.malice" / "whole.zarr" / "zarr.0123.partial").write_bytes(b"{")
     assert run(options(stack, folder, "--patch", 16, "--resume")) == 0
     assert files(folder) == files(whole.folder)
 
