@@ -1,19 +1,13 @@
-"""Building datasets of patches: values, split by location, resuming, damage."""
+"""Building datasets of patches: values, split by location, refusals, damage."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +18,7 @@ from hypothesis import strategies as st
 
 from malice_core import bands
 from malice_core.grid import Lattice, Window
-from malice_core.patches import build, splits
+from malice_core.patches import splits
 from malice_core.patches.splits import SPLITS, Footprints, Rule
 from malice_core.patches.store import CLEAR, CLOUDY, MISSING, Dataset
 from malice_core.stack import discover
@@ -211,120 +205,6 @@ def test_the_order_of_appending_does_not_change_the_hash(tmp_path: Path) -> None
             assert run(options(stacks[i], folder, "--append", "--name", f"p{i}", *([] if i else ["--patch", 16]))) == 0
         hashes.add(Dataset(folder).hash)
     assert len(hashes) == 1
-
-
-# Killed, resumed
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-def _kill_at(monkeypatch: pytest.MonkeyPatch, number: int) -> Callable[[], int]:
-    """Ends the program at the number-th change of a name on disk or line of the journal."""
-    calls = itertools.count()
-    replace, rmtree, entry = os.replace, shutil.rmtree, build._entry
-
-    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            # Not in Zarr's thread, which would go on without us: a process that is killed is tested below.
-            if threading.current_thread() is threading.main_thread() and next(calls) == number:
-                raise Killed
-            return real(*arguments, **named)
-
-        return call
-
-    monkeypatch.setattr(build.os, "replace", counted(replace))
-    monkeypatch.setattr(build.shutil, "rmtree", counted(rmtree))
-    monkeypatch.setattr(build, "_entry", counted(entry))
-    return lambda: next(calls)
-
-
-@pytest.mark.parametrize("mode", ["new", "append", "overwrite"])
-def test_killed_anywhere_and_resumed_it_ends_the_same(
-    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = write_stack(tmp_path / "first", 16, 32)
-    second = write_stack(tmp_path / "second", 16, 32, seed=1, shift=100)
-    more = {"new": ["--patch", 16], "append": ["--append"], "overwrite": ["--patch", 16, "--overwrite"]}[mode]
-    old, expected = tmp_path / "old.zarr", tmp_path / "expected.zarr"
-    if mode != "new":
-        built(first, old)
-        shutil.copytree(old, expected)
-    assert run(options(second, expected, *more)) == 0
-
-    folder, ends = tmp_path / "d.zarr", False
-    for number in itertools.count():
-        for path in (folder, tmp_path / "d.zarr.malice"):
-            shutil.rmtree(path, ignore_errors=True)
-        if mode != "new":
-            shutil.copytree(old, folder)
-        with monkeypatch.context() as patch:
-            _kill_at(patch, number)
-            try:
-                assert run(options(second, folder, *more)) == 0
-                ends = True
-            except Killed:
-                pass
-        if folder.exists() and not ends:
-            # Whatever is there is a whole dataset: the old one, or the new one.
-            assert Dataset(folder).hash in {Dataset(path).hash for path in (old, expected) if path.exists()}
-            assert run(["info", f"{folder}", "--verify"]) == 0
-        assert run(options(second, folder, *more, "--resume")) == 0
-        assert files(folder) == files(expected), number
-        assert not (tmp_path / "d.zarr.malice").exists()
-        if ends:
-            break
-    assert number > 5
-
-
-def test_a_killed_process_resumes(stack: Path, whole: Dataset, tmp_path: Path) -> None:
-    folder = tmp_path / "d.zarr"
-    command = [sys.executable, "-m", "malice_core.dataset", *options(stack, folder, "--patch", 16)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    journal = tmp_path / "d.zarr.malice" / "patches.jsonl"
-    until = time.monotonic() + 60
-    while not (journal.exists() and journal.stat().st_size) and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.001)
-    process.kill()
-    process.wait()
-    if journal.exists():
-        with open(journal, "ab") as file:  # a line cut short
-            file.write(b'{"patch": 3, "kep')
-        (tmp_path / "d.zarr.malice" / "whole.zarr" / "zarr.0123.partial").write_bytes(b"{")
-    assert run(options(stack, folder, "--patch", 16, "--resume")) == 0
-    assert files(folder) == files(whole.folder)
-
-
-def test_ctrl_c_ends_with_exit_code_3(stack: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "malice_core.dataset", *options(stack, tmp_path / "d.zarr", "--patch", 16)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 60
-    while not (tmp_path / "d.zarr.malice").exists() and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    if (tmp_path / "d.zarr").exists():
-        pytest.skip("it was finished before the signal came")
-    assert process.returncode == 3
-    assert errors.splitlines()[-1].startswith("error: cancelled")
-    assert run(["info", f"{tmp_path / 'd.zarr'}"]) == 2
-    assert run(options(stack, tmp_path / "d.zarr", "--patch", 16, "--resume")) == 0
-
-
-def test_resume_is_for_the_same_build_only(
-    stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with monkeypatch.context() as patch:
-        _kill_at(patch, 9)
-        with pytest.raises(Killed):
-            run(options(stack, tmp_path / "d.zarr", "--patch", 16))
-    assert run(["info", f"{tmp_path / 'd.zarr'}"]) == 2
-    assert "--resume" in capsys.readouterr().err
-    assert run(options(stack, tmp_path / "d.zarr", "--patch", 24, "--resume")) == 2
-    assert "belongs to another build" in capsys.readouterr().err
-    assert run(options(stack, tmp_path / "d.zarr", "--patch", 24)) == 0
-    assert Dataset(tmp_path / "d.zarr").patch == 24
 
 
 # What is refused

@@ -287,6 +287,15 @@ def test_lightning_resumes_within_an_epoch(
     assert torch.equal(rest.weight, whole.weight)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_may_overfit_one_batch(dataset: Dataset) -> None:
+    probe, options = Probe(), {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(accelerator="cpu", max_epochs=3, overfit_batches=1, enable_checkpointing=False, **options)
+    trainer.fit(probe, module(dataset))
+    assert len({names for _, _, names in probe.seen}) == 1
+    assert len(probe.seen) == 3
+
+
 # What is refused
 
 

@@ -113,9 +113,9 @@ class Crops(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.patches)
 
-    def __getitem__(self, key: Key) -> Sample:
-        """Raises InputError if the patch cannot be read."""
-        epoch, index = key
+    def __getitem__(self, key: Key | int) -> Sample:
+        """The sample of (epoch, index); an index alone is of epoch 0. Raises InputError if it cannot be read."""
+        epoch, index = (0, key) if isinstance(key, int) else key
         rng = np.random.default_rng([self.seed, _STREAMS[self.split], epoch, index])
         place, patch = self.patches[index]
         free = self.data.patch - self.crop

@@ -72,8 +72,6 @@ class Loader(DataLoader[Batch]):
     The batches are counted as they are handed out, not as workers prepare them.
     """
 
-    sampler: Order
-
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._handed = 0
@@ -86,8 +84,9 @@ class Loader(DataLoader[Batch]):
 
     def _batches(self) -> Iterator[Batch]:
         resume, self._resume = self._resume, None
-        self._handed = resume[1] if resume is not None and resume[0] == self.sampler.epoch else 0
-        self.sampler.skip = self._handed * (self.batch_size or 1)
+        self._handed = resume[1] if resume is not None and resume[0] == self._epoch else 0
+        if isinstance(self.sampler, Order):
+            self.sampler.skip = self._handed * (self.batch_size or 1)
         batches = super().__iter__()
         while True:
             try:
@@ -103,12 +102,18 @@ class Loader(DataLoader[Batch]):
         """Epoch, and the batches of it that were handed out."""
         if self._resume is not None:
             return dict(zip(("epoch", "batches"), self._resume, strict=True))
-        return {"epoch": self.sampler.epoch, "batches": self._handed}
+        return {"epoch": self._epoch, "batches": self._handed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """The next iteration, if it is of the same epoch, goes on behind the batches that were handed out."""
         self._resume = int(state["epoch"]), int(state["batches"])
-        self.sampler.set_epoch(self._resume[0])
+        if isinstance(self.sampler, Order):
+            self.sampler.set_epoch(self._resume[0])
+
+    @property
+    def _epoch(self) -> int:
+        # Lightning puts a sampler of its own into the loader for ``overfit_batches``.
+        return self.sampler.epoch if isinstance(self.sampler, Order) else 0
 
 
 def _without_traceback(error: MaliceError) -> MaliceError:
