@@ -1,0 +1,1 @@
+"""What features are worth: linear probe and nearest neighbours on a labelled raster, over fixed spatial folds."""
