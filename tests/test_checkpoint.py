@@ -360,6 +360,8 @@ def test_import_of_a_checkpoint(
     assert "s2: the two graphs agree with the torch encoder" in out
     assert "not used: " in out
     assert "projector_emb.layers.0.weight" in out
+    assert "model.decoder.proj_s1.weight" in out
+    assert "num_batches_tracked" not in out
     card = models.load("theirs")
     assert list(card.modalities) == ["s2", "s1"]
     assert card.licence == "AGPL-3.0-only"

@@ -87,7 +87,9 @@ def encoders(
     misfits = {name: shape for name, shape in misfits.items() if shape != wanted[name]}
     unused = [name for name in inside if name not in wanted]
     foreign = [name for name in unused if not _BESIDE.match(name)]
-    for title, names in (("missing", missing), ("not used", unused)):
+    # The counters of batch norms are as many as batch norms, and tell nobody anything.
+    idle = [n for n in plain if n.removeprefix(prefix) not in wanted and not n.endswith(".num_batches_tracked")]
+    for title, names in (("missing", missing), ("not used", idle)):
         if names:
             say(f"{title}: {', '.join(names)}")
     complaints = []
