@@ -107,8 +107,6 @@ def _images(parameters: dict[str, Any], images: Chosen) -> None:
 
 
 def _options(parameters: dict[str, Any]) -> None:
-    if not _text(parameters, "MODEL") and "MODEL" in parameters and not isinstance(parameters["MODEL"], QgsProperty):
-        raise Refusal(tr("MODEL is empty: give the name of an installed model, such as malice."))
     queries = _text(parameters, "QUERIES")
     if queries and not re.fullmatch(r"\d+(\s*,\s*\d+)*", queries):
         raise Refusal(tr("QUERIES '{}' is no list of queries; write it such as 0,3.").format(queries))

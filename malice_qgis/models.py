@@ -10,8 +10,8 @@ from qgis.PyQt.QtCore import QProcess
 from . import engine
 from .texts import tr
 
-#: Taken when nothing is known of the models that are there: the published one.
-DEFAULT = "malice"
+#: The published model, proposed wherever it is installed.
+PUBLISHED = "malice"
 #: Seconds after which a dialog that is opened starts another look (for the next one).
 FRESH = 20.0
 
@@ -30,8 +30,12 @@ class InstalledModels:
         return [str(card["name"]) for card in self.cards]
 
     def default(self) -> str:
-        """The model a new dialog proposes."""
-        return DEFAULT if DEFAULT in self.names or not self.names else self.names[0]
+        """The model a new dialog proposes: the published one, else one made for real work, else one for trying out.
+
+        "" where nothing is known: the engine then chooses by the same rule.
+        """
+        serious = [str(card["name"]) for card in self.cards if "demo" not in (card.get("tags") or [])]
+        return PUBLISHED if PUBLISHED in serious else next(iter([*serious, *self.names]), "")
 
     def watch(self, changed: Callable[[], Any]) -> None:
         """Starts looking, in an application with an event loop; ``changed`` is called when the list is another."""

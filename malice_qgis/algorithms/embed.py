@@ -197,7 +197,8 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
 
     def _options(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
         """Options of the engine that say how it computes."""
-        arguments = ["--model", self.parameterAsString(parameters, "MODEL", context).strip()]
+        model = self.parameterAsString(parameters, "MODEL", context).strip()
+        arguments = ["--model", model] if model else []
         for name in ("EDGE", "NODATA", "DTYPE", "FORMAT", "DEVICE", "PRECISION"):
             arguments += [f"--{name.lower()}", self.parameterAsEnumString(parameters, name, context)]
         for name in ("MEMORY", "QUERIES"):

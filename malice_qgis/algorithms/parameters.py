@@ -87,8 +87,8 @@ def _number(
 
 def _model() -> QgsProcessingParameterDefinition:
     """A text, so that any name can be given; where the installed models are known, the dialog lists them."""
-    text = tr("Name of an installed model.")
-    parameter = QgsProcessingParameterString("MODEL", tr("Model"), defaultValue=INSTALLED.default())
+    text = tr("Name of an installed model; empty: the published one where it is installed.")
+    parameter = QgsProcessingParameterString("MODEL", tr("Model"), INSTALLED.default() or None, False, True)
     if INSTALLED.names:
         parameter.setMetadata({"widget_wrapper": {"value_hints": INSTALLED.names}})
         text += "\n" + "\n".join(INSTALLED.describe())

@@ -120,6 +120,18 @@ def test_the_published_networks_on_all_real_images(
     assert pixels(tmp_path / "f.tif") == pixels(tmp_path / "l.tif") == pixels(tmp_path / "s.tif")
 
 
+def test_without_a_model_the_engine_takes_the_one_that_is_installed(shell: Shell, scene: Path, tmp_path: Path) -> None:
+    for given in ((), ("MODEL=",)):
+        output = tmp_path / "e.tif"
+        done = shell(
+            *("run", "malice:embed", "--", f"FOLDER_S2={scene / 'S2'}", "QUERIES=0", *given, f"OUTPUT={output}"),
+            XDG_DATA_HOME=str(tmp_path / "data"),
+        )
+        assert done.returncode == 0, done.stderr
+        assert "# model      tiny" in done.stdout
+        output.unlink()
+
+
 def test_parameters_as_json(shell: Shell, scene: Path, tmp_path: Path, engine_python: str) -> None:
     version = re.search(r"QGIS (\d+)\.(\d+)", shell("--version").stdout)
     assert version
@@ -144,7 +156,6 @@ def test_parameters_as_json(shell: Shell, scene: Path, tmp_path: Path, engine_py
         (["FOLDER_S2={scene}/S2", "FOLDER_SCL={scene}/nothing"], "nothing"),
         (["FOLDER_S1={scene}/S1", "FOLDER_SCL={scene}/S2"], "Sentinel-2"),
         (["FOLDER_S2={scene}/S2", "MAX_CLOUD=50"], "scene classification"),
-        (["FOLDER_S2={scene}/S2", "MODEL="], "MODEL"),
         (["FOLDER_S2={scene}/S2", "MODEL=unknown"], "unknown is not installed"),
         (["FOLDER_S2={scene}/S2", "QUERIES=first"], "first"),
         (["FOLDER_S2={scene}/S2", "QUERIES=0,77"], "--queries 77"),
