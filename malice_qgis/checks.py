@@ -7,7 +7,7 @@ import re
 from datetime import date
 from typing import Any
 
-from qgis.core import QgsProcessingContext, QgsProperty
+from qgis.core import QgsProcessingContext, QgsProcessingOutputLayerDefinition, QgsProperty
 from qgis.PyQt.QtCore import QDate, QDateTime, QVariant
 
 from . import layers
@@ -119,19 +119,38 @@ def _options(parameters: dict[str, Any]) -> None:
 
 
 def _outputs(parameters: dict[str, Any], images: Chosen) -> None:
-    targets = {name: _text(parameters, name) for name in ("OUTPUT", "COUNTS", "PLAN")}
+    targets = {name: _target(parameters, name) for name in ("OUTPUT", "COUNTS", "PLAN")}
     seen: dict[str, str] = {}
     for name, target in targets.items():
         if not target or target == "TEMPORARY_OUTPUT":
             continue
-        path = os.path.abspath(target)
+        path = _same(target)
+        if name == "PLAN":
+            # The engine, which guards rasters and folders of images, never hears of the plan's file.
+            if not path.lower().endswith((".html", ".htm")):
+                raise Refusal(tr("PLAN {} is a web page: give a name that ends in .html.").format(target))
+            if os.path.isdir(path) or not os.access(os.path.dirname(path), os.W_OK):
+                raise Refusal(tr("PLAN {} cannot be written there: choose a folder that can.").format(target))
         other = seen.setdefault(path, name)
         if other != name:
             raise Refusal(
                 tr("{0} and {1} are the same file {2}: give them different names.").format(other, name, target)
             )
-        if any(path == source.path for found in images.values() for source in found):
+        if any(path == _same(source.path) for found in images.values() for source in found):
             raise Refusal(tr("{0} {1} is one of the input images: give another name.").format(name, target))
+
+
+def _target(parameters: dict[str, Any], name: str) -> str:
+    """Where an output goes, "" if that is not said or depends on an expression."""
+    value = parameters.get(name)
+    if isinstance(value, QgsProcessingOutputLayerDefinition):
+        return str(value.sink.staticValue() or "").strip()
+    return _text(parameters, name)
+
+
+def _same(path: str) -> str:
+    """One text for all names of a file."""
+    return os.path.normcase(os.path.realpath(path))
 
 
 def refuse(parameters: dict[str, Any], context: QgsProcessingContext) -> None:

@@ -177,8 +177,11 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
             arguments += ["--dates", days]
         if self._images["--scl"] and parameters.get("MAX_CLOUD", definitions.MAX_CLOUD) is not None:
             arguments += ["--max-cloud", f"{self.parameterAsDouble(parameters, 'MAX_CLOUD', context):g}"]
-        extent = self.parameterAsExtent(parameters, "EXTENT", context)
-        if parameters.get("EXTENT") and not extent.isNull():
+        if parameters.get("EXTENT") not in (None, ""):
+            extent = self.parameterAsExtent(parameters, "EXTENT", context)
+            if extent.isNull() or extent.isEmpty():
+                # Without this a layer without features would mean everything.
+                raise checks.Refusal(tr("EXTENT is empty: choose an area or a layer with features, or leave it out."))
             corners = (extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum())
             arguments += ["--aoi", *(f"{number:.12f}".rstrip("0").rstrip(".") for number in corners)]
             crs = self._crs(parameters, context)

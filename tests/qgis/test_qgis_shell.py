@@ -168,6 +168,9 @@ def test_parameters_as_json(shell: Shell, scene: Path, tmp_path: Path, engine_py
         (["FOLDER_S2={scene}/S2", "OUTPUT={tmp}/no/folder/e.tif"], "does not exist"),
         (["FOLDER_S2={scene}/S2", "OUTPUT={tmp}/e.png"], "tif"),
         (["FOLDER_S2={scene}/S2", "COUNTS={tmp}/e.tif"], "same file"),
+        (["FOLDER_S2={scene}/S2", "PLAN={scene}/S2/S2_20180105.tif"], "ends in .html"),
+        (["FOLDER_S2={scene}/S2", "PLAN={tmp}/no/plan.html"], "cannot be written"),
+        (["FOLDER_S2={scene}/S2", "EXTENT=0,0,0,0"], "EXTENT is empty"),
         (["INPUT_S2={scene}/S2/S2_20180105.tif", "OUTPUT={scene}/S2/S2_20180105.tif"], "input images"),
         (["INPUT_S2={scene}/gone_20180101.tif"], "gone_20180101.tif"),
         (["INPUT_S2={scene}/undated/image a.tif"], "no date"),
@@ -180,13 +183,13 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(
     given = [text.format(scene=scene, tmp=tmp_path) for text in parameters]
     if not any(text.startswith("OUTPUT=") for text in given):
         given.append(f"OUTPUT={tmp_path / 'e.tif'}")
-    before = sorted((scene / "S2").iterdir())
+    before = {path: path.read_bytes() for path in (scene / "S2").iterdir()}
     done = shell.embed(*given)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert says in one_line(done.stderr), done.stdout + done.stderr
     assert list(tmp_path.iterdir()) == []
-    assert sorted((scene / "S2").iterdir()) == before
+    assert {path: path.read_bytes() for path in (scene / "S2").iterdir()} == before
 
 
 def test_without_an_engine_the_algorithm_is_listed_and_says_what_to_do(
