@@ -163,6 +163,11 @@ class EngineProcess:
             self._read(on_line, on_error_line, last=True)
         finally:
             self.stop()
+        # Ctrl-C in a terminal reaches the engine too, which may end before the loop above has heard of it.
+        _attend()
+        failed = process.exitStatus() != QProcess.ExitStatus.NormalExit or process.exitCode() != 0
+        if failed and (cancelled() or process.exitCode() == CANCELLED):
+            raise EngineCancelled(tr("cancelled"))
         if process.exitStatus() != QProcess.ExitStatus.NormalExit:
             return None
         return process.exitCode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Callable
 
-from qgis.PyQt.QtCore import QProcess
+from qgis.PyQt.QtCore import QCoreApplication, QProcess, QThread
 
 from . import engine
 from .texts import tr
@@ -53,6 +53,10 @@ class InstalledModels:
 
     def refresh(self) -> None:
         """Starts a look if nobody else has lately and somebody watches."""
+        # A look from the thread of a run, which has no event loop, would never end.
+        application = QCoreApplication.instance()
+        if application is None or QThread.currentThread() != application.thread():
+            return
         recent = time.monotonic() - self._asked < FRESH and self._asked
         if self._changed is None or self._process is not None or recent:
             return

@@ -131,7 +131,7 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
             feedback.pushInfo(tr("MALICE engine {0}: {1}").format(version, python))
             arguments = [*self._data(parameters, context, made), *self._options(parameters, context)]
             arguments += ["--output", output, *(["--counts", os.path.abspath(counts)] if counts else [])]
-            run.execute(python, arguments)
+            run.execute(python, arguments, output)
             done = True
         except (engine.EngineError, layers.LayerError, checks.Refusal, OSError) as error:
             raise QgsProcessingException(str(error)) from error
@@ -244,7 +244,7 @@ class _Run:
         self.plan_text = ""
         self.warnings: list[str] = []
 
-    def execute(self, python: str, arguments: list[str]) -> None:
+    def execute(self, python: str, arguments: list[str], output: str) -> None:
         """Raises:
         engine.EngineError: with the engine's own sentence, or its last words.
         """
@@ -252,7 +252,7 @@ class _Run:
         self._feedback.pushDebugInfo(" ".join([python, *whole]))
         process = engine.EngineProcess(python, whole)
         code = process.run(self._hear, self._feedback.pushDebugInfo, self.cancelled)
-        if code == 0 and self._finished:
+        if code == 0 and self._finished and os.path.isfile(output):
             self._feedback.setProgress(100)
             return
         if self._error is not None:
