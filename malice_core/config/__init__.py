@@ -1,0 +1,1 @@
+"""Hydra configuration of training: YAML files. Types are in ``training.settings``, ``docs/training.md`` explains."""

@@ -1,0 +1,233 @@
+"""The folder of a pre-training run, and what it says of itself.
+
+    RUN/config.yaml         every key with its value: what train.resume goes on with
+    RUN/run.json            hash of the data, and for each start: versions, commit, device, command line
+    RUN/checkpoints/        last.ckpt and the best ones
+    RUN/curves.csv          a row an epoch
+    RUN/model_card.json     draft of the model's card, which malice_core.export takes over; MODEL_CARD.md for people
+    RUN/pictures/           reconstructions and embeddings, PNG
+    RUN/tensorboard/, csv/  finer curves;  .hydra/  the configuration as Hydra composed it
+
+Files appear under their names when they are whole. Only the first of several processes writes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+
+import malice_core
+from malice_core.errors import InputError, OutputError
+from malice_core.patches.store import Dataset
+from malice_core.training.settings import Composed, Settings
+
+CONFIG, RECORD, CARD, READABLE_CARD = "config.yaml", "run.json", "model_card.json", "MODEL_CARD.md"
+CHECKPOINTS, LAST = "checkpoints", "last.ckpt"
+#: Tells the processes that the first one starts where to work.
+FOLDER = "MALICE_RUN_FOLDER"
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where a run goes on: its folder, and the checkpoint to begin with."""
+
+    folder: Path
+    checkpoint: Path
+
+
+def is_first() -> bool:
+    """Whether this is the only process of the run, or the first of several."""
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK")
+    return all(os.environ.get(name, "0") == "0" for name in names)
+
+
+def find(given: str) -> Resume:
+    """What ``train.resume`` names.
+
+    Raises:
+        InputError: if it is neither a run folder with a last checkpoint nor a checkpoint of a run.
+    """
+    path = Path(given)
+    checkpoint = path
+    if path.is_dir():
+        inside = [path / CHECKPOINTS / LAST, path / LAST]
+        checkpoint = next((one for one in inside if one.is_file()), inside[0])
+    if not checkpoint.is_file():
+        raise InputError(f"train.resume={given}: there is no {checkpoint}; give a run folder or one of its checkpoints")
+    for folder in (checkpoint.parent, checkpoint.parent.parent):
+        if (folder / CONFIG).is_file():
+            return Resume(folder.absolute(), checkpoint.absolute())
+    raise InputError(f"train.resume={given}: {checkpoint.parent} is not in a run folder, {CONFIG} is missing")
+
+
+def requeued(composed: Composed) -> Resume | None:
+    """The run that this SLURM job began before it was put back into the queue."""
+    if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+        return None
+    checkpoint = composed.folder / CHECKPOINTS / LAST
+    return Resume(composed.folder.absolute(), checkpoint.absolute()) if checkpoint.is_file() else None
+
+
+def create(composed: Composed) -> Path:
+    """A new folder for a run; never one with anything in it.
+
+    Raises:
+        InputError: if the folder that the user named is there, or several processes cannot agree on one.
+        OutputError: if it cannot be made.
+    """
+    if (known := os.environ.get(FOLDER)) and not is_first():
+        return Path(known)
+    folder, slurm = composed.folder.absolute(), "SLURM_JOB_ID" in os.environ
+    started_apart = int(os.environ.get("WORLD_SIZE", "1")) > 1 or composed.settings.train.trainer.num_nodes > 1
+    if started_apart and not (composed.named or slurm):
+        raise InputError("processes started one by one must share a run folder: give hydra.run.dir=FOLDER to all")
+    if not is_first():
+        return folder
+    if _used(folder) and (composed.named or slurm) and os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+        raise InputError(
+            f"{folder} is there already: give another hydra.run.dir or run_id; train.resume={folder} goes on with it"
+        )
+    number = 1
+    while _used(folder) and not (composed.named or slurm):
+        number += 1
+        folder = composed.folder.absolute().with_name(f"{composed.folder.name}-{number}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the run folder {folder}: {error.strerror}; give another output_dir") from error
+    os.environ[FOLDER] = f"{folder}"
+    return folder
+
+
+def _used(folder: Path) -> bool:
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file under another name and renames it.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; make room and resume the run") from error
+
+
+def describe(
+    folder: Path, settings: Settings, subdir: str | None, overrides: Sequence[str], data: Dataset, device: str
+) -> None:
+    """Writes configuration and record of a start.
+
+    Args:
+        subdir: folder in it for the command line's changes, None for none.
+        data: what is trained on.
+        device: in words.
+
+    Raises:
+        InputError: if the run was begun with other data.
+    """
+    content = settings.plain()
+    content["train"]["resume"] = None
+    write_text(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(content)))
+    if subdir is not None:
+        number = len(list((folder / subdir).glob("overrides*.yaml")))
+        name = f"overrides_{number}.yaml" if number else "overrides.yaml"
+        write_text(folder / subdir / name, OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
+    record = read_record(folder) or {"data": _data(data), "starts": []}
+    record["starts"].append(_environment(device) | {"command": list(overrides)})
+    write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """``run.json``, or None if there is none.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    path = folder / RECORD
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["data"]["hash"], content["starts"][-1]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise InputError(f"{path} is damaged ({error!r}): resume from a copy of the run folder") from error
+    assert isinstance(content, dict)
+    return content
+
+
+def require_same_data(folder: Path, data: Dataset) -> None:
+    """Raises:
+    InputError: if the run in the folder was begun with other data.
+    """
+    record = read_record(folder)
+    if record is not None and record["data"]["hash"] != data.hash:
+        raise InputError(
+            f"{data.folder} is not what {folder} was trained on (hash {data.hash[:12]}, was "
+            f"{record['data']['hash'][:12]}): give that dataset, or begin a new run"
+        )
+
+
+def _data(data: Dataset) -> dict[str, Any]:
+    counts = {split: len(data.of_split(split)) for split in ("train", "val", "test")}
+    return {"hash": data.hash, "path": f"{data.folder.absolute()}", "places": len(data.places), "patches": counts}
+
+
+def _environment(device: str) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "malice_core": malice_core.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "numpy": np.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": device,
+        "threads": torch.get_num_threads(),
+    }
+    return found | commit()
+
+
+def commit() -> dict[str, Any]:
+    """Commit of the code and whether it was changed since, where it lies in a git checkout."""
+    root = Path(malice_core.__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return {}
+    try:
+        git = ["git", "-C", f"{root}"]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        state = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no", "--", "malice_core"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": head.stdout.strip(), "changed": bool(state.stdout.strip())}
+
+
+def say(text: str) -> None:
+    """A line for people on stdout, from the first process."""
+    if is_first():
+        print(text, flush=True)
+    sys.stdout.flush()
