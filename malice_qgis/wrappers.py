@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import time
 
@@ -49,7 +50,17 @@ class Wrappers:
         Raises:
             LayerError: if a source cannot be wrapped.
         """
-        return [source.path if source.day is None else self._wrap(source) for source in chosen]
+        paths, owners = [], {}
+        for source in chosen:
+            path = source.path if source.day is None else self._wrap(source)
+            if owners.setdefault(path, source.path) != source.path:
+                raise LayerError(
+                    tr("Layers of {0} and {1} have the same name and date: rename one of the files.").format(
+                        owners[path], source.path
+                    )
+                )
+            paths.append(path)
+        return paths
 
     def remove(self) -> None:
         """Removes the folder, if there is one."""
@@ -57,8 +68,11 @@ class Wrappers:
 
     def _wrap(self, source: Source) -> str:
         """Writes the VRT of a source; one that is there with the same content is left alone, so runs can resume."""
-        # Files of one folder that are bands of one image share the wrapper's folder; other folders have another.
-        place = hashlib.sha256(os.path.dirname(source.path).encode()).hexdigest()[:12]
+        # Files of one folder that are bands of one image share the wrapper's folder; other folders have another,
+        # and so have containers such as GeoPackages, whose rasters may have the same names.
+        container = re.fullmatch(r"[A-Z]+:(.+):[^:]+", source.path, re.IGNORECASE)
+        owner = container[1] if container else os.path.dirname(source.path)
+        place = hashlib.sha256(owner.encode()).hexdigest()[:12]
         target = self.path(place, f"{source.stem}.vrt")
         dataset = gdal.Open(source.path)
         if dataset is None:

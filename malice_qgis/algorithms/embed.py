@@ -118,7 +118,9 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
         parameters = checks.given(parameters)
-        output = os.path.abspath(self.parameterAsOutputLayer(parameters, "OUTPUT", context))
+        # QGIS knows the layer it will load by the name it gave, the engine needs an absolute one.
+        destination = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
+        output = os.path.abspath(destination)
         counts = self.parameterAsOutputLayer(parameters, "COUNTS", context)
         plan_file = self.parameterAsFileOutput(parameters, "PLAN", context)
         made = wrappers.Wrappers(output)
@@ -145,13 +147,13 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
             elif os.path.isdir(scratch):
                 kept = tr("Finished blocks stay in {}: run again with RESUME, or delete it.")
                 feedback.pushInfo(kept.format(scratch))
-        results = {"OUTPUT": output}
+        results = {"OUTPUT": destination}
         if counts:
             results["COUNTS"] = counts
         if plan_file:
             _write_plan(plan_file, run)
             results["PLAN"] = plan_file
-        self._show(parameters, context, output, run.plan)
+        self._show(parameters, context, destination, run.plan)
         return results
 
     def _data(self, parameters: dict[str, Any], context: QgsProcessingContext, made: wrappers.Wrappers) -> list[str]:

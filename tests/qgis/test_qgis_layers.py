@@ -121,6 +121,24 @@ def test_a_raster_of_a_geopackage_is_dated_by_its_table(
     assert wrapped.ReadRaster() == original.ReadRaster()
 
 
+def test_sources_never_share_a_wrapper(context: QgsProcessingContext, scene: Path, tmp_path: Path) -> None:
+    """Rasters of one name in two containers have a wrapper each; two files that would share one are refused."""
+    image = str(sorted((scene / "undated").glob("*.tif"))[0])
+    day = date(2018, 1, 5)
+    made = wrappers.Wrappers(str(tmp_path / "e.tif"))
+    for name in ("a", "b"):
+        gdal.Translate(str(tmp_path / f"{name}.gpkg"), image, format="GPKG", bandList=[1], outputType=gdal.GDT_Byte,
+                       creationOptions=["RASTER_TABLE=T_20180105"])  # fmt: skip
+    tables = [f"GPKG:{tmp_path / name}.gpkg:T_20180105" for name in ("a", "b")]
+    given = made.give([layers.Source("t", table, "T_20180105", day) for table in tables])
+    assert len(set(given)) == 2
+    (tmp_path / "x.tif").write_bytes(Path(image).read_bytes())
+    (tmp_path / "x.tiff").write_bytes(Path(image).read_bytes())
+    twice = [layers.Source("x", str(tmp_path / name), "x_20180105", day) for name in ("x.tif", "x.tiff")]
+    with pytest.raises(layers.LayerError, match="same name and date"):
+        made.give(twice)
+
+
 def test_wrappers_nobody_can_go_on_with_are_removed(
     context: QgsProcessingContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
