@@ -75,12 +75,16 @@ class Curves(Callback):
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.folder, self.settings = folder, settings
         self.rows: list[dict[str, Any]] = []
-        self._before, self._begun = 0.0, time.monotonic()
+        self._before, self._begun, self._lr = 0.0, time.monotonic(), 0.0
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Takes over the rows of the epochs before the one that is resumed."""
         self.rows = [row for row in read_curves(self.folder) if row["epoch"] < trainer.current_epoch]
         self._before, self._begun = (self.rows[-1]["seconds"] if self.rows else 0.0), time.monotonic()
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Notes the learning rate: at the epoch's end the schedule has gone on."""
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Adds a row."""
@@ -91,9 +95,8 @@ class Curves(Callback):
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "seconds": round(self._before + time.monotonic() - self._begun, 1),
-            # As of the epoch's start, by LearningRateMonitor: by now the schedule has gone on.
-            "lr": values.pop("lr-Adam", None),
-        } | {key: value for key, value in values.items() if not key.endswith("_step")}
+            "lr": self._lr,
+        } | {key: value for key, value in values.items() if "/" in key and not key.endswith("_step")}
         self.rows.append(row)
         write_text(self.folder / "curves.csv", _csv(self.rows))
         card = model_card(self.folder, self.settings, self.rows)

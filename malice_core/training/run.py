@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -82,7 +83,12 @@ def pretrain(
     if site is not None:
         # Before the curves, which take up its scores.
         own.insert(0, Probe(site, settings.evaluate.every_n_epochs))
-    trainer = make_trainer(settings, folder, own, loggers(settings, folder))
+    try:
+        trainer = make_trainer(settings, folder, own, loggers(settings, folder))
+    except DeviceError:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # of a run that never was
+        raise
     if runfolder.is_first():
         runfolder.describe(folder, settings, composed.subdir, overrides, data.data, _device(trainer))
     counts = ", ".join(f"{len(data.data.of_split(split))} patches {split}" for split in ("train", "val"))
@@ -218,7 +224,9 @@ def require_fitting(path: Path, network: PretrainingModule) -> None:
 def callbacks(settings: Settings, folder: Path, stop: Stop) -> list[Callback]:
     """What happens beside training, in the order in which it does."""
     given, speed = settings.callbacks, Speed()
-    made: list[Callback] = [StepSeed(settings.seed), speed, LearningRateMonitor("epoch")]
+    made: list[Callback] = [StepSeed(settings.seed), speed]
+    if settings.logger.tensorboard or settings.logger.csv:
+        made.append(LearningRateMonitor("epoch"))
     if given.pictures.every_n_epochs:
         made.append(Pictures(folder, given.pictures.every_n_epochs, given.pictures.dates))
     if given.early_stopping.patience:

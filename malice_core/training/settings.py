@@ -15,6 +15,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -316,6 +317,7 @@ def _composed(
         OmegaConf.register_new_resolver("malice_run_id", _run_id, use_cache=True)
     if config_dir is not None and not config_dir.is_dir():
         raise InputError(f"--config-dir {config_dir}: there is no such folder")
+    _require_grammar(overrides)
     GlobalHydra.instance().clear()
     try:
         if base is not None:
@@ -337,6 +339,18 @@ def _composed(
         GlobalHydra.instance().clear()
     assert isinstance(typed, DictConfig)
     return composed, typed
+
+
+def _require_grammar(overrides: Sequence[str]) -> None:
+    """Refuses what is no override, by its text, which Hydra does not tell."""
+    for text in overrides:
+        try:
+            OverridesParser.create().parse_override(text)
+        except HydraException as error:
+            raise InputError(
+                f"'{text}' is not KEY=VALUE in Hydra's grammar: put values with blanks, commas or signs into quotes, "
+                "'KEY=\"a b\"'"
+            ) from error
 
 
 def check(settings: Settings) -> None:
