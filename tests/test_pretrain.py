@@ -1,4 +1,4 @@
-"""Pre-training from the command line: configuration, run folders, resuming, stopping, what is refused."""
+"""Pre-training from the command line: configuration, run folders, what is refused."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ import errno
 import itertools
 import json
 import os
-import runpy
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import zipfile
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 
@@ -27,110 +21,42 @@ pytest.importorskip("lightning")
 pytest.importorskip("hydra")
 pytest.importorskip("zarr")
 
-from helpers_dataset import FIRST, built  # noqa: E402
-from helpers_stack import backscatter, reflectance, write, write_s1  # noqa: E402
+from helpers_dataset import built  # noqa: E402
+from helpers_pretrain import (  # noqa: E402
+    ROOT,
+    alone,
+    assert_same,
+    begin,
+    one_line,
+    resume,
+    small_dataset,
+    small_stack,
+    state,
+    train,
+)
 
 from malice_core import cli, pretrain  # noqa: E402
 from malice_core.errors import InputError, TrainingError  # noqa: E402
-from malice_core.training import callbacks, objective, runfolder, saving  # noqa: E402
+from malice_core.training import objective, runfolder, saving  # noqa: E402
 from malice_core.training.callbacks import read_curves  # noqa: E402
 from malice_core.training.settings import compose_settings, show  # noqa: E402
-
-ROOT = Path(__file__).resolve().parents[1]
-#: Small enough that a step takes a quarter of a second.
-TINY = (
-    "dataset.crop_size=16",
-    "dataset.max_len=4",
-    "datamodule.batch_size=1",
-    "datamodule.num_workers=0",
-    "train.threads=1",
-    "train.trainer.accelerator=cpu",
-    "train.trainer.min_epochs=1",
-    "train.trainer.max_epochs=2",
-    "train.trainer.limit_train_batches=4",
-    "train.trainer.limit_val_batches=1",
-    "callbacks.checkpoint.every_n_train_steps=2",
-    "callbacks.pictures.every_n_epochs=0",
-)
 
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Signals and environment are as before after each test; one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     monkeypatch.setenv(runfolder.FOLDER, "")
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
-    torch.set_num_threads(threads)
+    with alone():
+        yield
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six whole and clear images of either sensor, 48 x 64 pixels, and labels."""
-    folder = tmp_path_factory.mktemp("stack")
-    for i in range(6):
-        day = FIRST + timedelta(days=10 * i)
-        write(folder / "S2" / f"S2_{day:%Y%m%d}.tif", reflectance(48, 64, seed=i))
-        write_s1(folder / "S1" / f"S1_{day:%Y%m%d}.tif", backscatter(48, 64, seed=i))
-    classes = np.arange(48 * 64).reshape(1, 48, 64) // 8 % 3
-    write(folder / "labels.tif", classes.astype(np.uint8), names=None)
-    return folder
+    return small_stack(tmp_path_factory.mktemp("stack"))
 
 
 @pytest.fixture(scope="module")
 def data(stack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Patches of 16 pixels."""
-    without_scl = stack / "SCL"
-    write(without_scl / f"SCL_{FIRST:%Y%m%d}.tif", np.full((1, 48, 64), 4, np.uint8), names=("SCL",))
-    folder: Path = built(stack, tmp_path_factory.mktemp("data") / "d.zarr", "--split", "0.7/0.2/0.1").folder
-    return folder
-
-
-def train(data: Path, folder: Path, *more: str) -> int:
-    """The command line in this process."""
-    return cli.run_command(pretrain.parser(), [f"dataset.path={data}", f"hydra.run.dir={folder}", *TINY, *more])
-
-
-def resume(folder: Path, *more: str) -> int:
-    return cli.run_command(pretrain.parser(), [f"train.resume={folder}", *more])
-
-
-def begin(data: Path, folder: Path, *more: str, **environment: str) -> subprocess.Popen[str]:
-    """The command line in a process of its own."""
-    command = [sys.executable, "-m", "malice_core.pretrain", f"dataset.path={data}", *TINY, *more]
-    return subprocess.Popen(
-        [*command, f"hydra.run.dir={folder}"],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}", "OMP_NUM_THREADS": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def state(folder: Path) -> dict[str, Any]:
-    """The last checkpoint."""
-    found: dict[str, Any] = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    return found
-
-
-def assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
-    """Weights, batch statistics and Adam's moments are equal, bit for bit."""
-    assert a["global_step"] == b["global_step"]
-    for name, tensor in a["state_dict"].items():
-        assert torch.equal(tensor, b["state_dict"][name]), name
-    for number, moments in a["optimizer_states"][0]["state"].items():
-        for name, tensor in moments.items():
-            assert torch.equal(tensor, b["optimizer_states"][0]["state"][number][name]), (number, name)
-
-
-def one_line(capfd: pytest.CaptureFixture[str]) -> str:
-    """The only line on stderr."""
-    lines = capfd.readouterr().err.splitlines()
-    assert len(lines) == 1, lines
-    return lines[0]
+    return small_dataset(stack, tmp_path_factory.mktemp("data"))
 
 
 # Configuration
@@ -323,140 +249,6 @@ def test_run_folders_of_one_second_are_numbered(tmp_path: Path, monkeypatch: pyt
     assert [path.name.removeprefix(made[0].name) for path in made] == ["", "-2", "-3"]
 
 
-# Stopping and going on
-
-
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
-
-
-def test_a_killed_run_goes_on_as_if_it_never_stopped(whole: Path, data: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "killed"
-    process = begin(data, folder)
-    wait_for(folder / "checkpoints" / "last.ckpt", process)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    reached = state(folder)["global_step"]
-    assert 0 < reached < 8
-    # Other random numbers in between change nothing.
-    torch.manual_seed(reached)
-    assert resume(folder) == 0
-    assert_same(state(whole), state(folder))
-
-
-def test_a_stopped_run_saves_and_says_how_to_go_on(whole: Path, data: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "stopped"
-    process = begin(data, folder)
-    wait_for(folder / "checkpoints" / "last.ckpt", process)
-    process.terminate()
-    _, err = process.communicate()
-    assert process.returncode == 3, err
-    assert len(err.splitlines()) == 1
-    assert f"train.resume={folder}" in err
-    assert resume(folder) == 0
-    assert_same(state(whole), state(folder))
-
-
-def at_step(monkeypatch: pytest.MonkeyPatch, where: str, step: int, what: Callable[[], object]) -> None:
-    """Does something at a hook, once, when so many batches are done or begun."""
-    done: list[bool] = []
-
-    def hook(self: Any, trainer: Any, *arguments: Any, **options: Any) -> None:
-        if trainer.fit_loop.epoch_loop.total_batch_idx + 1 >= step and not done:
-            done.append(True)
-            what()
-
-    monkeypatch.setattr(callbacks.PlainProgress, where, hook, raising=False)
-
-
-@pytest.mark.parametrize("where", ["on_train_batch_end", "on_validation_batch_end"])
-def test_ctrl_c_ends_the_run_at_its_next_step(
-    where: str,
-    whole: Path,
-    data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    with monkeypatch.context() as patch:
-        at_step(patch, where, 3, lambda: signal.raise_signal(signal.SIGINT))
-        assert train(data, tmp_path / "run", "callbacks.checkpoint.every_n_train_steps=0") == 3
-    assert "train.resume=" in one_line(capfd)
-    assert state(tmp_path / "run")["global_step"] == 3
-    assert resume(tmp_path / "run") == 0
-    assert_same(state(whole), state(tmp_path / "run"))
-
-
-class _KilledError(Exception):
-    pass
-
-
-def _kill() -> None:
-    raise _KilledError
-
-
-@pytest.mark.parametrize(
-    ("where", "step"), [("on_validation_start", 4), ("on_train_epoch_end", 4), ("on_train_batch_start", 5)]
-)
-def test_a_run_goes_on_from_an_epochs_end(
-    where: str, step: int, whole: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From just before it, and from the checkpoint between two epochs."""
-    with monkeypatch.context() as patch:
-        at_step(patch, where, step, _kill)
-        assert train(data, tmp_path / "part") == 1
-    assert state(tmp_path / "part")["global_step"] == (3 if step == 4 else 4)
-    assert resume(tmp_path / "part") == 0
-    assert_same(state(whole), state(tmp_path / "part"))
-
-
-def test_sums_of_gradients_and_workers_are_resumed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    more = ("train.trainer.accumulate_grad_batches=2", "datamodule.num_workers=1")
-    assert train(data, tmp_path / "whole", *more) == 0
-    with monkeypatch.context() as patch:
-        # Of epoch 1 two batches make a step, and one more is in a sum.
-        at_step(patch, "on_train_batch_end", 7, _kill)
-        assert train(data, tmp_path / "part", *more) == 1
-    assert state(tmp_path / "part")["global_step"] == 3
-    assert resume(tmp_path / "part") == 0
-    assert_same(state(tmp_path / "whole"), state(tmp_path / "part"))
-
-
-def test_more_epochs_can_be_added(whole: Path, data: Path, tmp_path: Path) -> None:
-    assert train(data, tmp_path / "short", "train.trainer.max_epochs=1") == 0
-    assert resume(tmp_path / "short", "train.trainer.max_epochs=2") == 0
-    assert_same(state(whole), state(tmp_path / "short"))
-    assert [row["epoch"] for row in read_curves(tmp_path / "short")] == [0, 1]
-
-
-def test_slurm_jobs_are_queued_again(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    tool = tmp_path / "bin" / "scontrol"
-    tool.parent.mkdir()
-    tool.write_text(f'#!/bin/sh\necho "$@" > "{tmp_path}/told"\n')
-    tool.chmod(0o755)
-    slurm = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_NODELIST": "localhost"}
-    slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
-    for name, value in slurm.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
-    monkeypatch.chdir(tmp_path)
-    command = [f"dataset.path={data}", *TINY, "train.trainer.devices=1"]
-    with monkeypatch.context() as patch:
-        at_step(patch, "on_train_batch_end", 2, lambda: signal.raise_signal(signal.SIGUSR1))
-        assert cli.run_command(pretrain.parser(), command) == 3
-    assert (tmp_path / "told").read_text() == "requeue 7\n"
-    assert "queued again" in one_line(capfd)
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert cli.run_command(pretrain.parser(), command) == 0
-    assert "going on from" in capfd.readouterr().out
-    assert state(tmp_path / "runs" / "malice" / "slurm-7")["global_step"] == 8
-
-
 # What goes wrong
 
 
@@ -542,52 +334,3 @@ def test_checkpoints_that_cannot_be_resumed(
     capfd.readouterr()
     assert resume(whole, f"dataset.path={other}") == 2
     assert "hash" in one_line(capfd)
-
-
-# Several processes
-
-#: The command line with batch norms on their running statistics: those of a batch depend on what is in it.
-FROZEN = """
-import sys
-import torch
-from malice_core import cli, pretrain
-from malice_core.training import saving
-
-def freeze(self, trainer, module, *arguments):
-    for part in module.modules():
-        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
-            part.eval()
-
-saving.StepSeed.on_train_batch_start = freeze
-if __name__ == "__main__":
-    sys.exit(cli.run_command(pretrain.parser(), sys.argv[1:]))
-"""
-
-
-def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    more = ["module.dropout=0", "train.trainer.max_epochs=1", "train.trainer.limit_train_batches=1"]
-    script = tmp_path / "frozen.py"
-    script.write_text(FROZEN)
-    options = [f"dataset.path={data}", f"hydra.run.dir={tmp_path / 'two'}", *TINY, *more]
-    options += ["train.trainer.devices=2", "datamodule.batch_size=1"]
-    done = subprocess.run(
-        [sys.executable, f"{script}", *options],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    kept = saving.StepSeed.on_train_batch_start
-    monkeypatch.setattr(saving.StepSeed, "on_train_batch_start", kept)
-    runpy.run_path(f"{script}")
-    assert train(data, tmp_path / "one", *more, "datamodule.batch_size=2") == 0
-    # After one step Adam's first moment is a tenth of the gradient.
-    one, two = (state(tmp_path / name)["optimizer_states"][0]["state"] for name in ("one", "two"))
-    assert one.keys() == two.keys()
-    scale = max(float(moments["exp_avg"].abs().max()) for moments in one.values())
-    assert scale > 0
-    for number, moments in one.items():
-        torch.testing.assert_close(two[number]["exp_avg"], moments["exp_avg"], rtol=1e-3, atol=1e-5 * scale)

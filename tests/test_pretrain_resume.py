@@ -1,0 +1,237 @@
+"""Pre-training that is killed, stopped, put back into a queue or spread over processes ends with the same weights."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("lightning")
+pytest.importorskip("hydra")
+pytest.importorskip("zarr")
+
+from helpers_pretrain import (  # noqa: E402
+    ROOT,
+    TINY,
+    alone,
+    assert_same,
+    begin,
+    one_line,
+    resume,
+    small_dataset,
+    small_stack,
+    state,
+    train,
+    wait_for,
+)
+
+from malice_core import cli, pretrain  # noqa: E402
+from malice_core.training import callbacks, runfolder, saving  # noqa: E402
+from malice_core.training.callbacks import read_curves  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv(runfolder.FOLDER, "")
+    with alone():
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    return small_dataset(small_stack(folder), folder)
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    with alone():
+        assert train(data, folder) == 0
+    return folder
+
+
+# Stopping and going on
+
+
+def test_a_killed_run_goes_on_as_if_it_never_stopped(whole: Path, data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    process = begin(data, folder)
+    wait_for(folder / "checkpoints" / "last.ckpt", process)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    reached = state(folder)["global_step"]
+    assert 0 < reached < 8
+    # Other random numbers in between change nothing.
+    torch.manual_seed(reached)
+    assert resume(folder) == 0
+    assert_same(state(whole), state(folder))
+
+
+def test_a_stopped_run_saves_and_says_how_to_go_on(whole: Path, data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "stopped"
+    process = begin(data, folder)
+    wait_for(folder / "checkpoints" / "last.ckpt", process)
+    process.terminate()
+    _, err = process.communicate()
+    assert process.returncode == 3, err
+    assert len(err.splitlines()) == 1
+    assert f"train.resume={folder}" in err
+    assert resume(folder) == 0
+    assert_same(state(whole), state(folder))
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, where: str, step: int, what: Callable[[], object]) -> None:
+    """Does something at a hook, once, when so many batches are done or begun."""
+    done: list[bool] = []
+
+    def hook(self: Any, trainer: Any, *arguments: Any, **options: Any) -> None:
+        if trainer.fit_loop.epoch_loop.total_batch_idx + 1 >= step and not done:
+            done.append(True)
+            what()
+
+    monkeypatch.setattr(callbacks.PlainProgress, where, hook, raising=False)
+
+
+@pytest.mark.parametrize("where", ["on_train_batch_end", "on_validation_batch_end"])
+def test_ctrl_c_ends_the_run_at_its_next_step(
+    where: str,
+    whole: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as patch:
+        at_step(patch, where, 3, lambda: signal.raise_signal(signal.SIGINT))
+        assert train(data, tmp_path / "run", "callbacks.checkpoint.every_n_train_steps=0") == 3
+    assert "train.resume=" in one_line(capfd)
+    assert state(tmp_path / "run")["global_step"] == 3
+    assert resume(tmp_path / "run") == 0
+    assert_same(state(whole), state(tmp_path / "run"))
+
+
+class _KilledError(Exception):
+    pass
+
+
+def _kill() -> None:
+    raise _KilledError
+
+
+@pytest.mark.parametrize(
+    ("where", "step"), [("on_validation_start", 4), ("on_train_epoch_end", 4), ("on_train_batch_start", 5)]
+)
+def test_a_run_goes_on_from_an_epochs_end(
+    where: str, step: int, whole: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From just before it, and from the checkpoint between two epochs."""
+    with monkeypatch.context() as patch:
+        at_step(patch, where, step, _kill)
+        assert train(data, tmp_path / "part") == 1
+    assert state(tmp_path / "part")["global_step"] == (3 if step == 4 else 4)
+    assert resume(tmp_path / "part") == 0
+    assert_same(state(whole), state(tmp_path / "part"))
+
+
+def test_sums_of_gradients_and_workers_are_resumed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = ("train.trainer.accumulate_grad_batches=2", "datamodule.num_workers=1")
+    assert train(data, tmp_path / "whole", *more) == 0
+    with monkeypatch.context() as patch:
+        # Of epoch 1 two batches make a step, and one more is in a sum.
+        at_step(patch, "on_train_batch_end", 7, _kill)
+        assert train(data, tmp_path / "part", *more) == 1
+    assert state(tmp_path / "part")["global_step"] == 3
+    assert resume(tmp_path / "part") == 0
+    assert_same(state(tmp_path / "whole"), state(tmp_path / "part"))
+
+
+def test_more_epochs_can_be_added(whole: Path, data: Path, tmp_path: Path) -> None:
+    assert train(data, tmp_path / "short", "train.trainer.max_epochs=1") == 0
+    assert resume(tmp_path / "short", "train.trainer.max_epochs=2") == 0
+    assert_same(state(whole), state(tmp_path / "short"))
+    assert [row["epoch"] for row in read_curves(tmp_path / "short")] == [0, 1]
+
+
+def test_slurm_jobs_are_queued_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tool = tmp_path / "bin" / "scontrol"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\necho "$@" > "{tmp_path}/told"\n')
+    tool.chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_NODELIST": "localhost"}
+    slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    command = [f"dataset.path={data}", *TINY, "train.trainer.devices=1"]
+    with monkeypatch.context() as patch:
+        at_step(patch, "on_train_batch_end", 2, lambda: signal.raise_signal(signal.SIGUSR1))
+        assert cli.run_command(pretrain.parser(), command) == 3
+    assert (tmp_path / "told").read_text() == "requeue 7\n"
+    assert "queued again" in one_line(capfd)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert cli.run_command(pretrain.parser(), command) == 0
+    assert "going on from" in capfd.readouterr().out
+    assert state(tmp_path / "runs" / "malice" / "slurm-7")["global_step"] == 8
+
+
+# Several processes
+
+#: The command line with batch norms on their running statistics: those of a batch depend on what is in it.
+FROZEN = """
+import sys
+import torch
+from malice_core import cli, pretrain
+from malice_core.training import saving
+
+def freeze(self, trainer, module, *arguments):
+    for part in module.modules():
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+            part.eval()
+
+saving.StepSeed.on_train_batch_start = freeze
+if __name__ == "__main__":
+    sys.exit(cli.run_command(pretrain.parser(), sys.argv[1:]))
+"""
+
+
+def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ["module.dropout=0", "train.trainer.max_epochs=1", "train.trainer.limit_train_batches=1"]
+    script = tmp_path / "frozen.py"
+    script.write_text(FROZEN)
+    options = [f"dataset.path={data}", f"hydra.run.dir={tmp_path / 'two'}", *TINY, *more]
+    options += ["train.trainer.devices=2", "datamodule.batch_size=1"]
+    done = subprocess.run(
+        [sys.executable, f"{script}", *options],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    kept = saving.StepSeed.on_train_batch_start
+    monkeypatch.setattr(saving.StepSeed, "on_train_batch_start", kept)
+    runpy.run_path(f"{script}")
+    assert train(data, tmp_path / "one", *more, "datamodule.batch_size=2") == 0
+    # After one step Adam's first moment is a tenth of the gradient.
+    one, two = (state(tmp_path / name)["optimizer_states"][0]["state"] for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    scale = max(float(moments["exp_avg"].abs().max()) for moments in one.values())
+    assert scale > 0
+    for number, moments in one.items():
+        torch.testing.assert_close(two[number]["exp_avg"], moments["exp_avg"], rtol=1e-3, atol=1e-5 * scale)
