@@ -267,6 +267,9 @@ def _place(source: Path, target: Path) -> None:
                 raise
             shutil.copyfile(source, partial)
             os.replace(partial, target)
+        # What lay beside the file that was replaced (overviews, statistics, georeference) was said of that one.
+        for suffix in (".ovr", ".aux.xml", ".msk"):
+            target.with_name(target.name + suffix).unlink(missing_ok=True)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise OutputError(f"cannot put {target} in place: {error.strerror}; run again with --resume") from error

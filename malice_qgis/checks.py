@@ -118,8 +118,14 @@ def _options(parameters: dict[str, Any]) -> None:
         raise Refusal(tr("BLOCK {} is no multiple of 8; blocks are made of 8 pixels.").format(block))
 
 
-def _outputs(parameters: dict[str, Any], images: Chosen) -> None:
-    targets = {name: _target(parameters, name) for name in ("OUTPUT", "COUNTS", "PLAN")}
+def outputs(targets: dict[str, str], images: Chosen) -> None:
+    """Raises:
+    Refusal: if an output would replace an image or another output, or is no place for a plan.
+
+    Args:
+        targets: path of each output parameter, "" where there is none.
+        images: of all options.
+    """
     seen: dict[str, str] = {}
     for name, target in targets.items():
         if not target or target == "TEMPORARY_OUTPUT":
@@ -162,4 +168,4 @@ def refuse(parameters: dict[str, Any], context: QgsProcessingContext) -> None:
     _options(parameters)
     images = chosen(parameters, context)
     _images(parameters, images)
-    _outputs(parameters, images)
+    outputs({name: _target(parameters, name) for name in ("OUTPUT", "COUNTS", "PLAN")}, images)

@@ -96,7 +96,7 @@ def _of_item(item: Any, context: QgsProcessingContext) -> Source:
 def _absolute(path: str) -> str:
     """Absolute if it is the path of something local; the engine has the same working folder, but a name that
     starts with a dash must not look like an option."""
-    return os.path.abspath(path) if os.path.exists(path) else path
+    return os.path.abspath(path) if os.path.exists(path) or path.startswith("-") else path
 
 
 def _of_layer(layer: QgsRasterLayer) -> Source:

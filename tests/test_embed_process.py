@@ -334,3 +334,18 @@ def test_a_file_cut_short_in_the_middle_of_a_run_names_itself(job: list[object],
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
     assert image.name in result.stderr
     assert not (tmp_path / "e.tif").exists()
+
+
+def test_what_lay_beside_a_replaced_output_goes(tiny: str, tmp_path: Path) -> None:
+    """Overviews, statistics and georeference of the old file would be read as the new one's."""
+    images = write_series(tmp_path / "S2", (24, 24), 2)
+    output = tmp_path / "e.tif"
+    arguments = ("--s2", images, "--model", tiny, "--queries", "0", "--output", output, "--overwrite")
+    run(*arguments)
+    beside = [output.with_name(output.name + suffix) for suffix in (".ovr", ".aux.xml", ".msk")]
+    for path in beside:
+        path.write_text("of the old one")
+    run(*arguments)
+    assert not any(path.exists() for path in beside)
+    with rasterio.open(output) as file:
+        assert file.crs.to_epsg() == 32631

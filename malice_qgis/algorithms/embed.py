@@ -109,8 +109,10 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
     ) -> bool:
         # Layers belong to the thread this is called in; the run has another.
         try:
+            # A model runs its steps without checkParameterValues.
+            checks.refuse(parameters, context)
             self._images = checks.chosen(parameters, context)
-        except layers.LayerError as error:
+        except (layers.LayerError, checks.Refusal) as error:
             raise QgsProcessingException(str(error)) from error
         return True
 
@@ -127,6 +129,8 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
         temporary = os.path.normcase(output).startswith(os.path.normcase(QgsProcessingUtils.tempFolder()))
         run, done = _Run(feedback), False
         try:
+            # Again, now that expressions are known.
+            checks.outputs({"OUTPUT": destination, "COUNTS": counts, "PLAN": plan_file}, self._images)
             wrappers.tidy()
             python = engine.find()
             version = engine.handshake(python, run.cancelled)
@@ -144,7 +148,7 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
                 made.remove()
             if temporary and not done:
                 shutil.rmtree(scratch, ignore_errors=True)
-            elif os.path.isdir(scratch):
+            elif run.began and os.path.isdir(scratch):
                 kept = tr("Finished blocks stay in {}: run again with RESUME, or delete it.")
                 feedback.pushInfo(kept.format(scratch))
         results = {"OUTPUT": destination}
@@ -242,6 +246,8 @@ class _Run:
         self._step, self._said = "", 0.0
         self._error: dict[str, Any] | None = None
         self._finished = False
+        #: The folder of finished blocks is this run's: the engine says nothing of progress before it holds it.
+        self.began = False
         self.plan: dict[str, Any] = {}
         self.plan_text = ""
         self.warnings: list[str] = []
@@ -287,6 +293,7 @@ class _Run:
             self._feedback.pushDebugInfo(line)
 
     def _progress(self, event: dict[str, Any]) -> None:
+        self.began = True
         done, total = float(event.get("done", 0)), float(event.get("total", 1)) or 1.0
         self._feedback.setProgress(100 * done / total)
         step, left = str(event.get("step", "")), event.get("eta_s")

@@ -23,6 +23,7 @@ from qgis.core import (
     QgsProcessingModelParameter,
     QgsProcessingParameterFile,
     QgsProject,
+    QgsProperty,
     QgsRasterLayer,
     QgsRasterMinMaxOrigin,
     QgsSettings,
@@ -219,6 +220,27 @@ def test_in_a_model_that_was_saved(
     assert good, results
     command_line(engine, scene, "--s2", scene / "S2", "--queries", "0", "--output", tmp_path / "s.tif")
     assert pixels(tmp_path / "m.tif") == pixels(tmp_path / "s.tif")
+
+
+def test_a_model_and_expressions_are_checked_too(
+    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path
+) -> None:
+    """Models run their steps without checkParameterValues; expressions are known only when the run begins."""
+    image = sorted((scene / "S2").glob("*.tif"))[0]
+    before = image.read_bytes()
+    base = {"FOLDER_S2": str(scene / "S2"), "MODEL": "tiny", "QUERIES": "0", "OUTPUT": str(tmp_path / "e.tif")}
+    algorithm = provider.algorithm("embed")
+    for wrong, says in (
+        ({"DATE_FROM": "20/01/2018"}, "is no date"),
+        ({"PLAN": str(image)}, "ends in .html"),
+        ({"PLAN": QgsProperty.fromExpression(f"'{image}'")}, "ends in .html"),
+    ):
+        log = QgsProcessingFeedback(False)
+        _, good = algorithm.run({**base, **wrong}, context, log)
+        assert not good
+        assert says in log.textLog()
+    assert image.read_bytes() == before
+    assert not (tmp_path / "e.tif").exists()
 
 
 def test_as_a_background_task_the_window_stays_alive(
