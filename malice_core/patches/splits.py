@@ -29,7 +29,7 @@ SPLITS = ("train", "val", "test")
 #: The plastic number: 1/g and 1/g^2 are the steps of the R2 sequence along rows and columns.
 PLASTIC = 1.32471795724474602596
 #: Phases tried, and cells wanted at least where the first stack is large enough.
-PHASES, CELLS = 64, 20
+PHASES, CELLS = 256, 20
 #: Largest cell chosen without --cell, in patches a side: 10 km with patches of 128 pixels.
 LARGEST_CELL = 8
 
@@ -99,8 +99,9 @@ def settle(rule: Rule, crs: str, windows: Sequence[Window], cell: int | None) ->
         cell: of ``--cell``; None: so that there are about ``CELLS`` cells, at most ``LARGEST_CELL`` patches a side.
     """
     side = cell or min(LARGEST_CELL, max(1, int((len(windows) / CELLS) ** 0.5)))
-    rng = np.random.default_rng(rule.seed)
-    candidates = [replace(rule, cell=side, phase=float(phase)) for phase in rng.random(PHASES)]
+    # Evenly spaced: drawn ones could all miss the few phases that give each split a patch of a small stack.
+    phases = (np.random.default_rng(rule.seed).random() + np.arange(PHASES) / PHASES) % 1.0
+    candidates = [replace(rule, cell=side, phase=float(phase)) for phase in phases]
 
     def error(candidate: Rule) -> float:
         splits = [candidate.split(crs, window) for window in windows]
