@@ -20,8 +20,8 @@ import torch
 from malice_core.training import run
 from malice_core.training.batch import Batch
 from malice_core.training.callbacks import Speed
+from malice_core.training.composing import compose_settings
 from malice_core.training.saving import StepSeed
-from malice_core.training.settings import compose_settings
 
 
 class Meter(Speed):

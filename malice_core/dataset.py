@@ -13,10 +13,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from malice_core import cancelling
+from malice_core import cancelling, flags
 from malice_core.cancelling import Cancel
 from malice_core.cli import Parser, run_command
-from malice_core.embed import _classes, _count, _orbit, _path, _percent, _resolution, parse_size
 from malice_core.errors import Cancelled
 from malice_core.job import Job
 from malice_core.reporting import TextReporter
@@ -25,26 +24,14 @@ from malice_core.reporting import TextReporter
 
 
 def _patch(text: str) -> int:
-    side = _count(text)
+    side = flags.count(text)
     if side < 16 or side % 8:
         raise argparse.ArgumentTypeError(f"'{text}' is no multiple of 8 of at least 16")
     return side
 
 
-def _seed(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of at least 0")
-    return int(text)
-
-
 def _metres(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1e6:
-        raise argparse.ArgumentTypeError(f"'{text}' is no distance in metres")
-    return value
+    return float(flags.number(text, float, 0, 1e6, "a distance in metres"))
 
 
 def parser(cancel: Cancel) -> argparse.ArgumentParser:
@@ -54,26 +41,16 @@ def parser(cancel: Cancel) -> argparse.ArgumentParser:
 
     p = commands.add_parser("build", help="turn a stack into training patches")
     p.set_defaults(run=lambda options: build(options, cancel))
-    g = p.add_argument_group("images")
-    for name, title in (("s2", "Sentinel-2 L2A"), ("s1", "Sentinel-1 GRD, linear gamma0"), ("scl", "SCL")):
-        g.add_argument(f"--{name}", nargs="+", type=_path, action="extend", default=[], metavar="PATH", help=title)
-    g.add_argument("--s2-offset", default="auto", choices=("auto", "0", "-1000"), help="offset to add to Sentinel-2 DN")
-
-    g = p.add_argument_group("choice of data")
-    g.add_argument("--dates", metavar="START/END|@FILE", help="dates to use (default: all)")
-    g.add_argument("--max-dates", type=_count, metavar="N", help="thin each sensor evenly to N dates (default: all)")
-    g.add_argument("--max-cloud", type=_percent, metavar="PERCENT", help="drop dates with more cloud (default: none)")
-    g.add_argument("--cloud-classes", type=_classes, metavar="N,N", help="not clear; default 3,8,9,10")
-    g.add_argument("--s1-orbit", type=_orbit, metavar="N", help="use this relative orbit of Sentinel-1 only")
-    g.add_argument("--aoi", nargs=4, type=float, metavar=("MINX", "MINY", "MAXX", "MAXY"), help="area of interest")
-    g.add_argument("--aoi-crs", metavar="EPSG:N", help="CRS of --aoi (default: the grid's)")
-    g.add_argument("--resolution", type=_resolution, metavar="METRES", help="pixel size (default 10 m)")
+    flags.add_images(p)
+    flags.add_choice(p)
 
     g = p.add_argument_group("patches; with --append they are the dataset's")
     g.add_argument("--patch", type=_patch, metavar="N", help="side in pixels (default 128)")
     g.add_argument("--split", metavar="T/V/T", help="shares of train, val, test (default 0.8/0.1/0.1)")
-    g.add_argument("--seed", type=_seed, metavar="N", help="of the split (default 0)")
-    g.add_argument("--cell", type=_count, metavar="N", help="side of a split's cells in patches (default: by the area)")
+    g.add_argument("--seed", type=flags.whole(0, 1 << 63), metavar="N", help="of the split (default 0)")
+    g.add_argument(
+        "--cell", type=flags.count, metavar="N", help="side of a split's cells in patches (default: by the area)"
+    )
     g.add_argument("--guard", type=_metres, metavar="METRES", help="between patches of different splits (default 0)")
 
     g = p.add_argument_group("output")
@@ -83,7 +60,7 @@ def parser(cancel: Cancel) -> argparse.ArgumentParser:
     g.add_argument("--overwrite", action="store_true", help="replace the dataset")
     g.add_argument("--resume", action="store_true", help="go on with what an interrupted build left")
     g.add_argument("--memory", default="2GB", metavar="SIZE", help="memory to stay under, default 2GB")
-    g.add_argument("--threads", type=_count, default=2, metavar="N", help="that read images (default 2)")
+    g.add_argument("--threads", type=flags.count, default=2, metavar="N", help="that read images (default 2)")
     g.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
 
     p = commands.add_parser("info", help="describe a dataset and check it")
@@ -103,7 +80,6 @@ def build(options: argparse.Namespace, cancel: Cancel) -> None:
 
     job = Job(
         output=options.output,
-        model="",
         s2=tuple(options.s2),
         s1=tuple(options.s1),
         scl=tuple(options.scl),
@@ -116,7 +92,7 @@ def build(options: argparse.Namespace, cancel: Cancel) -> None:
         aoi=tuple(options.aoi) if options.aoi else None,
         aoi_crs=options.aoi_crs,
         resolution=options.resolution,
-        memory=parse_size(options.memory),
+        memory=flags.size(options.memory),
         overwrite=options.overwrite,
         resume=options.resume,
     )

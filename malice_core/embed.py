@@ -11,7 +11,6 @@ import io
 import itertools
 import json
 import os
-import re
 import sys
 import threading
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import malice_core
-from malice_core import cancelling
+from malice_core import cancelling, flags
 from malice_core import job as choices
 from malice_core.cancelling import Cancel
 from malice_core.cli import Parser
@@ -41,38 +40,19 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--contract", action="store_true", help="print the contract version as json and exit")
 
-    g = p.add_argument_group("images")
-    g.add_argument(
-        "--s2", nargs="+", type=_path, action="extend", default=[], metavar="PATH", help="Sentinel-2 L2A images"
-    )
-    g.add_argument(
-        "--s1", nargs="+", type=_path, action="extend", default=[], metavar="PATH", help="Sentinel-1 GRD, linear gamma0"
-    )
-    g.add_argument(
-        "--scl", nargs="+", type=_path, action="extend", default=[], metavar="PATH", help="scene classification (SCL)"
-    )
-    g.add_argument("--s2-offset", default="auto", choices=("auto", "0", "-1000"), help="offset to add to Sentinel-2 DN")
-
-    g = p.add_argument_group("choice of data")
-    g.add_argument("--dates", metavar="START/END|@FILE", help="dates to use, both ends included, or a list")
-    g.add_argument("--max-dates", type=_count, metavar="N", help="thin each modality evenly to N dates")
-    g.add_argument("--max-cloud", type=_percent, metavar="PERCENT", help="drop dates with more cloud (needs --scl)")
-    g.add_argument("--cloud-classes", type=_classes, metavar="N,N", help="default 3,8,9,10")
+    flags.add_images(p)
+    g = flags.add_choice(p)
     g.add_argument("--mask-clouds", action="store_true", help="treat cloudy pixels as missing observations")
-    g.add_argument("--s1-orbit", type=_orbit, metavar="N", help="use this relative orbit of Sentinel-1 only")
-    g.add_argument("--aoi", nargs=4, type=float, metavar=("MINX", "MINY", "MAXX", "MAXY"), help="area of interest")
-    g.add_argument("--aoi-crs", metavar="EPSG:N", help="CRS of --aoi (default: the grid's)")
-    g.add_argument("--resolution", type=_resolution, metavar="METRES", help="pixel size (default 10 m)")
 
     g = p.add_argument_group("computing")
     g.add_argument("--model", metavar="NAME", help="an installed model (default: malice, or the only one)")
     g.add_argument("--edge", choices=choices.EDGES, default="mirror", help="what lies beyond the images")
     g.add_argument("--nodata", choices=choices.NODATA, default="mask", help="missing observations: left out, or zeros")
     g.add_argument(
-        "--block", type=_count, metavar="N", help="block side, pixels, a multiple of 8 (default: by --memory)"
+        "--block", type=flags.count, metavar="N", help="block side, pixels, a multiple of 8 (default: by --memory)"
     )
     g.add_argument("--memory", default="2GB", metavar="SIZE", help="memory to stay under, default 2GB")
-    g.add_argument("--threads", type=_count, metavar="N", help="processor threads (default: all)")
+    g.add_argument("--threads", type=flags.count, metavar="N", help="processor threads (default: all)")
     g.add_argument("--device", choices=choices.DEVICES, default="auto")
     g.add_argument("--precision", choices=choices.PRECISIONS, default="float32")
     g.add_argument("--runtime", choices=choices.RUNTIMES, default="auto")
@@ -81,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--output", metavar="FILE.tif")
     g.add_argument("--counts", metavar="FILE.tif", help="also write the number of valid dates a pixel")
     g.add_argument("--dtype", choices=choices.DTYPES, default="float32")
-    g.add_argument("--queries", type=_queries, metavar="N,N", help="keep these queries only (default: all 10)")
+    g.add_argument("--queries", type=flags.queries, metavar="N,N", help="keep these queries only (default: all 10)")
     g.add_argument("--format", choices=choices.FORMATS, default="gtiff")
     g.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     g.add_argument("--resume", action="store_true", help="go on with what an interrupted run left")
@@ -93,83 +73,25 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def _number(text: str, kind: type, low: float, high: float, what: str) -> Any:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = None
-    if value is None or not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"'{text}' is not {what}")
-    return value
-
-
-def _count(text: str) -> int:
-    return int(_number(text, int, 1, 1 << 20, "a whole number of at least 1"))
-
-
-def _orbit(text: str) -> int:
-    return int(_number(text, int, 1, 175, "a relative orbit of Sentinel-1, 1 to 175"))
-
-
-def _percent(text: str) -> float:
-    return float(_number(text, float, 0, 100, "a percentage, 0 to 100"))
-
-
-def _resolution(text: str) -> float:
-    # The networks know pixels of 10 m; a hundred times that is a mistake, and would average for hours.
-    return float(_number(text, float, 0.5, 200, "a pixel size of 0.5 to 200 metres"))
-
-
-def _path(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("an empty path (an unset variable?)")
-    return text
-
-
-def _integers(text: str, low: int, high: int, what: str) -> tuple[int, ...]:
-    return tuple(int(_number(part, int, low, high, what)) for part in text.split(","))
-
-
-def _classes(text: str) -> tuple[int, ...]:
-    return _integers(text, 1, 255, "a list of classes such as 3,8,9,10")
-
-
-def _queries(text: str) -> tuple[int, ...]:
-    return _integers(text, 0, 65535, "a list of queries such as 0,3")
-
-
-def job_of(options: argparse.Namespace) -> Job:
+def job_of(given: argparse.Namespace) -> Job:
     """The job a parsed command line asks for.
 
     Raises:
         InputError: if --output is missing, --model is empty or --memory is no size.
     """
-    if not options.output:
+    if not given.output:
         raise InputError("--output is missing; see python -m malice_core.embed --help")
-    if options.model == "":
+    if given.model == "":
         raise InputError("--model is empty (an unset variable?); see python -m malice_core.models list")
-    values: dict[str, Any] = {field.name: getattr(options, field.name) for field in dataclasses.fields(Job)}
+    values: dict[str, Any] = {field.name: getattr(given, field.name) for field in dataclasses.fields(Job)}
     values |= {
-        "output": Path(options.output),
-        "counts": Path(options.counts) if options.counts else None,
-        "memory": parse_size(options.memory),
+        "output": Path(given.output),
+        "counts": Path(given.counts) if given.counts else None,
+        "memory": flags.size(given.memory),
     }
     # Lists of the command line are tuples in a job, which never changes.
     settled: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return Job(**settled)
-
-
-def parse_size(text: str) -> int:
-    """``2GB``, ``500MB``, ``1.5G``, ``2GiB`` or plain bytes → bytes.
-
-    Raises:
-        InputError: if it is no size.
-    """
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)(I?)B?\s*", text.upper())
-    if not match:
-        raise InputError(f"--memory {text}: write a size such as 2GB or 800MB")
-    number, unit, binary = match.groups()
-    return int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(unit) + 1 if unit else 0))
 
 
 def execute(job: Job, reporter: Reporter, cancel: Cancel, dry_run: bool = False) -> None:

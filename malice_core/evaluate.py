@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from malice_core import flags
 from malice_core.cli import Parser, run_command
 from malice_core.errors import InputError
 from malice_core.evaluation import rasters
@@ -75,50 +76,36 @@ def parser() -> argparse.ArgumentParser:
         "features", nargs="+", type=Path, metavar="PATH", help="embeddings; others are compared to the first"
     )
     one.add_argument("--labels", required=True, type=Path, metavar="FILE.tif", help="classes, 0 or nodata for none")
-    one.add_argument("--band", type=_at_least(1), default=1, metavar="N", help="of the labels (default: 1)")
-    one.add_argument("--folds", type=_at_least(2), default=5, metavar="N", help="(default: 5)")
+    one.add_argument("--band", type=flags.whole(1), default=1, metavar="N", help="of the labels (default: 1)")
+    one.add_argument("--folds", type=flags.whole(2), default=5, metavar="N", help="(default: 5)")
     one.add_argument(
         "--repeats",
-        type=_at_least(1),
+        type=flags.whole(1),
         default=REPEATS,
         metavar="N",
         help=f"deals of blocks to folds (default: {REPEATS})",
     )
-    one.add_argument("--block", type=_at_least(1), default=BLOCK, metavar="N", help=f"pixels a side (default: {BLOCK})")
+    one.add_argument(
+        "--block", type=flags.whole(1), default=BLOCK, metavar="N", help=f"pixels a side (default: {BLOCK})"
+    )
     one.add_argument(
         "--guard",
-        type=_at_least(0),
+        type=flags.whole(0),
         default=GUARD,
         metavar="N",
         help=f"pixels around what is tested (default: {GUARD})",
     )
     one.add_argument(
         "--min-pixels",
-        type=_at_least(1),
+        type=flags.whole(1),
         default=MIN_PIXELS,
         metavar="N",
         help=f"a class needs more (default: {MIN_PIXELS})",
     )
-    one.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="of the deal of blocks to folds")
+    one.add_argument("--seed", type=flags.whole(0), default=0, metavar="N", help="of the deal of blocks to folds")
     one.add_argument("--json", action="store_true", help="one JSON object")
     one.set_defaults(run=run)
     return one
-
-
-class _at_least:  # noqa: N801  a type of argparse, named in its messages
-    """A whole number from ``low`` on."""
-
-    def __init__(self, low: int) -> None:
-        self.low = low
-
-    def __call__(self, text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = self.low - 1
-        if not self.low <= value <= 1 << 20:
-            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {self.low}")
-        return value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from helpers_embed import run, write_series
 
-from malice_core import simulate
-from malice_core.embed import parse_size
+from malice_core import flags, simulate
 from malice_core.errors import InputError
 
 
@@ -28,13 +27,13 @@ from malice_core.errors import InputError
     ],
 )
 def test_sizes(text: str, size: float) -> None:
-    assert parse_size(text) == size
+    assert flags.size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "2 GBs", "1e9", "nan"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(InputError, match="--memory"):
-        parse_size(text)
+        flags.size(text)
 
 
 def test_more_memory_gives_larger_blocks_within_the_bound(tiny: str, tmp_path: Path) -> None:
@@ -46,7 +45,7 @@ def test_more_memory_gives_larger_blocks_within_the_bound(tiny: str, tmp_path: P
         )
         sides.append(max(recorder.plans[0]["block"]))
         bounds.append(recorder.plans[0]["memory_bytes"])
-        assert bounds[-1] <= parse_size(memory)
+        assert bounds[-1] <= flags.size(memory)
     assert sides == sorted(sides)
     assert sides[0] < sides[-1]
 

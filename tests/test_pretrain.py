@@ -39,7 +39,7 @@ from malice_core import cli, pretrain  # noqa: E402
 from malice_core.errors import InputError, TrainingError  # noqa: E402
 from malice_core.training import objective, runfolder, saving  # noqa: E402
 from malice_core.training.callbacks import read_curves  # noqa: E402
-from malice_core.training.settings import compose_settings, show  # noqa: E402
+from malice_core.training.composing import compose_settings, show  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

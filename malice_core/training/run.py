@@ -30,14 +30,15 @@ from malice_core.errors import Cancelled, DeviceError, InputError, ModelError, O
 from malice_core.patches.store import SENSORS, Dataset
 from malice_core.training import checkpoint, runfolder
 from malice_core.training.callbacks import Curves, PlainProgress, Speed
+from malice_core.training.composing import Composed, compose_settings
+from malice_core.training.composing import show as shown
 from malice_core.training.data import PatchData
 from malice_core.training.module import PretrainingModule
 from malice_core.training.pictures import Pictures
 from malice_core.training.probing import Probe, Site
 from malice_core.training.runfolder import Resume, say
 from malice_core.training.saving import LastCheckpoint, StepSeed, Stop, WholeCheckpoints
-from malice_core.training.settings import Composed, Settings, compose_settings
-from malice_core.training.settings import show as shown
+from malice_core.training.settings import Settings
 
 
 def pretrain(
@@ -340,6 +341,3 @@ def fit(trainer: L.Trainer, network: PretrainingModule, data: PatchData, start: 
             f"a process that reads data ended ({error}); it may have lacked memory: lower datamodule.num_workers or "
             "datamodule.prefetch_factor"
         ) from error
-
-
-__all__ = ["callbacks", "datamodule", "fit", "loggers", "make_trainer", "module", "pretrain"]

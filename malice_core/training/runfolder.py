@@ -32,7 +32,8 @@ from omegaconf import OmegaConf
 import malice_core
 from malice_core.errors import InputError, OutputError
 from malice_core.patches.store import Dataset
-from malice_core.training.settings import Composed, Settings
+from malice_core.training.composing import Composed
+from malice_core.training.settings import Settings
 
 CONFIG, RECORD, CARD, READABLE_CARD = "config.yaml", "run.json", "model_card.json", "MODEL_CARD.md"
 CHECKPOINTS, LAST = "checkpoints", "last.ckpt"
@@ -108,7 +109,6 @@ def create(composed: Composed) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the run folder {folder}: {error.strerror}; give another output_dir") from error
-    os.environ[FOLDER] = f"{folder}"
     return folder
 
 

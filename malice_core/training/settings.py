@@ -1,30 +1,16 @@
-"""What a pre-training run is told: the keys of ``malice_core/config`` with their types, composed by Hydra and checked.
+"""What a pre-training run is told: the keys of ``malice_core/config`` with their types and limits.
 
-The YAML files own the values, this module owns types and limits: a key that is not here is an error.
+The YAML files own the values; a key that is not here is an error. ``composing.py`` brings the two together.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import OmegaConf
 
 from malice_core.errors import InputError
-
-CONFIG, TOP = "malice_core.config", "pretrain_proj"
-#: Set by the first process for those it starts, so that all have one run folder.
-RUN_ID = "MALICE_RUN_ID"
 
 
 @dataclass
@@ -215,23 +201,6 @@ class Settings:
         return {str(key): value for key, value in content.items()}
 
 
-@dataclass
-class Composed:
-    """What Hydra made of the files and the command line.
-
-    Attributes:
-        settings: checked.
-        folder: ``hydra.run.dir``.
-        subdir: ``hydra.output_subdir``.
-        named: whether the user gave ``hydra.run.dir`` or ``run_id``.
-    """
-
-    settings: Settings
-    folder: Path
-    subdir: str | None
-    named: bool
-
-
 #: Limits of numbers by key, both ends included; None: open.
 _LIMITS: dict[str, tuple[float | None, float | None]] = {
     "seed": (0, 2**32 - 1),
@@ -274,85 +243,6 @@ _CHOICES = {
 }
 
 
-def compose_settings(
-    overrides: Sequence[str], config_dir: Path | None = None, config_name: str | None = None, base: Path | None = None
-) -> Composed:
-    """Composes the configuration and checks it.
-
-    Args:
-        overrides: ``KEY=VALUE``, Hydra's grammar.
-        config_dir: folder of the user's own YAML files.
-        config_name: the file to begin with; None: ``pretrain_proj``.
-        base: a run's ``config.yaml``, which then takes the place of all files.
-
-    Raises:
-        InputError: if a key is unknown, missing, or its value of another type or beyond its limits.
-    """
-    composed, own = _composed(overrides, config_dir, config_name, base)
-    try:
-        settings = OmegaConf.to_object(own)
-        folder = base.parent if base is not None else Path(composed.hydra.run.dir)
-    except MissingMandatoryValue as error:
-        key = getattr(error, "full_key", None) or "a key"
-        cure = ", a dataset that malice_core.dataset build wrote" if key == "dataset.path" else ""
-        raise InputError(f"{key} is not given: add {key}=VALUE{cure}") from error
-    except OmegaConfBaseException as error:
-        raise InputError(_told(error)) from error
-    assert isinstance(settings, Settings)
-    check(settings)
-    given = {text.lstrip("+").partition("=")[0] for text in overrides}
-    return Composed(settings, folder, composed.hydra.output_subdir, bool(given & {"hydra.run.dir", "run_id"}))
-
-
-def show(overrides: Sequence[str], config_dir: Path | None = None, config_name: str | None = None) -> str:
-    """All keys and their values as YAML; ``???`` where one must be given. Raises as :func:`compose_settings`."""
-    return OmegaConf.to_yaml(_composed(overrides, config_dir, config_name, None)[1])
-
-
-def _composed(
-    overrides: Sequence[str], config_dir: Path | None, config_name: str | None, base: Path | None
-) -> tuple[DictConfig, DictConfig]:
-    """What Hydra composes, and the part of it that is ours with its types."""
-    if not OmegaConf.has_resolver("malice_run_id"):
-        OmegaConf.register_new_resolver("malice_run_id", _run_id, use_cache=True)
-    if config_dir is not None and not config_dir.is_dir():
-        raise InputError(f"--config-dir {config_dir}: there is no such folder")
-    _require_grammar(overrides)
-    GlobalHydra.instance().clear()
-    try:
-        if base is not None:
-            initialize_config_dir(f"{base.parent.absolute()}", version_base="1.3")
-        else:
-            initialize_config_module(CONFIG, version_base="1.3")
-        extra = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir.absolute()}]"]
-        name = base.stem if base is not None else config_name or TOP
-        composed = compose(name, [*overrides, *extra], return_hydra_config=True)
-        # Hydra's own part has keys that only a run of Hydra's own fills.
-        own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        OmegaConf.resolve(own)
-        typed = OmegaConf.merge(OmegaConf.structured(Settings), own)
-    except HydraException as error:
-        raise InputError(_short(error)) from error
-    except OmegaConfBaseException as error:
-        raise InputError(_told(error)) from error
-    finally:
-        GlobalHydra.instance().clear()
-    assert isinstance(typed, DictConfig)
-    return composed, typed
-
-
-def _require_grammar(overrides: Sequence[str]) -> None:
-    """Refuses what is no override, by its text, which Hydra does not tell."""
-    for text in overrides:
-        try:
-            OverridesParser.create().parse_override(text)
-        except HydraException as error:
-            raise InputError(
-                f"'{text}' is not KEY=VALUE in Hydra's grammar: put values with blanks, commas or signs into quotes, "
-                "'KEY=\"a b\"'"
-            ) from error
-
-
 def check(settings: Settings) -> None:
     """Raises:
     InputError: naming the first value that is beyond its limits.
@@ -386,25 +276,3 @@ def _at(settings: Settings, key: str) -> Any:
     for name in key.split("."):
         value = getattr(value, name)
     return value
-
-
-def _run_id() -> str:
-    if given := os.environ.get(RUN_ID):
-        return given
-    if job := os.environ.get("SLURM_JOB_ID"):
-        return f"slurm-{job}"
-    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-
-
-def _told(error: Exception) -> str:
-    """What an error of OmegaConf says, in one line that begins with the key."""
-    key = getattr(error, "full_key", None) or "configuration"
-    return f"{key}: {str(error).partition(chr(10))[0][:300]} (--cfg prints all keys)"
-
-
-def _short(error: Exception) -> str:
-    """What an error of Hydra says, in one line."""
-    text = " ".join(f"{error} {error.__cause__ or ''}".split())
-    if unknown := re.search(r"Key '([^']*)' is not in struct full_key: (\S+)", text):
-        return f"there is no key {unknown[2]} (--cfg prints all keys)"
-    return f"{text.partition(' Config search path')[0][:400]} (--cfg prints all keys)"
