@@ -119,12 +119,14 @@ def _options(parameters: dict[str, Any]) -> None:
 
 
 def outputs(targets: dict[str, str], images: Chosen) -> None:
-    """Raises:
-    Refusal: if an output would replace an image or another output, or is no place for a plan.
+    """Looks at where results go.
 
     Args:
         targets: path of each output parameter, "" where there is none.
         images: of all options.
+
+    Raises:
+        Refusal: if an output would replace an image or another output, or the plan cannot be written there.
     """
     seen: dict[str, str] = {}
     for name, target in targets.items():

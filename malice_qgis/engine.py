@@ -29,8 +29,8 @@ CONTRACT = 1
 SETTING = "malice/enginePython"
 VARIABLE = "MALICE_ENGINE_PYTHON"
 
-#: Exit codes of the engine.
-BAD_INPUT, CANCELLED = 2, 3
+#: Exit code of an engine that was told to stop.
+CANCELLED = 3
 
 #: Milliseconds: between looks at the cancel button; a cancelled engine may take to end by itself, then when asked.
 POLL, TIDY, ASKED = 100, 650, 150

@@ -186,14 +186,18 @@ def dress(layer: QgsRasterLayer, look: Look) -> None:
             setter(stretch)
         layer.setRenderer(renderer)
     if look.span:
-        begin, end = (QDate(day.year, day.month, day.day) for day in look.span)
-        span = QgsDateTimeRange(QDateTime(begin, QTime(0, 0)), QDateTime(end, QTime(23, 59, 59)))
         properties = layer.temporalProperties()
         properties.setMode(fixed_range())
-        properties.setFixedTemporalRange(span)
+        properties.setFixedTemporalRange(_range(look.span))
         properties.setIsActive(True)
     layer.setMetadata(_metadata(layer, look))
     layer.triggerRepaint()
+
+
+def _range(span: tuple[date, date]) -> QgsDateTimeRange:
+    """From the first day's beginning to the last day's end."""
+    begin, end = (QDate(day.year, day.month, day.day) for day in span)
+    return QgsDateTimeRange(QDateTime(begin, QTime(0, 0)), QDateTime(end, QTime(23, 59, 59)))
 
 
 def fixed_range() -> Any:
@@ -230,7 +234,6 @@ def _metadata(layer: QgsRasterLayer, look: Look) -> QgsLayerMetadata:
     result.setKeywords({"MALICE": ["embedding", "Sentinel", tags.get("MALICE_MODEL", "")]})
     if look.span:
         extent = QgsLayerMetadata.Extent()
-        begin, end = (QDate(day.year, day.month, day.day) for day in look.span)
-        extent.setTemporalExtents([QgsDateTimeRange(QDateTime(begin, QTime(0, 0)), QDateTime(end, QTime(23, 59, 59)))])
+        extent.setTemporalExtents([_range(look.span)])
         result.setExtent(extent)
     return result

@@ -38,10 +38,11 @@ class Wrappers:
 
     def path(self, *names: str) -> str:
         """A path in the folder, which is made."""
-        path = os.path.join(self._folder, *names)
+        path, owner = os.path.join(self._folder, *names), os.path.join(self._folder, OWNER)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(os.path.join(self._folder, OWNER), "w", encoding="utf-8") as file:
-            file.write(self._output)
+        if not os.path.exists(owner):
+            with open(owner, "w", encoding="utf-8") as file:
+                file.write(self._output)
         return path
 
     def give(self, chosen: list[Source]) -> list[str]:

@@ -2,7 +2,7 @@
 # Pictures of the plugin in desktop QGIS, into a folder: screenshots.sh [FOLDER]. Without one, those of docs/qgis are
 # made anew.
 # QGIS runs under Xvfb with openbox, in a profile of its own; what it does there is in screenshots.py. The images are
-# those of `make demo`. They are shown under SHOWN (default /tmp/ana), a folder that must not exist and is removed.
+# those of `make demo`. They are shown under SHOWN (default: ana beside other temporary files), a new folder that is removed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tools/qgis_here.sh
@@ -13,7 +13,7 @@ for program in Xvfb openbox qgis; do
 done
 [ -d demo/scene/S2 ] || { echo "screenshots: there is no demo/scene: make demo" >&2; exit 1; }
 
-shown=${SHOWN:-/tmp/ana}
+shown=${SHOWN:-${TMPDIR:-/tmp}/ana}
 mkdir "$shown" || { echo "screenshots: set SHOWN to a folder that does not exist" >&2; exit 1; }
 work=$(mktemp -d)
 mkdir "$work/pictures"

@@ -47,24 +47,17 @@ def _helped(parameter: QgsProcessingParameterDefinition, text: str) -> QgsProces
 
 
 def _advanced(parameter: QgsProcessingParameterDefinition) -> QgsProcessingParameterDefinition:
-    kind = QgsProcessingParameterDefinition
-    flags = kind.Flag if hasattr(kind, "Flag") and hasattr(kind.Flag, "FlagAdvanced") else kind
-    parameter.setFlags(parameter.flags() | flags.FlagAdvanced)
+    parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
     return parameter
 
 
-def _kind(name: str, of: Any, scope: str) -> Any:
-    """An enum's member in its scope where the version has scoped enums, else in its class."""
-    return getattr(getattr(of, scope, of), name, None) or getattr(of, name)
-
-
 def _layers(name: str, label: str, text: str) -> QgsProcessingParameterDefinition:
-    kind = _kind("TypeRaster", QgsProcessing, "SourceType")
+    kind = QgsProcessing.SourceType.TypeRaster
     return _helped(QgsProcessingParameterMultipleLayers(name, label, kind, optional=True), text)
 
 
 def _folder(name: str, label: str, text: str) -> QgsProcessingParameterDefinition:
-    behaviour = _kind("Folder", QgsProcessingParameterFile, "Behavior")
+    behaviour = QgsProcessingParameterFile.Behavior.Folder
     return _helped(QgsProcessingParameterFile(name, label, behaviour, optional=True), text)
 
 
@@ -78,7 +71,7 @@ def _choice(name: str, label: str, options: list[str], text: str) -> QgsProcessi
 def _number(
     name: str, label: str, whole: bool, low: float, high: float, text: str, default: Any = None
 ) -> QgsProcessingParameterDefinition:
-    kind = _kind("Integer" if whole else "Double", QgsProcessingParameterNumber, "Type")
+    kind = QgsProcessingParameterNumber.Type.Integer if whole else QgsProcessingParameterNumber.Type.Double
     parameter = QgsProcessingParameterNumber(name, label, kind, default, True, low, high)
     # Else dialogs show six.
     parameter.setMetadata({"widget_wrapper": {"decimals": 0 if whole else 1}})
@@ -97,7 +90,7 @@ def _model() -> QgsProcessingParameterDefinition:
 
 def inputs() -> list[QgsProcessingParameterDefinition]:
     """Images, model and choice of data."""
-    date = _kind("Date", QgsProcessingParameterDateTime, "Type")
+    date = QgsProcessingParameterDateTime.Type.Date
     return [
         _layers(
             "INPUT_S2",

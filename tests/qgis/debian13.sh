@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # The QGIS tests on Debian 13 (QGIS 3.40, Python 3.13), whatever the machine's own system is.
 #
-#   sudo tests/qgis/debian13.sh [ROOT] [PYTEST ARGUMENTS]
+#   sudo tests/qgis/debian13.sh ROOT [PYTEST ARGUMENTS]
 #
 # Makes a Debian 13 system in the folder ROOT (debootstrap; 4 GB, ten minutes; kept and used again), installs QGIS and
 # an engine of its own there, copies the committed files of this checkout into it and runs tools/qgis_tests.sh.
-# SUITE=sid takes Debian's newest QGIS instead (from an old mirror with APT_OPTIONS="-o Acquire::Check-Valid-Until=false"). Nothing outside ROOT is changed; nothing of the host is mounted in it
-# but /proc (and $MALICE_TESTDATA, read-only, where it is set). Needs root and the package debootstrap.
+# SUITE=sid takes Debian's newest QGIS instead (from an old mirror: APT_OPTIONS="-o Acquire::Check-Valid-Until=false").
+# Nothing outside ROOT is changed; nothing of the host is mounted in it but /proc (and $MALICE_TESTDATA, read-only,
+# where it is set). Needs root and the package debootstrap.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 SUITE=${SUITE:-trixie}
 MIRROR=${MIRROR:-http://deb.debian.org/debian}
-root=${1:-/var/tmp/malice-$SUITE}
-shift || true
+root=${1:?usage: debian13.sh ROOT [PYTEST ARGUMENTS]}
+shift
 
 [ "$(id -u)" = 0 ] || { echo "debian13.sh: run it as root (chroot)" >&2; exit 2; }
 command -v debootstrap >/dev/null || { echo "debian13.sh: apt-get install debootstrap" >&2; exit 2; }
@@ -48,7 +49,7 @@ inside() { # a shell command in ROOT, with nothing of this machine's environment
 
 if [ ! -e "$root/.installed" ]; then
     inside 'apt-get $1 update -qq && apt-get $1 install -y -qq --no-install-recommends qgis python3-gdal gdal-bin \
-        >/tmp/apt.log 2>&1 || { tail -n 3 /tmp/apt.log >&2; exit 1; }' "${APT_OPTIONS:-}"
+        >apt.log 2>&1 || { tail -n 3 apt.log >&2; exit 1; }' "${APT_OPTIONS:-}"
     touch "$root/.installed"
 fi
 
