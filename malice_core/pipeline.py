@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from rasterio.errors import RasterioError
 
 import malice_core
 from malice_core import bands, memory, plan, product
@@ -51,23 +50,13 @@ def already_whole(job: Plan) -> bool:
     Raises:
         OutputError: if a file is there that this job has not written and may not replace.
     """
-    owned = {path: _owner(path) == job.fingerprint for path in job.targets if path.exists()}
+    owned = {path: product.owner(path) == job.fingerprint for path in job.targets if path.exists()}
     foreign = [path for path, ours in owned.items() if not ours]
     if foreign and not job.job.overwrite:
         raise OutputError(
             f"{foreign[0]} is there and was not written by this job; give --overwrite to replace it, or another name"
         )
     return job.job.resume and not foreign and len(owned) == len(job.targets)
-
-
-def _owner(path: Path) -> str | None:
-    """The fingerprint of the job that wrote a raster; None if it is no raster of ours."""
-    try:
-        with rasterio.open(path) as file:
-            owner: str | None = file.tags().get("MALICE_JOB")
-            return owner
-    except RasterioError:
-        return None
 
 
 def run(job: Plan, reporter: Reporter, cancel: Cancel) -> list[str]:

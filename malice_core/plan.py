@@ -20,7 +20,7 @@ from malice_core.cards import Card
 from malice_core.errors import InputError, OutputError
 from malice_core.grid import BlockGrid, Lattice, Window
 from malice_core.job import Job
-from malice_core.product import Layout, scale_path
+from malice_core.product import Layout, owner, scale_path
 from malice_core.stack import Stack, discover
 
 
@@ -157,7 +157,8 @@ def check_outputs(job: Job) -> None:
     """Refuses an output that cannot be written, before anything is read.
 
     Raises:
-        OutputError: folder missing or not writable, output there already, or two outputs under one name.
+        OutputError: folder missing or not writable, output there already, two outputs under one name, or a file of
+            somebody else where the scales of int8 go.
     """
     outputs = {"--output": job.output}
     if job.counts:
@@ -177,6 +178,9 @@ def check_outputs(job: Job) -> None:
             raise OutputError(f"{option} {path} is a folder; give a file name")
         if path.exists() and not job.overwrite and not job.resume:
             raise OutputError(f"{option} {path} exists already: give --overwrite to replace it, or another name")
+        if option not in ("--output", "--counts") and path.exists() and owner(path) is None:
+            # Nobody named this file: --overwrite is not meant for it.
+            raise OutputError(f"{option} go to {path}, which was not written by embed: give --output another name")
         other = seen.setdefault(path.absolute(), option)
         if other != option:
             raise OutputError(f"{option} and {other} are the same file {path}: give them different names")

@@ -138,6 +138,16 @@ def scale_path(output: Path) -> Path:
     return output.with_name(f"{output.stem}_scale.tif")
 
 
+def owner(path: Path) -> str | None:
+    """The fingerprint of the job that wrote a raster; None if it is no raster of ours."""
+    try:
+        with rasterio.open(path) as file:
+            fingerprint: str | None = file.tags().get("MALICE_JOB")
+            return fingerprint
+    except RasterioError:
+        return None
+
+
 @dataclass(frozen=True)
 class Raster:
     """One raster to put together from the blocks: which numbers, under which names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from datetime import date
@@ -11,7 +12,7 @@ from qgis.core import QgsProcessingContext, QgsProcessingOutputLayerDefinition, 
 from qgis.PyQt.QtCore import QDate, QDateTime, QVariant
 
 from . import layers
-from .algorithms.parameters import IMAGES, MAX_CLOUD
+from .algorithms.parameters import CHOICES, IMAGES, MAX_CLOUD, NUMBERS
 from .texts import tr
 
 Chosen = dict[str, list[layers.Source]]
@@ -22,9 +23,25 @@ class Refusal(Exception):
     """A parameter that cannot be; the text is one line for the user."""
 
 
-def given(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters with None for what dialogs leave empty, which arrives as a null QVariant."""
-    return {key: None if isinstance(value, QVariant) and value.isNull() else value for key, value in parameters.items()}
+def given(parameters: dict[str, Any], context: QgsProcessingContext, begins: bool = False) -> dict[str, Any]:
+    """The parameters with None for what dialogs leave empty (a null QVariant), and with the values of expressions.
+
+    Args:
+        begins: the run begins now. Before, an expression may have no value yet, and counts as not given.
+
+    Raises:
+        Refusal: if the run begins and an expression has no value.
+    """
+    result = {}
+    for name, value in parameters.items():
+        if isinstance(value, QgsProperty):
+            found, known = value.value(context.expressionContext())
+            if not known and begins and value.isActive():
+                shown = value.expressionString() or value.field()
+                raise Refusal(tr("{0}: the expression {1} has no value.").format(name, shown))
+            value = found if known else None
+        result[name] = None if isinstance(value, QVariant) and value.isNull() else value
+    return result
 
 
 def day(parameters: dict[str, Any], name: str) -> date | None:
@@ -34,7 +51,7 @@ def day(parameters: dict[str, Any], name: str) -> date | None:
         Refusal: if it is no date.
     """
     value = parameters.get(name)
-    if value is None or value == "" or isinstance(value, QgsProperty):
+    if value is None or value == "":
         return None
     if isinstance(value, QDateTime):
         value = value.date()
@@ -43,7 +60,8 @@ def day(parameters: dict[str, Any], name: str) -> date | None:
     if isinstance(value, date):
         return date(value.year, value.month, value.day)
     try:
-        return date.fromisoformat(str(value).strip()[:10])
+        # With a time of the day, as QGIS writes dates into batch files and models.
+        return date.fromisoformat(re.sub(r"[T ][\d:.]+Z?$", "", str(value).strip()))
     except ValueError as error:
         raise Refusal(tr("{0}: '{1}' is no date; write it YYYY-MM-DD.").format(name, value)) from error
 
@@ -63,10 +81,12 @@ def dates(parameters: dict[str, Any]) -> str:
 def chosen(parameters: dict[str, Any], context: QgsProcessingContext) -> Chosen:
     """The images by option of the engine (``--s2`` …), those of layers first, then the folder's.
 
+    Args:
+        parameters: as of :func:`given`.
+
     Raises:
         layers.LayerError: naming the layer that cannot be used.
     """
-    parameters = given(parameters)
     result: Chosen = {}
     for layer_name, folder_name, option, _ in IMAGES:
         found = layers.sources(parameters.get(layer_name), context)
@@ -79,7 +99,40 @@ def chosen(parameters: dict[str, Any], context: QgsProcessingContext) -> Chosen:
 
 def _text(parameters: dict[str, Any], name: str) -> str:
     value = parameters.get(name)
-    return "" if value is None or isinstance(value, QgsProperty) else str(value).strip()
+    return "" if value is None else str(value).strip()
+
+
+def number(parameters: dict[str, Any], name: str) -> str:
+    """A number of ``parameters.NUMBERS`` as the engine reads it, "" if it is not set.
+
+    Raises:
+        Refusal: if it is no number, not whole where it has to be, or out of range.
+    """
+    whole, low, high = NUMBERS[name]
+    told = _text(parameters, name)
+    if not told:
+        return ""
+    try:
+        found = float(told)
+    except ValueError:
+        found = math.nan
+    # Comparisons with NaN are false.
+    if not low <= found <= high or (whole and found != int(found)):
+        kind = tr("a whole number") if whole else tr("a number")
+        raise Refusal(tr("{0} '{1}' is not {2} from {3} to {4}.").format(name, told, kind, low, high))
+    return f"{found:g}" if not whole else str(int(found))
+
+
+def choice(parameters: dict[str, Any], name: str) -> str:
+    """A choice of ``parameters.CHOICES``, the first if it is not set.
+
+    Raises:
+        Refusal: if it is none of them.
+    """
+    told = _text(parameters, name) or CHOICES[name][0]
+    if told not in CHOICES[name]:
+        raise Refusal(tr("{0} '{1}' is none of {2}.").format(name, told, ", ".join(CHOICES[name])))
+    return told
 
 
 def _images(parameters: dict[str, Any], images: Chosen) -> None:
@@ -113,8 +166,12 @@ def _options(parameters: dict[str, Any]) -> None:
     memory = _text(parameters, "MEMORY")
     if memory and not _MEMORY.fullmatch(memory):
         raise Refusal(tr("MEMORY '{}' is no size; write it such as 2GB.").format(memory))
-    block = _text(parameters, "BLOCK")
-    if block.isdigit() and (int(block) % 8 or int(block) < 8):
+    for name in CHOICES:
+        choice(parameters, name)
+    for name in NUMBERS:
+        number(parameters, name)
+    block = number(parameters, "BLOCK")
+    if block and int(block) % 8:
         raise Refusal(tr("BLOCK {} is no multiple of 8; blocks are made of 8 pixels.").format(block))
 
 
@@ -161,13 +218,18 @@ def _same(path: str) -> str:
     return os.path.normcase(os.path.realpath(path))
 
 
-def refuse(parameters: dict[str, Any], context: QgsProcessingContext) -> None:
-    """Raises:
-    Refusal, layers.LayerError: with what is wrong, in one line.
+def refuse(parameters: dict[str, Any], context: QgsProcessingContext) -> Chosen:
+    """Looks at everything; returns the images.
+
+    Args:
+        parameters: as of :func:`given`.
+
+    Raises:
+        Refusal, layers.LayerError: with what is wrong, in one line.
     """
-    parameters = given(parameters)
     dates(parameters)
     _options(parameters)
     images = chosen(parameters, context)
     _images(parameters, images)
     outputs({name: _target(parameters, name) for name in ("OUTPUT", "COUNTS", "PLAN")}, images)
+    return images

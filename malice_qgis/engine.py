@@ -7,10 +7,9 @@ the engine stops.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
-from typing import Any, Callable
+from typing import Callable
 
 from qgis.core import QgsApplication, QgsSettings
 from qgis.PyQt.QtCore import (
@@ -22,6 +21,7 @@ from qgis.PyQt.QtCore import (
     QThread,
 )
 
+from . import events
 from .texts import tr
 
 #: The version of options, events and exit codes this plugin speaks (``malice_core.embed --contract``).
@@ -113,7 +113,7 @@ class EngineProcess:
         self._process.setProgram(python)
         self._process.setArguments(arguments)
         self._process.setProcessEnvironment(environment())
-        self._rest = {"out": b"", "err": b""}
+        self._out, self._err = events.Lines(), events.Lines()
         self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
 
     def run(
@@ -185,19 +185,11 @@ class EngineProcess:
                 process.waitForFinished(5000)
 
     def _read(self, on_line: Callable[[str], None], on_error_line: Callable[[str], None], last: bool = False) -> None:
-        for text in self._lines("out", bytes(self._process.readAllStandardOutput()), last):
-            on_line(text)
-        for text in self._lines("err", bytes(self._process.readAllStandardError()), last):
-            self.last_words.append(text)
-            on_error_line(text)
-
-    def _lines(self, channel: str, content: bytes, last: bool) -> list[str]:
-        """Whole lines that have arrived; a half one waits for its end."""
-        *lines, rest = (self._rest[channel] + content).split(b"\n")
-        self._rest[channel] = b"" if last else rest
-        if last:
-            lines.append(rest)
-        return [text for text in (line.decode("utf-8", "replace").rstrip() for line in lines) if text]
+        for line in self._out.feed(bytes(self._process.readAllStandardOutput()), last):
+            on_line(line)
+        for line in self._err.feed(bytes(self._process.readAllStandardError()), last):
+            self.last_words.append(events.shown(line))
+            on_error_line(self.last_words[-1])
 
 
 def _attend() -> None:
@@ -216,30 +208,22 @@ def handshake(python: str, cancelled: Callable[[], bool]) -> str:
     lines: list[str] = []
     process = EngineProcess(python, command("malice_core.embed", "--contract"))
     code = process.run(lines.append, lambda _: None, cancelled, HANDSHAKE)
-    answer = event_of(lines[-1]) if lines else None
+    answer = events.event_of(lines[-1]) if lines else None
     if code != 0 or answer is None or "contract" not in answer:
-        raise EngineError(death(python, code, [*lines, *process.last_words][-LAST_WORDS:]))
+        words = [*map(events.shown, lines[-LAST_WORDS:]), *process.last_words]
+        raise EngineError(death(python, code, words[-LAST_WORDS:]))
     if answer["contract"] != CONTRACT:
         newer = isinstance(answer["contract"], int) and answer["contract"] > CONTRACT
         raise EngineError(
             tr("The MALICE engine {0} (version {1}) speaks contract {2}, this plugin speaks contract {3}: {4}.").format(
                 python,
-                answer.get("version", "?"),
-                answer["contract"],
+                events.text(answer, "version"),
+                events.shown(events.text(answer, "contract")),
                 CONTRACT,
                 tr("update the plugin") if newer else tr("update the engine"),
             )
         )
-    return str(answer.get("version", "?"))
-
-
-def event_of(line: str) -> dict[str, Any] | None:
-    """The json object of a line, None if it is something else."""
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+    return events.text(answer, "version")
 
 
 def death(python: str, code: int | None, last_words: list[str]) -> str:

@@ -21,20 +21,15 @@ from qgis.core import (
     QgsRasterLayer,
 )
 
+from . import dating
 from .texts import tr
 
-#: Days of sensing as the engine finds them in names; groups are year, month and day, or year and day of year.
-_DATE = re.compile(r"(?<!\d)(20\d{2})([-_.]?)(\d{2})\2(\d{2})(?:T?\d{4,6})?(?!\d)")
-_DAY_OF_YEAR = re.compile(r"(?<!\d)(20\d{2})(\d{3})(?!\d)")
-#: Folders of products, whose dates hold for all files in them.
-_PRODUCT = re.compile(r"\d{8}T\d{6}|SENTINEL2[A-DX]_\d{8}-|HLS\.[SL]30\.T\w{5}\.\d{7}T", re.IGNORECASE)
-_DATE_TAG = re.compile(r"acqui|date|sensing|start_?time|coverage_start", re.IGNORECASE)
-_TAG_DATE = re.compile(r"20\d{2}[-:/]?\d{2}[-:/]?\d{2}")
 #: Sources that live in the memory of QGIS only.
 _INTERNAL = ("/vsimem/", "MEM:::", "<VRTDataset")
 #: Sources with a time axis of their own; what lacks one is for the engine to say.
 _CUBES = ("NETCDF:", "HDF5:", "ZARR:")
-DAY = 24 * 3600
+#: File systems of GDAL that reach over the network.
+_NETWORK = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)")
 
 
 class LayerError(Exception):
@@ -71,7 +66,9 @@ def sources(value: Any, context: QgsProcessingContext) -> list[Source]:
 
 def _items(value: Any, context: QgsProcessingContext) -> list[Any]:
     if isinstance(value, QgsProperty):
-        value = value.value(context.expressionContext())[0]
+        value, known = value.value(context.expressionContext())
+        if not known:
+            raise LayerError(tr("The expression for images has no value: check it, or choose layers."))
     if value is None or value == "":
         return []
     if isinstance(value, (list, tuple)):
@@ -125,9 +122,38 @@ def _of_layer(layer: QgsRasterLayer) -> Source:
         raise LayerError(
             tr("Layer '{0}' cannot be opened ({1}): repair its source or leave it out.").format(layer.name(), path)
         )
+    _as_in_the_file(layer, _is_cube(path))
     stem, day = _dating(layer, path)
     bands = tuple(_description(layer.bandName(number)) for number in range(1, layer.bandCount() + 1))
     return Source(layer.name(), _absolute(path), stem, day, None if _is_cube(path) else bands)
+
+
+def _as_in_the_file(layer: QgsRasterLayer, is_cube: bool) -> None:
+    """Refuses what was set in QGIS and not in the file, which is all the engine sees.
+
+    Raises:
+        LayerError: naming the layer and what differs.
+    """
+    provider = layer.dataProvider()
+    shown, own = layer.crs(), provider.crs()
+    # The engine reads a cube's CRS by its conventions, where QGIS often has to be told.
+    if not is_cube and shown.isValid() and shown != own:
+        raise LayerError(
+            tr(
+                "Layer '{0}' was given the CRS {1} in QGIS, its file says {2}, and the engine reads the file: write it "
+                "into the file (Raster > Projections > Assign Projection), or undo it."
+            ).format(layer.name(), shown.authid() or tr("of its own"), own.authid() or tr("none"))
+        )
+    for number in range(1, layer.bandCount() + 1):
+        if provider.userNoDataValues(number) or (
+            provider.sourceHasNoDataValue(number) and not provider.useSourceNoDataValue(number)
+        ):
+            raise LayerError(
+                tr(
+                    "Layer '{0}' has nodata settings made in QGIS (Properties > Transparency), and the engine reads "
+                    "the file: write them into the file (Raster > Conversion > Translate), or undo them."
+                ).format(layer.name())
+            )
 
 
 def _description(band_name: str) -> str:
@@ -141,18 +167,21 @@ def _dating(layer: QgsRasterLayer, path: str) -> tuple[str, date | None]:
     stem = os.path.splitext(os.path.basename(path.split("?", 1)[0]))[0]
     if table:
         # The engine sees the file's name, not the name of the raster in it.
-        days = days_in(table) or days_in(stem)
+        days = dating.days_in(table) or dating.days_in(stem)
         if len(days) == 1:
-            return _safe(table) if days_in(table) else f"{_safe(table)}_{days[0]:%Y%m%d}", days[0]
-    elif _is_cube(path) or _PRODUCT.search(stem) or len(days_in(stem)) == 1:
+            return _safe(table) if dating.days_in(table) else f"{_safe(table)}_{days[0]:%Y%m%d}", days[0]
+    elif _is_cube(path) or dating.is_product(stem) or len(dating.days_in(stem)) == 1:
         return "", None
     folders = os.path.dirname(path).replace("\\", "/").split("/")[-6:]
-    ambiguous = not table and len(days_in(stem)) > 1
+    ambiguous = not table and len(dating.days_in(stem)) > 1
     if not table and not ambiguous and _dated_elsewhere(path, folders):
         return "", None
-    day = day_of_range(layer)
+    try:
+        day = dating.day_of_range(layer)
+    except dating.RangeError as error:
+        raise LayerError(str(error)) from error
     if day is not None:
-        return f"{_safe(_undated(table or stem))}_{day:%Y%m%d}", day
+        return f"{_safe(dating.undated(table or stem))}_{day:%Y%m%d}", day
     if ambiguous:
         raise LayerError(
             tr(
@@ -160,7 +189,7 @@ def _dating(layer: QgsRasterLayer, path: str) -> tuple[str, date | None]:
                 "Temporal), or rename the file."
             ).format(layer.name(), stem)
         )
-    if table or not any(days_in(folder) for folder in folders):
+    if not _NETWORK.search(path) and (table or not any(dating.days_in(folder) for folder in folders)):
         raise LayerError(
             tr(
                 "Layer '{0}' has no date: neither in its name '{1}' nor in its tags, and no temporal range of one "
@@ -180,67 +209,20 @@ def _table(path: str) -> str:
     return match[2].strip('"') if match else ""
 
 
-def days_in(text: str) -> list[date]:
-    """The dates in a name, in order, each once."""
-    found = {_day(int(m[1]), int(m[3]), int(m[4])) for m in _DATE.finditer(text)}
-    if not found - {None}:
-        found = {_day_of_year(int(m[1]), int(m[2])) for m in _DAY_OF_YEAR.finditer(text)}
-    return sorted(day for day in found if day is not None)
-
-
-def _day(year: int, month: int, day: int) -> date | None:
-    try:
-        return date(year, month, day) if year >= 2014 else None
-    except ValueError:
-        return None
-
-
-def _day_of_year(year: int, number: int) -> date | None:
-    if not 1 <= number <= 366 or year < 2014:
-        return None
-    return date.fromordinal(date(year, 1, 1).toordinal() + number - 1)
-
-
-def _undated(text: str) -> str:
-    return _DAY_OF_YEAR.sub("", _DATE.sub("", text)).strip("_-. ") or "image"
-
-
 def _safe(text: str) -> str:
     return re.sub(r"[^\w.-]", "_", text)
 
 
 def _dated_elsewhere(path: str, folders: list[str]) -> bool:
     """True if product folders or tags carry a date."""
-    if any(_PRODUCT.search(folder) for folder in folders):
+    if any(dating.is_product(folder) for folder in folders):
         return True
-    if path.startswith("/vsicurl"):
-        return False  # no network for a question that the temporal range may answer
+    if _NETWORK.search(path):
+        return False  # no network for a question that the temporal range may answer, or the engine
     dataset = gdal.Open(path)
     if dataset is None:
         return False
-    tags = {**(dataset.GetMetadata() or {}), **(dataset.GetMetadata("IMAGERY") or {})}
-    return any(_DATE_TAG.search(key) and _TAG_DATE.search(value) for key, value in tags.items())
-
-
-def day_of_range(layer: QgsRasterLayer) -> date | None:
-    """The day of a layer's temporal range, if it has one that is no longer than a day.
-
-    Raises:
-        LayerError: if the range is longer.
-    """
-    properties = layer.temporalProperties()
-    span = properties.fixedTemporalRange()
-    if not properties.isActive() or not span.begin().isValid():
-        return None
-    begin = span.begin()
-    if span.end().isValid() and begin.secsTo(span.end()) > DAY:
-        raise LayerError(
-            tr("Layer '{0}': its temporal range from {1} to {2} is longer than a day; set the day of sensing.").format(
-                layer.name(), begin.toString("yyyy-MM-dd"), span.end().toString("yyyy-MM-dd")
-            )
-        )
-    day = begin.date()
-    return date(day.year(), day.month(), day.day())
+    return dating.in_tags({**(dataset.GetMetadata() or {}), **(dataset.GetMetadata("IMAGERY") or {})})
 
 
 _S2_CODE = re.compile(r"(?<![A-Za-z0-9])B(?:AND)?[ -]?0?(8A|1[0-2]|[1-9])(?![A-Za-z0-9])", re.IGNORECASE)
@@ -258,7 +240,8 @@ def missing_bands(chosen: list[Source], wanted: tuple[str, ...]) -> str:
         names = source.bands
         if len(names) == 1 and not names[0]:
             names = (os.path.splitext(os.path.basename(source.path))[0],)
-        if not any(names):
+        numbers = [re.fullmatch(r"band[ _-]?0?(\d+)", name.strip(), re.IGNORECASE) for name in names]
+        if not any(names) or all(match and int(match[1]) == i for i, match in enumerate(numbers, 1)):
             if len(names) != len(wanted):
                 return tr(
                     "Layer '{0}' has {1} bands without names; {2} are needed: {3}. Set band descriptions."

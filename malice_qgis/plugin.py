@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qgis.core import QgsApplication
 
-from . import interrupts, models
+from . import models
 from .provider import MaliceProvider
 
 
@@ -16,7 +16,6 @@ class MalicePlugin:
 
     def initProcessing(self) -> None:
         """Registers the provider; qgis_process calls this alone."""
-        interrupts.listen()
         self.provider = MaliceProvider()
         if not QgsApplication.processingRegistry().addProvider(self.provider):
             raise RuntimeError("QGIS refuses the provider malice: is another copy of the plugin loaded?")

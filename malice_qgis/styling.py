@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import numpy as np
 from osgeo import gdal
 from qgis.core import (
-    Qgis,
     QgsContrastEnhancement,
     QgsDateTimeRange,
     QgsLayerMetadata,
@@ -21,9 +19,10 @@ from qgis.core import (
     QgsProcessingFeedback,
     QgsProcessingLayerPostProcessorInterface,
     QgsRasterLayer,
-    QgsRasterLayerTemporalProperties,
 )
-from qgis.PyQt.QtCore import QDate, QDateTime, QTime
+from qgis.PyQt.QtCore import QDate, QDateTime, Qt, QTime
+
+from .dating import fixed_range
 
 #: Bands looked at, windows read of each, side of a window in pixels: a few seconds on the largest raster.
 CANDIDATES, WINDOWS, SIDE = 64, 9, 24
@@ -62,18 +61,15 @@ class Look:
         return (min(every), max(every)) if every else None
 
 
-def look_of(path: str, plan: dict[str, Any]) -> Look:
-    """Reads what is needed from a raster and the plan it was made by."""
+def look_of(path: str) -> Look:
+    """Reads what is needed from a raster the engine wrote."""
     dataset = gdal.Open(path)
     tags = dict(dataset.GetMetadata() or {}) if dataset is not None else {}
     days = {sensor: _days(tags.get(f"MALICE_DATES_{sensor.upper()}", "")) for sensor in ("s2", "s1")}
-    for sensor, told in plan.get("modalities", {}).items():
-        if not days.get(sensor):
-            days[sensor] = _days(",".join(str(item.get("date", "")) for item in told.get("dates", [])))
     days = {sensor: found for sensor, found in days.items() if found}
     channels = _channels(dataset) if dataset is not None else ()
     look = Look("", channels, days, tags)
-    model = tags.get("MALICE_MODEL") or plan.get("model", {}).get("name", "")
+    model = tags.get("MALICE_MODEL", "")
     words = ["MALICE", model if model.lower() != "malice" else "", "+".join(key.upper() for key in days)]
     if look.span:
         words.append(f"{look.span[0]} – {look.span[1]}")
@@ -195,15 +191,10 @@ def dress(layer: QgsRasterLayer, look: Look) -> None:
 
 
 def _range(span: tuple[date, date]) -> QgsDateTimeRange:
-    """From the first day's beginning to the last day's end."""
+    """From the first day's beginning to the last day's end, UTC as are the days of the images and QGIS' own times."""
     begin, end = (QDate(day.year, day.month, day.day) for day in span)
-    return QgsDateTimeRange(QDateTime(begin, QTime(0, 0)), QDateTime(end, QTime(23, 59, 59)))
-
-
-def fixed_range() -> Any:
-    """The mode of a fixed range: an enum of the class before QGIS 3.38, of ``Qgis`` since."""
-    since_338 = getattr(Qgis, "RasterTemporalMode", None)
-    return since_338.FixedTemporalRange if since_338 else QgsRasterLayerTemporalProperties.ModeFixedTemporalRange
+    utc = Qt.TimeSpec.UTC
+    return QgsDateTimeRange(QDateTime(begin, QTime(0, 0), utc), QDateTime(end, QTime(23, 59, 59), utc))
 
 
 def _metadata(layer: QgsRasterLayer, look: Look) -> QgsLayerMetadata:

@@ -43,17 +43,22 @@ class Wrappers:
         if not os.path.exists(owner):
             with open(owner, "w", encoding="utf-8") as file:
                 file.write(self._output)
+        # In use: another run must not take it for old.
+        os.utime(self._folder)
         return path
 
-    def give(self, chosen: list[Source]) -> list[str]:
+    def give(self, chosen: list[Source], kind: str) -> list[str]:
         """Paths for the engine, of wrappers where a source needs one.
+
+        Args:
+            kind: of images, such as ``s2``; each has a folder of its own.
 
         Raises:
             LayerError: if a source cannot be wrapped.
         """
         paths, owners = [], {}
         for source in chosen:
-            path = source.path if source.day is None else self._wrap(source)
+            path = source.path if source.day is None else self._wrap(source, kind)
             if owners.setdefault(path, source.path) != source.path:
                 raise LayerError(
                     tr("Layers of {0} and {1} have the same name and date: rename one of the files.").format(
@@ -67,14 +72,14 @@ class Wrappers:
         """Removes the folder, if there is one."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _wrap(self, source: Source) -> str:
+    def _wrap(self, source: Source, kind: str) -> str:
         """Writes the VRT of a source; one that is there with the same content is left alone, so runs can resume."""
         # Files of one folder that are bands of one image share the wrapper's folder; other folders have another,
         # and so have containers such as GeoPackages, whose rasters may have the same names.
         container = re.fullmatch(r"[A-Z]+:(.+):[^:]+", source.path, re.IGNORECASE)
         owner = container[1] if container else os.path.dirname(source.path)
         place = hashlib.sha256(owner.encode()).hexdigest()[:12]
-        target = self.path(place, f"{source.stem}.vrt")
+        target = self.path(kind, place, f"{source.stem}.vrt")
         dataset = gdal.Open(source.path)
         if dataset is None:
             raise LayerError(tr("Layer '{0}' cannot be opened: {1}.").format(source.name, source.path))

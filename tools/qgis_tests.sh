@@ -3,25 +3,26 @@
 # Nothing that QGIS brings itself (numpy, GDAL, PROJ) is installed there. Arguments are handed to pytest.
 # The engine is MALICE_ENGINE_PYTHON, or .venv of this checkout (make setup).
 # QGIS is installed by apt where it is missing and that needs no password; else it is said why tests are skipped.
+# Where QGIS is, whatever else is missing is a failure: nothing passes by not being run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tools/qgis_here.sh
 . tools/qgis_here.sh
 
-skip() { echo "QGIS tests: SKIPPED: $*"; exit 0; }
+fail() { echo "QGIS tests: FAILED: $*" >&2; exit 1; }
 
-qgis_ready || skip "$QGIS_MISSING"
+qgis_ready || { echo "QGIS tests: SKIPPED: $QGIS_MISSING"; exit 0; }
 engine=${MALICE_ENGINE_PYTHON:-$PWD/.venv/bin/python}
-[ -x "$engine" ] || skip "there is no engine at $engine: make setup"
+[ -x "$engine" ] || fail "there is no engine at $engine: make setup"
 
 stamp=.venv-qgis/.set-up-1
 if [ ! -e "$stamp" ]; then
     rm -rf .venv-qgis
     "$QGIS_PYTHON" -m venv --system-site-packages .venv-qgis 2>/dev/null ||
-        skip "$QGIS_PYTHON cannot make virtual environments: apt-get install python3-venv"
+        fail "$QGIS_PYTHON cannot make virtual environments: apt-get install python3-venv"
     echo '*' >.venv-qgis/.gitignore
     .venv-qgis/bin/python -m pip install --quiet 'pytest>=8,<10' 'pytest-qgis==5.0.2' 'pytest-timeout>=2.3,<3' ||
-        skip "pytest-qgis cannot be installed from the package index"
+        fail "pytest-qgis cannot be installed from the package index"
     touch "$stamp"
 fi
 

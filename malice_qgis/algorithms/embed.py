@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from qgis.core import (
+    QgsCoordinateReferenceSystem,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
@@ -19,7 +20,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtGui import QIcon
 
-from .. import checks, engine, interrupts, layers, styling, wrappers
+from .. import checks, engine, events, interrupts, layers, styling, wrappers
 from ..models import INSTALLED
 from ..texts import tr
 from . import parameters as definitions
@@ -28,6 +29,7 @@ from . import parameters as definitions
 SAY_EVERY = 15.0
 #: Characters of image paths beyond which they are given in a file: Windows' limit is 32767 for everything.
 LONG = 20000
+_WKT2 = QgsCoordinateReferenceSystem.WktVariant.WKT_PREFERRED
 
 
 class EmbedAlgorithm(QgsProcessingAlgorithm):
@@ -36,6 +38,7 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
     def __init__(self) -> None:
         super().__init__()
         self._images: checks.Chosen = {}
+        self._given: dict[str, Any] = {}
 
     def name(self) -> str:
         return "embed"
@@ -93,7 +96,7 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
     def checkParameterValues(self, parameters: dict[str, Any], context: QgsProcessingContext) -> tuple[bool, str]:
         try:
             engine.find()
-            checks.refuse(parameters, context)
+            checks.refuse(checks.given(parameters, context), context)
         except (engine.EngineError, layers.LayerError, checks.Refusal) as error:
             return False, " ".join(str(error).split())
         # QGIS would open every file to see if it is a layer; the engine opens them anyway and says more.
@@ -109,9 +112,9 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
     ) -> bool:
         # Layers belong to the thread this is called in; the run has another.
         try:
-            # A model runs its steps without checkParameterValues.
-            checks.refuse(parameters, context)
-            self._images = checks.chosen(parameters, context)
+            # A model runs its steps without checkParameterValues, and expressions have their values only now.
+            self._given = checks.given(parameters, context, begins=True)
+            self._images = checks.refuse(self._given, context)
         except (layers.LayerError, checks.Refusal) as error:
             raise QgsProcessingException(str(error)) from error
         return True
@@ -119,7 +122,7 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
     def processAlgorithm(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
-        parameters = checks.given(parameters)
+        parameters = self._given
         # QGIS knows the layer it will load by the name it gave, the engine needs an absolute one.
         destination = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
         output = os.path.abspath(destination)
@@ -157,14 +160,14 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
         if plan_file:
             _write_plan(plan_file, run)
             results["PLAN"] = plan_file
-        self._show(parameters, context, destination, run.plan)
+        self._show(parameters, context, destination)
         return results
 
     def _data(self, parameters: dict[str, Any], context: QgsProcessingContext, made: wrappers.Wrappers) -> list[str]:
         """Options of the engine that say what is read."""
         arguments = []
         for option, found in self._images.items():
-            paths = made.give(found)
+            paths = made.give(found, option.strip("-"))
             if sum(map(len, paths)) > LONG:
                 listed = made.path(f"{option.strip('-')}.txt")
                 with open(listed, "w", encoding="utf-8") as file:
@@ -172,17 +175,13 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
                 paths = [listed]
             if paths:
                 arguments += [option, *paths]
-        days = checks.dates(
-            {
-                name: self.parameterAsDateTime(parameters, name, context)
-                for name in ("DATE_FROM", "DATE_TO")
-                if parameters.get(name) is not None
-            }
-        )
+        days = checks.dates(parameters)
         if days:
             arguments += ["--dates", days]
-        if self._images["--scl"] and parameters.get("MAX_CLOUD", definitions.MAX_CLOUD) is not None:
-            arguments += ["--max-cloud", f"{self.parameterAsDouble(parameters, 'MAX_CLOUD', context):g}"]
+        if self._images["--scl"] and (
+            share := checks.number({"MAX_CLOUD": definitions.MAX_CLOUD, **parameters}, "MAX_CLOUD")
+        ):
+            arguments += ["--max-cloud", share]
         if parameters.get("EXTENT") not in (None, ""):
             extent = self.parameterAsExtent(parameters, "EXTENT", context)
             if extent.isNull() or extent.isEmpty():
@@ -196,43 +195,45 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
 
     def _crs(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
         """CRS of the extent, "" for that of the images. As text, also where QGIS' own PROJ is broken."""
-        named = re.search(r"\[([A-Za-z]+:\d+)\]\s*$", str(parameters["EXTENT"]))
-        if named:
+        named = re.search(r"\[(.+)\]\s*$", str(parameters["EXTENT"]), re.DOTALL)
+        if named and re.fullmatch(r"EPSG:\d+", named[1]):
             return named[1]
+        if named and not QgsCoordinateReferenceSystem(named[1]).isValid():
+            # QGIS would take the project's.
+            raise checks.Refusal(tr("EXTENT: the CRS '{}' is not known.").format(named[1]))
         crs = self.parameterAsExtentCrs(parameters, "EXTENT", context)
         if not crs.isValid():
             return ""
-        return crs.authid() if crs.authid().startswith("EPSG:") else crs.toWkt()
+        # Other codes (USER:100001) mean nothing outside this QGIS.
+        return crs.authid() if crs.authid().startswith("EPSG:") else crs.toWkt(_WKT2)
 
     def _options(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
         """Options of the engine that say how it computes."""
         model = self.parameterAsString(parameters, "MODEL", context).strip()
         arguments = ["--model", model] if model else []
-        for name in ("EDGE", "NODATA", "DTYPE", "FORMAT", "DEVICE", "PRECISION"):
-            arguments += [f"--{name.lower()}", self.parameterAsEnumString(parameters, name, context)]
+        for name in definitions.CHOICES:
+            arguments += [f"--{name.lower()}", checks.choice(parameters, name)]
         for name in ("MEMORY", "QUERIES"):
             text = self.parameterAsString(parameters, name, context)
             if text.strip():
                 arguments += [f"--{name.lower()}", "".join(text.split())]
         for name in ("BLOCK", "THREADS"):
-            if parameters.get(name) not in (None, ""):
-                arguments += [f"--{name.lower()}", str(self.parameterAsInt(parameters, name, context))]
+            if told := checks.number(parameters, name):
+                arguments += [f"--{name.lower()}", told]
         # QGIS asks before it replaces a file.
         arguments.append("--overwrite")
         if self.parameterAsBoolean(parameters, "RESUME", context):
             arguments.append("--resume")
         return arguments
 
-    def _show(
-        self, parameters: dict[str, Any], context: QgsProcessingContext, output: str, plan: dict[str, Any]
-    ) -> None:
+    def _show(self, parameters: dict[str, Any], context: QgsProcessingContext, output: str) -> None:
         """Prepares how the result is shown, if it is; sampling it is done here, outside the window's thread."""
         if not context.willLoadLayerOnCompletion(output):
             return
         details = context.layerToLoadOnCompletionDetails(output)
         wanted = parameters.get("OUTPUT")
         named = isinstance(wanted, QgsProcessingOutputLayerDefinition) and wanted.destinationName
-        look = styling.look_of(output, plan)
+        look = styling.look_of(output)
         if not named:
             details.name = look.name
         details.setPostProcessor(styling.PostProcessor.of(look, keep_name=bool(named)))
@@ -244,11 +245,10 @@ class _Run:
     def __init__(self, feedback: QgsProcessingFeedback) -> None:
         self._feedback = feedback
         self._step, self._said = "", 0.0
-        self._error: dict[str, Any] | None = None
+        self._error = ""
         self._finished = False
         #: The folder of finished blocks is this run's: the engine says nothing of progress before it holds it.
         self.began = False
-        self.plan: dict[str, Any] = {}
         self.plan_text = ""
         self.warnings: list[str] = []
 
@@ -263,8 +263,8 @@ class _Run:
         if code == 0 and self._finished and os.path.isfile(output):
             self._feedback.setProgress(100)
             return
-        if self._error is not None:
-            raise engine.EngineError(str(self._error.get("message", "")))
+        if self._error:
+            raise engine.EngineError(self._error)
         raise engine.EngineError(engine.death(python, code, list(process.last_words)))
 
     def cancelled(self) -> bool:
@@ -272,36 +272,36 @@ class _Run:
         return self._feedback.isCanceled() or interrupts.heard()
 
     def _hear(self, line: str) -> None:
-        event = engine.event_of(line)
-        kind = event.get("event") if event else None
+        event = events.event_of(line) or {}
+        kind = event.get("event")
         if kind == "progress":
             self._progress(event)
         elif kind == "plan":
-            self.plan, self.plan_text = event.get("plan", {}), str(event.get("text", ""))
+            self.plan_text = events.text(event, "text")
             self._feedback.pushInfo(self.plan_text)
         elif kind == "warning":
-            self.warnings.append(str(event.get("message", "")))
+            self.warnings.append(events.text(event, "message"))
             self._feedback.pushWarning(self.warnings[-1])
         elif kind == "error":
-            self._error = event
+            self._error = " ".join(events.text(event, "message").split())
         elif kind == "done":
             self._finished = True
-            self._feedback.pushInfo(
-                tr("done in {0} s: {1}").format(event.get("seconds"), ", ".join(event.get("files", [])))
-            )
+            files = ", ".join(events.texts(event, "files"))
+            self._feedback.pushInfo(tr("done in {0} s: {1}").format(events.text(event, "seconds"), files))
         else:
-            self._feedback.pushDebugInfo(line)
+            self._feedback.pushDebugInfo(events.shown(line))
 
     def _progress(self, event: dict[str, Any]) -> None:
         self.began = True
-        done, total = float(event.get("done", 0)), float(event.get("total", 1)) or 1.0
-        self._feedback.setProgress(100 * done / total)
-        step, left = str(event.get("step", "")), event.get("eta_s")
+        done, total = events.number(event, "done"), events.number(event, "total")
+        if done is not None and total:
+            self._feedback.setProgress(100 * min(max(done / total, 0.0), 1.0))
+        step, left = events.text(event, "step"), events.number(event, "eta_s")
         now = time.monotonic()
         if step != self._step or (left is not None and now - self._said > SAY_EVERY):
             self._step, self._said = step, now
             # No share: the bar has it, and moves on while this text stands.
-            self._feedback.setProgressText(step if not left else tr("{0}: {1}").format(step, _left(float(left))))
+            self._feedback.setProgressText(tr("{0}: {1}").format(step, _left(left)) if left else step)
 
 
 def _left(seconds: float) -> str:

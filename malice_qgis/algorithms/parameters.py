@@ -22,14 +22,17 @@ from qgis.core import (
 from ..models import INSTALLED
 from ..texts import tr
 
-#: Choices of the engine, its words.
-EDGES = ["mirror", "published"]
-NODATA = ["mask", "zero"]
-DTYPES = ["float32", "float16", "int16", "int8"]
-FORMATS = ["gtiff", "cog"]
-DEVICES = ["auto", "cpu", "cuda"]
-PRECISIONS = ["float32", "bfloat16"]
-
+#: Choices by parameter, in the engine's words; the first is the default.
+CHOICES = {
+    "EDGE": ["mirror", "published"],
+    "NODATA": ["mask", "zero"],
+    "DTYPE": ["float32", "float16", "int16", "int8"],
+    "FORMAT": ["gtiff", "cog"],
+    "DEVICE": ["auto", "cpu", "cuda"],
+    "PRECISION": ["float32", "bfloat16"],
+}
+#: Numbers by parameter: whether whole, least, largest.
+NUMBERS = {"MAX_CLOUD": (False, 0, 100), "BLOCK": (True, 8, 16384), "THREADS": (True, 1, 1024)}
 #: Used where a scene classification is given: what users of the published networks take.
 MAX_CLOUD = 30.0
 MEMORY = "2GB"
@@ -61,16 +64,16 @@ def _folder(name: str, label: str, text: str) -> QgsProcessingParameterDefinitio
     return _helped(QgsProcessingParameterFile(name, label, behaviour, optional=True), text)
 
 
-def _choice(name: str, label: str, options: list[str], text: str) -> QgsProcessingParameterDefinition:
+def _choice(name: str, label: str, text: str) -> QgsProcessingParameterDefinition:
+    options = CHOICES[name]
     parameter = QgsProcessingParameterEnum(
         name, label, options, defaultValue=options[0], optional=False, usesStaticStrings=True
     )
     return _helped(parameter, text)
 
 
-def _number(
-    name: str, label: str, whole: bool, low: float, high: float, text: str, default: Any = None
-) -> QgsProcessingParameterDefinition:
+def _number(name: str, label: str, text: str, default: Any = None) -> QgsProcessingParameterDefinition:
+    whole, low, high = NUMBERS[name]
     kind = QgsProcessingParameterNumber.Type.Integer if whole else QgsProcessingParameterNumber.Type.Double
     parameter = QgsProcessingParameterNumber(name, label, kind, default, True, low, high)
     # Else dialogs show six.
@@ -130,9 +133,6 @@ def inputs() -> list[QgsProcessingParameterDefinition]:
         _number(
             "MAX_CLOUD",
             tr("Maximum cloud cover (%)"),
-            False,
-            0,
-            100,
             tr(
                 "Sentinel-2 dates with more cloud and cloud shadow in the area are left out. Used when a scene "
                 "classification is given."
@@ -152,15 +152,12 @@ def options() -> list[QgsProcessingParameterDefinition]:
         _choice(
             "DTYPE",
             tr("Number type"),
-            DTYPES,
             tr(
                 "float32: as computed. float16: half the file. int16: half the file, with scale and offset that QGIS "
                 "applies. int8: an eighth, with a scale raster NAME_scale.tif beside it."
             ),
         ),
-        _choice(
-            "FORMAT", tr("File format"), FORMATS, tr("gtiff: tiled GeoTIFF. cog: cloud-optimised, with overviews.")
-        ),
+        _choice("FORMAT", tr("File format"), tr("gtiff: tiled GeoTIFF. cog: cloud-optimised, with overviews.")),
         _helped(
             QgsProcessingParameterString("QUERIES", tr("Queries, such as 0,3 (empty: all)"), None, False, True),
             tr(
@@ -173,7 +170,6 @@ def options() -> list[QgsProcessingParameterDefinition]:
         _choice(
             "EDGE",
             tr("Edges of the images"),
-            EDGES,
             tr(
                 "mirror: images are continued by reflection, results do not depend on the area. published: as the "
                 "published code does; width and height must be multiples of 8."
@@ -182,7 +178,6 @@ def options() -> list[QgsProcessingParameterDefinition]:
         _choice(
             "NODATA",
             tr("Missing observations"),
-            NODATA,
             tr("mask: left out. zero: enter as zeros, as in the published code."),
         ),
         _helped(
@@ -192,17 +187,13 @@ def options() -> list[QgsProcessingParameterDefinition]:
         _number(
             "BLOCK",
             tr("Side of a block (pixels)"),
-            True,
-            8,
-            16384,
             tr("A multiple of 8; wins over the memory. By default chosen from it."),
         ),
-        _number("THREADS", tr("Processor threads"), True, 1, 1024, tr("By default all.")),
-        _choice("DEVICE", tr("Device"), DEVICES, tr("cuda needs an engine with a runtime for it.")),
+        _number("THREADS", tr("Processor threads"), tr("By default all.")),
+        _choice("DEVICE", tr("Device"), tr("cuda needs an engine with a runtime for it.")),
         _choice(
             "PRECISION",
             tr("Precision"),
-            PRECISIONS,
             tr("bfloat16 is faster on processors that have it, and a little less exact."),
         ),
         _helped(

@@ -158,6 +158,21 @@ def refusal(python: str, models: Path, *arguments: object) -> str:
     return line[len("error: ") :]
 
 
+def one_line(text: str) -> str:
+    """The line that says what is wrong, without what QGIS prints of itself."""
+    own = ("QStandardPaths", "<string>", "setapi", "Warning", "--", "There was an error", "The following")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(own)]
+    return lines[-1] if lines else ""
+
+
+def fake_engine(folder: Path, body: str) -> str:
+    """An executable that answers in the engine's place."""
+    path = folder / "python"
+    path.write_text("#!/bin/sh\n" + body, encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
 def pixels(path: Path) -> bytes:
     """All bands as they are stored, and their names."""
     dataset = gdal.Open(str(path))

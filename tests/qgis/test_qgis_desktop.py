@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from malice_qgis import engine as engine_module
 from malice_qgis import models, styling
+from osgeo import gdal
 from qgis.core import (
     QgsApplication,
+    QgsCoordinateReferenceSystem,
     QgsProcessingAlgRunnerTask,
     QgsProcessingContext,
     QgsProcessingException,
@@ -22,10 +27,13 @@ from qgis.core import (
     QgsProcessingModelOutput,
     QgsProcessingModelParameter,
     QgsProcessingParameterFile,
+    QgsProcessingParameterNumber,
     QgsProject,
     QgsProperty,
     QgsRasterLayer,
     QgsRasterMinMaxOrigin,
+    QgsRectangle,
+    QgsReferencedRectangle,
     QgsSettings,
 )
 from qgis.PyQt.QtCore import QCoreApplication, QVariant
@@ -141,9 +149,6 @@ def test_the_result_is_dressed(
 
 def test_channels_differ_where_bands_are_alike(tmp_path: Path, qgis_app: object) -> None:
     """Bands that repeat each other or say nothing are not taken."""
-    import numpy as np
-    from osgeo import gdal
-
     rng = np.random.default_rng(0)
     a, b, c = rng.normal(0, 1, (3, 64, 64))
     planes = [np.zeros((64, 64)), a, a * 2, a + 0.01 * b, b, b * -3, c, np.full((64, 64), np.nan)]
@@ -151,27 +156,44 @@ def test_channels_differ_where_bands_are_alike(tmp_path: Path, qgis_app: object)
     for number, plane in enumerate(planes[:7], 1):
         target.GetRasterBand(number).WriteRaster(0, 0, 64, 64, plane.astype(np.float32).tobytes())
     target = None
-    look = styling.look_of(str(tmp_path / "x.tif"), {})
+    look = styling.look_of(str(tmp_path / "x.tif"))
     families = {2: "a", 3: "a", 4: "a", 5: "b", 6: "b", 7: "c"}
     assert len({families[channel.band] for channel in look.channels}) >= 2
     assert len({channel.band for channel in look.channels}) == 3
 
 
-def test_batch_runs_leave_a_result_each(
-    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path, engine: str
+def test_batch_rows_leave_a_result_each(
+    provider: object, qgis_app: object, scene: Path, tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The batch dialog itself, with rows from a file: two good ones, and between them one that is refused."""
+    from processing.gui.BatchAlgorithmDialog import BatchAlgorithmDialog
+
     rows = [
-        {"FOLDER_S2": str(scene / "S2"), "MODEL": "tiny", "QUERIES": query, "OUTPUT": str(tmp_path / f"{query}.tif")}
-        for query in ("0", "1")
+        {
+            "PARAMETERS": {"FOLDER_S2": repr(folder), "MODEL": "'tiny'", "QUERIES": repr(query), "DTYPE": "'int8'"},
+            "OUTPUTS": {"OUTPUT": str(tmp_path / f"{query}.tif")},
+        }
+        for query, folder in (("0", str(scene / "S2")), ("1", "/nowhere"), ("2", str(scene / "S2")))
     ]
-    algorithm = provider.algorithm("embed")
-    for row in rows:
-        assert algorithm.checkParameterValues(row, context) == (True, "")
-        _, good = algorithm.run(row, context, Log())
+    (tmp_path / "batch.json").write_text(json.dumps(rows), encoding="utf-8")
+    chosen = (str(tmp_path / "batch.json"), "")
+    monkeypatch.setattr("processing.gui.BatchPanel.QFileDialog.getOpenFileName", lambda *_, **__: chosen)
+    dialog = BatchAlgorithmDialog(provider.algorithm("embed").create())
+    panel = dialog.mainWidget()
+    panel.load()
+    panel.checkLoadLayersOnCompletion.setChecked(False)
+    assert panel.batchRowCount() == 3
+    for row in (0, 2):
+        parameters, good = panel.parametersForRow(row, warnOnInvalid=True)
         assert good
-    assert pixels(tmp_path / "0.tif") != pixels(tmp_path / "1.tif")
-    command_line(engine, scene, "--s2", scene / "S2", "--queries", "1", "--output", tmp_path / "s.tif")
-    assert pixels(tmp_path / "1.tif") == pixels(tmp_path / "s.tif")
+        assert parameters["QUERIES"] == str(row)
+    dialog.runAlgorithm()
+    for query in ("0", "2"):
+        options = ("--queries", query, "--dtype", "int8", "--output", tmp_path / f"s{query}.tif")
+        command_line(engine, scene, "--s2", scene / "S2", *options)
+        assert pixels(tmp_path / f"{query}.tif") == pixels(tmp_path / f"s{query}.tif")
+    assert not (tmp_path / "1.tif").exists()
+    dialog.close()
 
 
 def test_what_dialogs_leave_empty_counts_as_not_given(
@@ -195,31 +217,45 @@ def test_what_dialogs_leave_empty_counts_as_not_given(
 def test_in_a_model_that_was_saved(
     provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path, engine: str
 ) -> None:
-    """A .model3 with embed and the slope of its first band after it."""
+    """A .model3: embed with a date from an expression, then classes of a band of its result."""
     model = QgsProcessingModelAlgorithm("a year", "tests")
-    folder = QgsProcessingParameterFile("images", "images", behavior=QgsProcessingParameterFile.Folder)
-    model.addModelParameter(folder, QgsProcessingModelParameter("images"))
-    child = QgsProcessingModelChildAlgorithm("malice:embed")
-    child.setChildId("embed")
+    for parameter in (
+        QgsProcessingParameterFile("images", "images", behavior=QgsProcessingParameterFile.Folder),
+        QgsProcessingParameterNumber("year", "year", QgsProcessingParameterNumber.Integer),
+    ):
+        model.addModelParameter(parameter, QgsProcessingModelParameter(parameter.name()))
     source = QgsProcessingModelChildParameterSource
-    child.addParameterSources("FOLDER_S2", [source.fromModelParameter("images")])
-    child.addParameterSources("MODEL", [source.fromStaticValue("tiny")])
-    child.addParameterSources("QUERIES", [source.fromStaticValue("0")])
-    output = QgsProcessingModelOutput("embedding", "embedding")
+    embed = QgsProcessingModelChildAlgorithm("malice:embed")
+    embed.setChildId("embed")
+    embed.addParameterSources("FOLDER_S2", [source.fromModelParameter("images")])
+    embed.addParameterSources("DATE_FROM", [source.fromExpression("to_string(@year) || '-01-15'")])
+    embed.addParameterSources("MODEL", [source.fromStaticValue("tiny")])
+    embed.addParameterSources("QUERIES", [source.fromStaticValue("0")])
+    model.addChildAlgorithm(embed)
+    after = QgsProcessingModelChildAlgorithm("native:reclassifybytable")
+    after.setChildId("after")
+    after.addParameterSources("INPUT_RASTER", [source.fromChildOutput("embed", "OUTPUT")])
+    after.addParameterSources("RASTER_BAND", [source.fromStaticValue(3)])
+    after.addParameterSources("TABLE", [source.fromStaticValue(["-100", "0", "1", "0", "100", "2"])])
+    output = QgsProcessingModelOutput("classes", "classes")
     output.setChildOutputName("OUTPUT")
-    child.setModelOutputs({"embedding": output})
-    model.addChildAlgorithm(child)
+    after.setModelOutputs({"classes": output})
+    model.addChildAlgorithm(after)
     model.updateDestinationParameters()
     assert model.toFile(str(tmp_path / "year.model3"))
 
     again = QgsProcessingModelAlgorithm()
     assert again.fromFile(str(tmp_path / "year.model3"))
     again.initAlgorithm()
-    destination = "embed:embedding"
-    results, good = again.run({"images": str(scene / "S2"), destination: str(tmp_path / "m.tif")}, context, Log())
+    given = {"images": str(scene / "S2"), "year": 2018, "after:classes": str(tmp_path / "m.tif")}
+    results, good = again.run(given, context, Log())
     assert good, results
-    command_line(engine, scene, "--s2", scene / "S2", "--queries", "0", "--output", tmp_path / "s.tif")
-    assert pixels(tmp_path / "m.tif") == pixels(tmp_path / "s.tif")
+    options = ("--dates", "2018-01-15/", "--queries", "0", "--output")
+    command_line(engine, scene, "--s2", scene / "S2", *options, tmp_path / "s.tif")
+    classes, embedded = (gdal.Open(str(tmp_path / name)).ReadAsArray() for name in ("m.tif", "s.tif"))
+    seen = np.isfinite(embedded[2])
+    assert 0 < seen.sum() < seen.size
+    np.testing.assert_array_equal(classes[seen], np.where(embedded[2][seen] <= 0, 1, 2))
 
 
 def test_a_model_and_expressions_are_checked_too(
@@ -241,6 +277,79 @@ def test_a_model_and_expressions_are_checked_too(
         assert says in log.textLog()
     assert image.read_bytes() == before
     assert not (tmp_path / "e.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"DATE_FROM": "nothing"}, "DATE_FROM: the expression"),
+        ({"FOLDER_S2": "nothing"}, "FOLDER_S2: the expression"),
+        ({"DATE_FROM": "'spring'"}, "'spring' is no date"),
+        ({"MAX_CLOUD": "'a lot'"}, "MAX_CLOUD 'a lot'"),
+        ({"FOLDER_S2": "'/no' || 'where'"}, "/nowhere"),
+        ({"EDGE": "'wrap'"}, "EDGE 'wrap' is none of mirror, published"),
+    ],
+)
+def test_expressions_have_a_right_value_or_are_refused(
+    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path, wrong: dict[str, str], says: str
+) -> None:
+    base = {"FOLDER_S2": str(scene / "S2"), "MODEL": "tiny", "QUERIES": "0", "OUTPUT": str(tmp_path / "e.tif")}
+    given = {name: QgsProperty.fromExpression(text) for name, text in wrong.items()}
+    log = QgsProcessingFeedback(False)
+    _, good = provider.algorithm("embed").run({**base, **given}, context, log)
+    assert not good
+    assert says in log.textLog()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_dates_and_outputs_may_be_expressions(
+    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path, engine: str
+) -> None:
+    given = {
+        "FOLDER_S2": f"'{scene}' || '/S2'",
+        "DATE_FROM": "to_date('2018-01-15')",
+        "QUERIES": "to_string(0)",
+        "OUTPUT": f"'{tmp_path}' || '/q.tif'",
+    }
+    parameters = {name: QgsProperty.fromExpression(text) for name, text in given.items()}
+    results, good = provider.algorithm("embed").run({**parameters, "MODEL": "tiny"}, context, Log())
+    assert good
+    options = ("--dates", "2018-01-15/", "--queries", "0", "--output")
+    command_line(engine, scene, "--s2", scene / "S2", *options, tmp_path / "s.tif")
+    assert pixels(Path(results["OUTPUT"])) == pixels(tmp_path / "s.tif")
+
+
+def test_an_area_in_a_crs_of_this_qgis_only(
+    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path, engine: str
+) -> None:
+    """A CRS without an authority's code (the same as the images', with another false easting) travels as WKT."""
+    own = QgsCoordinateReferenceSystem()
+    own.createFromProj("+proj=tmerc +lat_0=0 +lon_0=3 +k=0.9996 +x_0=100000 +y_0=0 +datum=WGS84 +units=m")
+    area = QgsReferencedRectangle(QgsRectangle(100052, 5599702, 100298, 5599948), own)
+    given = {"FOLDER_S2": str(scene / "S2"), "MODEL": "tiny", "QUERIES": "0", "EXTENT": area}
+    results, good = provider.algorithm("embed").run({**given, "OUTPUT": str(tmp_path / "q.tif")}, context, Log())
+    assert good
+    options = ("--aoi", 500052, 5599702, 500298, 5599948, "--queries", "0", "--output")
+    command_line(engine, scene, "--s2", scene / "S2", *options, tmp_path / "s.tif")
+    assert pixels(Path(results["OUTPUT"])) == pixels(tmp_path / "s.tif")
+
+
+def test_scales_of_int8_replace_nobody_elses_file(
+    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path
+) -> None:
+    """QGIS asks before it replaces OUTPUT; of NAME_scale.tif it knows nothing."""
+    theirs = Path(shutil.copy(scene / "S2" / "S2_20180105.tif", tmp_path / "e_scale.tif"))
+    before = theirs.read_bytes()
+    given = {"FOLDER_S2": str(scene / "S2"), "MODEL": "tiny", "QUERIES": "0", "DTYPE": "int8"}
+    log = QgsProcessingFeedback(False)
+    _, good = provider.algorithm("embed").run({**given, "OUTPUT": str(tmp_path / "e.tif")}, context, log)
+    assert not good
+    assert "e_scale.tif" in log.textLog()
+    assert theirs.read_bytes() == before
+    theirs.unlink()
+    for _ in range(2):
+        _, good = provider.algorithm("embed").run({**given, "OUTPUT": str(tmp_path / "e.tif")}, context, Log())
+        assert good, "its own scales may be replaced"
 
 
 def test_as_a_background_task_the_window_stays_alive(

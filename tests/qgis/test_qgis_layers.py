@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import shutil
+import subprocess
 import threading
 from datetime import date
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from malice_qgis import layers, styling, wrappers
+from malice_qgis import dating, layers, wrappers
 from osgeo import gdal
 from qgis.core import (
+    Qgis,
+    QgsCoordinateReferenceSystem,
     QgsDateTimeRange,
     QgsProcessingContext,
     QgsProcessingFeedback,
     QgsProject,
     QgsRasterLayer,
+    QgsRasterLayerTemporalProperties,
+    QgsRasterRange,
 )
 from qgis.PyQt.QtCore import QDate, QDateTime, QTime
 
@@ -39,7 +45,7 @@ def layer_of(path: object, name: str = "", day: date | None = None, days: int = 
     if day:
         begin = QDate(day.year, day.month, day.day)
         span = QgsDateTimeRange(QDateTime(begin, QTime(0, 0)), QDateTime(begin.addDays(days - 1), QTime(23, 59, 59)))
-        layer.temporalProperties().setMode(styling.fixed_range())
+        layer.temporalProperties().setMode(dating.fixed_range())
         layer.temporalProperties().setFixedTemporalRange(span)
         layer.temporalProperties().setIsActive(True)
     return layer
@@ -50,7 +56,7 @@ def test_dates_of_temporal_ranges(
 ) -> None:
     """Images without dates in names, dated by their layers, give the same numbers as the dated ones."""
     dated, undated = (sorted((scene / name).glob("*.tif")) for name in ("S2", "undated"))
-    days = [layers.days_in(path.stem)[0] for path in dated]
+    days = [dating.days_in(path.stem)[0] for path in dated]
     chosen = [layer_of(path, day=day) for path, day in zip(undated, days, strict=True)]
     algorithm = provider.algorithm("embed").create()
     parameters = {"INPUT_S2": chosen, "MODEL": "tiny", "OUTPUT": str(tmp_path / "q.tif"), "QUERIES": "0"}
@@ -67,6 +73,124 @@ def test_a_layer_without_a_date_is_refused_by_name(context: QgsProcessingContext
         layers.sources([layer_of(path, "Monday")], context)
     with pytest.raises(layers.LayerError, match=r"'Month'.*longer than a day"):
         layers.sources([layer_of(path, "Month", date(2018, 1, 1), 31)], context)
+
+
+def test_only_a_fixed_range_of_a_day_is_a_date(context: QgsProcessingContext, scene: Path) -> None:
+    """Open ranges, other modes and inactive ranges give no date, whatever else they hold."""
+    path = scene / "undated" / "image a.tif"
+    begin = QDateTime(QDate(2018, 1, 5), QTime(0, 0))
+    for span in (QgsDateTimeRange(begin, QDateTime()), QgsDateTimeRange(QDateTime(), begin)):
+        layer = layer_of(path, "Open", date(2018, 1, 5))
+        layer.temporalProperties().setFixedTemporalRange(span)
+        with pytest.raises(layers.LayerError, match=r"'Open'.*….*longer than a day"):
+            layers.sources([layer], context)
+    redrawn = layer_of(path, "Redrawn", date(2018, 1, 5))
+    other = getattr(Qgis, "RasterTemporalMode", None)
+    other = other.RedrawLayerOnly if other else QgsRasterLayerTemporalProperties.ModeRedrawLayerOnly
+    redrawn.temporalProperties().setMode(other)
+    inactive = layer_of(path, "Inactive", date(2018, 1, 5))
+    inactive.temporalProperties().setIsActive(False)
+    for layer in (redrawn, inactive):
+        with pytest.raises(layers.LayerError, match=f"'{layer.name()}' has no date"):
+            layers.sources([layer], context)
+
+
+NAMES = [
+    *("S2_20180105", "a_2018-01-05", "x_2018005", "x_2018366", "x_20180230", "x_20131231", "x_12345678"),
+    *("12018010512", "20180511", "2018-05-11_1030", "2018.05.11", "x2018_05_11y", "20180101_20180105", "none"),
+    *("20180105T105031", "S2A_MSIL2A_20180511T105031_N0207_R051_T31UFS_20180511T125634"),
+    *("SENTINEL2A_20180511-105029-461_L2A_T31UFS_C_V2-2", "HLS.S30.T31UFS.2018131T105031.v2.0"),
+    "T31UFS_20180511T105031_B02",
+]
+TAGS: tuple[dict[str, str], ...] = (
+    {"TIFFTAG_DATETIME": "2018:01:05 10:00:00"},
+    {"TIFFTAG_DATETIME": "yesterday"},
+    {"PROCESSING_DATE": "2018-01-05"},
+    {"ACQUISITION_DATE": "20180105"},
+    {"DATE_ACQUIRED": "2018-01-05"},
+    {"NC_GLOBAL#time_coverage_start": "2018-01-05T10:00:00Z"},
+    {"PRODUCT_URI": "S2A_MSIL2A_20180511T105031_N0207_R051_T31UFS_20180511T125634.SAFE"},
+    {"PRODUCT_URI": "whatever"},
+    {"GENERATION_TIME": "2018-01-05"},
+    {"DATATAKE_1_DATATAKE_SENSING_START": "2018-05-11T10:50:31.026Z"},
+    {"START_TIME": "2010-01-01"},
+    {"TIFFTAG_SOFTWARE": "2018-01-05"},
+    {"STOP_DATE": "2018-01-05"},
+)
+ENGINES_RULES = """
+import json, sys
+from malice_core.errors import StackError
+from malice_core.images import dates
+def of(name):
+    try:
+        found = dates.from_name(name, name).date
+    except StackError:
+        return "two"
+    return found.isoformat() if found else ""
+names, tags = json.load(sys.stdin)
+json.dump([list(map(of, names)), [dates.from_tags(one).date is not None for one in tags]], sys.stdout)
+"""
+
+
+def test_dates_are_seen_where_the_engine_sees_them(engine_python: str, qgis_app: object) -> None:
+    """The plugin's copy of the engine's rules says the same."""
+    done = subprocess.run(
+        [engine_python, "-I", "-c", ENGINES_RULES],
+        input=json.dumps([NAMES, TAGS]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    days, tagged = json.loads(done.stdout)
+    for name, day in zip(NAMES, days, strict=True):
+        if not dating.is_product(name):
+            found = dating.days_in(name)
+            assert (found[0].isoformat() if len(found) == 1 else "two" if found else "") == day, name
+        else:
+            assert day, name
+    assert [dating.in_tags(one) for one in TAGS] == tagged
+
+
+def test_what_was_set_in_qgis_only_is_refused_by_name(context: QgsProcessingContext, scene: Path) -> None:
+    """CRS and nodata of a layer that its file does not know."""
+    path = scene / "S2" / "S2_20180105.tif"
+    moved = layer_of(path, "Moved")
+    moved.setCrs(QgsCoordinateReferenceSystem("EPSG:32632"))
+    with pytest.raises(layers.LayerError, match=r"'Moved' was given the CRS EPSG:32632 .* says EPSG:32631"):
+        layers.sources([moved], context)
+    cut = layer_of(path, "Cut")
+    cut.dataProvider().setUserNoDataValue(2, [QgsRasterRange(5, 5)])
+    blind = layer_of(path, "Blind")
+    blind.dataProvider().setUseSourceNoDataValue(1, False)
+    for layer in (cut, blind):
+        with pytest.raises(layers.LayerError, match=f"'{layer.name()}' has nodata settings"):
+            layers.sources([layer], context)
+
+
+def test_numbered_bands_are_taken_in_their_order(
+    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path, engine: str
+) -> None:
+    """Descriptions Band 1 … Band 10 are numbers, not names."""
+    (tmp_path / "S2").mkdir()
+    for path in sorted((scene / "S2").glob("*.tif")):
+        copy = tmp_path / "S2" / path.name
+        shutil.copy(path, copy)
+        dataset = gdal.Open(str(copy), gdal.GA_Update)
+        for number in range(1, 11):
+            dataset.GetRasterBand(number).SetDescription(f"Band {number}")
+        dataset = None
+    chosen = [layer_of(path) for path in sorted((tmp_path / "S2").glob("*.tif"))]
+    output = run(provider, context, tmp_path / "q.tif", INPUT_S2=chosen)
+    command_line(engine, scene, "--s2", scene / "S2", "--queries", "0", "--output", tmp_path / "s.tif")
+    assert pixels(output) == pixels(tmp_path / "s.tif")
+
+
+def test_no_network_before_a_run(context: QgsProcessingContext, scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images on object stores are not opened to look for dates."""
+    layer = layer_of(scene / "undated" / "image a.tif", "far")
+    monkeypatch.setattr(layers.gdal, "Open", lambda *_: pytest.fail("opened"))
+    for system in ("/vsicurl/http://host", "/vsis3", "/vsigs", "/vsiaz", "/vsizip//vsis3_streaming"):
+        assert layers._dating(layer, f"{system}/bucket/image.tif") == ("", None)
 
 
 def test_two_dates_in_a_name_are_settled_by_the_range(
@@ -112,9 +236,9 @@ def test_a_raster_of_a_geopackage_is_dated_by_its_table(
     (source,) = layers.sources([layer], context)
     assert (source.stem, source.day) == ("SCL_20180105", date(2018, 1, 5))
     made = wrappers.Wrappers(str(tmp_path / "e.tif"))
-    (path,) = made.give([source])
+    (path,) = made.give([source], "s2")
     again = Path(path).stat().st_mtime_ns
-    assert made.give([source]) == [path]
+    assert made.give([source], "s2") == [path]
     assert Path(path).stat().st_mtime_ns == again
     wrapped, original = gdal.Open(path), gdal.Open(f"GPKG:{package}:SCL_20180105")
     assert wrapped.GetMetadataItem("TIFFTAG_DATETIME") == "2018:01:05 00:00:00"
@@ -130,13 +254,15 @@ def test_sources_never_share_a_wrapper(context: QgsProcessingContext, scene: Pat
         gdal.Translate(str(tmp_path / f"{name}.gpkg"), image, format="GPKG", bandList=[1], outputType=gdal.GDT_Byte,
                        creationOptions=["RASTER_TABLE=T_20180105"])  # fmt: skip
     tables = [f"GPKG:{tmp_path / name}.gpkg:T_20180105" for name in ("a", "b")]
-    given = made.give([layers.Source("t", table, "T_20180105", day) for table in tables])
+    given = made.give([layers.Source("t", table, "T_20180105", day) for table in tables], "s2")
     assert len(set(given)) == 2
     (tmp_path / "x.tif").write_bytes(Path(image).read_bytes())
     (tmp_path / "x.tiff").write_bytes(Path(image).read_bytes())
     twice = [layers.Source("x", str(tmp_path / name), "x_20180105", day) for name in ("x.tif", "x.tiff")]
     with pytest.raises(layers.LayerError, match="same name and date"):
-        made.give(twice)
+        made.give(twice, "s2")
+    # Images and their classification may well have names that are alike.
+    assert made.give(twice[:1], "s2") != made.give(twice[1:], "scl")
 
 
 def test_wrappers_nobody_can_go_on_with_are_removed(
@@ -223,7 +349,7 @@ def test_images_on_a_server_are_layers(
         threading.Thread(target=server.serve_forever, daemon=True).start()
         root = f"/vsicurl/http://127.0.0.1:{server.server_port}"
         dated, undated = (sorted((scene / name).glob("*.tif")) for name in ("S2", "undated"))
-        days = [layers.days_in(path.stem)[0] for path in dated]
+        days = [dating.days_in(path.stem)[0] for path in dated]
         chosen = [layer_of(f"{root}/S2/{path.name}") for path in dated[:2]]
         chosen += [
             layer_of(f"{root}/undated/{path.name.replace(' ', '%20')}", day=day)
