@@ -37,7 +37,7 @@ from helpers_pretrain import (  # noqa: E402
 
 from malice_core import cli, pretrain  # noqa: E402
 from malice_core.errors import InputError, TrainingError  # noqa: E402
-from malice_core.training import objective, runfolder, saving  # noqa: E402
+from malice_core.training import objective, run, runfolder, saving  # noqa: E402
 from malice_core.training.callbacks import read_curves  # noqa: E402
 from malice_core.training.composing import compose_settings, show  # noqa: E402
 
@@ -271,6 +271,18 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     assert state(tmp_path / "run")["global_step"] == 2
     assert not list((tmp_path / "run").rglob("*.part"))
     assert resume(tmp_path / "run") == 0
+
+
+def test_slow_bfloat16_is_told(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On processors without AVX-512, and only where it was asked for."""
+    for fast, precision, told in ((False, "bf16-mixed", 1), (False, "32-true", 0), (True, "bf16-mixed", 0)):
+        monkeypatch.setattr(run, "bfloat16_is_fast", lambda fast=fast: fast)
+        settings = compose_settings([f"dataset.path={data}", f"train.trainer.precision={precision}"]).settings
+        settings.train.trainer.accelerator = "cpu"
+        run.make_trainer(settings, tmp_path, [], [])
+        assert capfd.readouterr().out.count("bf16-mixed is many times slower") == told
 
 
 def test_a_loss_that_is_not_finite_names_the_places(
