@@ -16,7 +16,7 @@ from pathlib import Path
 from malice_core import cancelling, flags
 from malice_core.cancelling import Cancel
 from malice_core.cli import Parser, run_command
-from malice_core.errors import Cancelled
+from malice_core.errors import Cancelled, InputError
 from malice_core.job import Job
 from malice_core.reporting import TextReporter
 
@@ -42,6 +42,12 @@ def parser(cancel: Cancel) -> argparse.ArgumentParser:
     p = commands.add_parser("build", help="turn a stack into training patches")
     p.set_defaults(run=lambda options: build(options, cancel))
     flags.add_images(p)
+    p.add_argument(
+        "--places",
+        type=Path,
+        metavar="DIR",
+        help="in place of images: a folder with a folder for each place, in which lie S2, S1 and, if there is one, SCL",
+    )
     flags.add_choice(p)
 
     g = p.add_argument_group("patches; with --append they are the dataset's")
@@ -73,6 +79,43 @@ def parser(cancel: Cancel) -> argparse.ArgumentParser:
 
 def build(options: argparse.Namespace, cancel: Cancel) -> None:
     """``dataset build``."""
+    begun, reporter = time.monotonic(), TextReporter()
+    if options.places is None:
+        _build(options, reporter, cancel)
+    else:
+        folders = _places(options)
+        for number, folder in enumerate(folders, 1):
+            print(f"# {number}/{len(folders)}", flush=True)
+            images = {key: [f"{folder / name}"] for key, name in (("s2", "S2"), ("s1", "S1"))}
+            images["scl"] = [f"{folder / 'SCL'}"] if (folder / "SCL").exists() else []
+            one = argparse.Namespace(**vars(options) | images | {"name": folder.name})
+            # The second place is added to what the first has made.
+            one.append = options.append or number > 1 or (options.resume and options.output.exists())
+            _build(one, reporter, cancel)
+    reporter.done([str(options.output)], time.monotonic() - begun)
+
+
+def _places(options: argparse.Namespace) -> list[Path]:
+    """The folders of ``--places``, by name.
+
+    Raises:
+        InputError: if there are none, or an option is given that belongs to one place.
+    """
+    for name in ("s2", "s1", "scl", "name", "aoi"):
+        if getattr(options, name):
+            raise InputError(f"--{name} is of one place: leave it out with --places")
+    if options.dry_run:
+        raise InputError("--dry-run is of one place: give its images with --s2, --s1 and --scl")
+    if not options.places.is_dir():
+        raise InputError(f"--places {options.places}: there is no such folder")
+    found = sorted(one for one in options.places.iterdir() if (one / "S2").exists() and (one / "S1").exists())
+    if not found:
+        raise InputError(f"--places {options.places}: none of its folders has both S2 and S1 in it")
+    return found
+
+
+def _build(options: argparse.Namespace, reporter: TextReporter, cancel: Cancel) -> None:
+    """Builds one place."""
     from malice_core import pipeline
     from malice_core.patches import build as building
     from malice_core.patches.plan import Request, make_plan
@@ -108,7 +151,6 @@ def build(options: argparse.Namespace, cancel: Cancel) -> None:
         options.append,
         options.threads,
     )
-    reporter, begun = TextReporter(), time.monotonic()
     with pipeline.environment():
         plan = make_plan(request)
         try:
@@ -116,12 +158,10 @@ def build(options: argparse.Namespace, cancel: Cancel) -> None:
                 reporter.warning(warning)
             reporter.plan({}, plan.text())
             cancel.check()
-            if options.dry_run:
-                return
-            building.run(plan, reporter, cancel)
+            if not options.dry_run:
+                building.run(plan, reporter, cancel)
         finally:
             plan.close()
-    reporter.done([str(options.output)], time.monotonic() - begun)
 
 
 def info(options: argparse.Namespace, cancel: Cancel) -> None:

@@ -17,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from malice_core import bands
+from malice_core import dataset as dataset_command
+from malice_core.errors import InputError
 from malice_core.grid import Lattice, Window
 from malice_core.patches import splits
 from malice_core.patches.splits import SPLITS, Footprints, Rule
@@ -205,6 +207,47 @@ def test_the_order_of_appending_does_not_change_the_hash(tmp_path: Path) -> None
             assert run(options(stacks[i], folder, "--append", "--name", f"p{i}", *([] if i else ["--patch", 16]))) == 0
         hashes.add(Dataset(folder).hash)
     assert len(hashes) == 1
+
+
+def test_a_folder_of_places_is_what_appending_them_gives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it stops in between and is gone on with; a folder without images of both sensors is none."""
+    names = ("a", "b", "c")
+    stacks = [write_stack(tmp_path / "all" / name, 32, 32, seed=i, shift=500 * i) for i, name in enumerate(names)]
+    (tmp_path / "all" / "notes").mkdir()
+    for i, (name, stack) in enumerate(zip(names, stacks, strict=True)):
+        more = ["--append"] if i else ["--patch", 16]
+        assert run(options(stack, tmp_path / "one.zarr", "--name", name, *more)) == 0
+    command = ["build", "--places", f"{tmp_path / 'all'}", "--output", f"{tmp_path / 'two.zarr'}", "--patch", "16"]
+    with monkeypatch.context() as patch:
+        real, calls = dataset_command._build, []
+
+        def stopping(*arguments: object) -> None:
+            calls.append(arguments)
+            if len(calls) == 3:
+                raise InputError("stopped")
+            real(*arguments)  # type: ignore[arg-type]
+
+        patch.setattr(dataset_command, "_build", stopping)
+        assert run(command) == 2
+    assert [place.name for place in Dataset(tmp_path / "two.zarr").places] == ["a", "b"]
+    assert run(command) == 2
+    assert run([*command, "--resume"]) == 0
+    assert files(tmp_path / "two.zarr") == files(tmp_path / "one.zarr")
+    before = files(tmp_path / "two.zarr")
+    assert run([*command, "--resume"]) == 0
+    assert files(tmp_path / "two.zarr") == before
+    capsys.readouterr()
+    for more, told in (
+        (["--name", "x"], "--name is of one place"),
+        (["--s2", "S2"], "--s2 is of one place"),
+        (["--dry-run"], "--dry-run is of one place"),
+        (["--places", f"{tmp_path / 'all' / 'notes'}"], "none of its folders"),
+        (["--places", f"{tmp_path / 'nowhere'}"], "no such folder"),
+    ):
+        assert run([*command, "--append", *more]) == 2
+        assert told in capsys.readouterr().err
 
 
 # What is refused

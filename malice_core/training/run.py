@@ -304,8 +304,8 @@ def make_trainer(settings: Settings, folder: Path, own: list[Callback], kept: li
         raise DeviceError("train.trainer.precision=16-mixed needs a GPU: give bf16-mixed or 32-true")
     if on_cpu and given.precision == "bf16-mixed" and not bfloat16_is_fast():
         say(
-            "warning: train.trainer.precision=bf16-mixed is many times slower than 32-true on this processor, which has "
-            "no AVX-512"
+            "warning: train.trainer.precision=bf16-mixed is many times slower than 32-true on this processor, "
+            "which has no AVX-512"
         )
     if on_cpu and given.sync_batchnorm:
         raise DeviceError("train.trainer.sync_batchnorm=true needs GPUs: torch has none for CPUs")
