@@ -1,0 +1,139 @@
+"""Makes ``models/malice-sim``, the model for trying out, from nothing but a seed: ``make models``.
+
+Simulates scenes, builds patches of them, pre-trains with ``experiment=sim``, exports, and, where MALICE_TESTDATA has
+labelled real images, scores the model beside random weights, the published networks and the raw bands. Everything lies
+below ``--work``; what is finished there is not done again, and a training that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from malice_core.store.statistics import MALICE
+from malice_core.training import runfolder
+from malice_core.training.callbacks import read_curves
+from malice_core.training.malice import Malice
+
+NAME = "malice-sim"
+#: Of random weights that are scored beside it.
+SEED = 0
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def module(name: str, *arguments: object, store: Path | None = None) -> str:
+    """Runs one of the package's commands, shows what it says on stderr, and returns its stdout."""
+    environment = {**os.environ, **({"MALICE_MODELS": f"{store}"} if store else {})}
+    command = [sys.executable, "-m", f"malice_core.{name}", *map(str, arguments)]
+    print("$", " ".join(command[1:]), flush=True)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        # The command has said what is wrong.
+        sys.exit(done.returncode)
+    return done.stdout
+
+
+def train(work: Path, overrides: list[str]) -> Path:
+    """The run folder of the finished training."""
+    run, patches = work / "run", work / "patches.zarr"
+    if (run / runfolder.CHECKPOINTS / runfolder.LAST).exists():
+        given = [f"train.resume={run}", *overrides]
+    else:
+        given = ["experiment=sim", f"dataset.path={patches}", f"hydra.run.dir={run}", f"name={NAME}", *overrides]
+    command = [sys.executable, "-m", "malice_core.pretrain", *given]
+    print("$", " ".join(command[1:]), flush=True)
+    code = subprocess.run(command).returncode
+    if code:
+        sys.exit(code)
+    return run
+
+
+def describe(run: Path, more: dict[str, str]) -> None:
+    """Puts curve and scores where export looks for the texts of the card."""
+    path = run / runfolder.CARD
+    card = json.loads(path.read_text(encoding="utf-8"))
+    rows = [row for row in read_curves(run) if "val/rec_vs_median" in row]
+    curve = ", ".join(f"{row['epoch']}: {row['val/rec_vs_median']:.3f}" for row in rows)
+    card |= {"curve": f"error of reconstruction over that of the median, validation, by epoch: {curve}", **more}
+    path.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
+def export(run: Path, store: Path) -> None:
+    """The last weights: the schedule of ``experiment=sim`` ends with its lowest learning rate."""
+    store.mkdir(parents=True, exist_ok=True)
+    last = run / runfolder.CHECKPOINTS / runfolder.LAST
+    print(module("export", last, "--name", NAME, "--float16", "--overwrite", store=store), end="")
+
+
+def random_weights(work: Path, store: Path) -> None:
+    """A model with the weights that training begins with."""
+    torch.manual_seed(SEED)
+    network = Malice({sensor: len(part.channels) for sensor, part in MALICE.items()})
+    state = {name: value.numpy() for name, value in network.encoder.state_dict().items()}
+    np.savez(work / "random.npz", **state)
+    module("export", work / "random.npz", "--name", "random", "--overwrite", store=store)
+
+
+def score(work: Path, store: Path, testdata: Path) -> dict[str, str]:
+    """Texts for the card: macro F1 of crop types at a real site no model here was trained on.
+
+    All dates, both bands of labels' raster as they are; the same spatial folds for all (``malice_core.evaluate``).
+    """
+    site = testdata / "data" / "site_a"
+    random_weights(work, store)
+    names = [NAME, "random"]
+    encoders = [testdata / "models" / f"malice_{sensor}.onnx" for sensor in MALICE]
+    if all(path.exists() for path in encoders):
+        module("models", "import", *encoders, "--name", "malice", "--overwrite", store=store)
+        names.append("malice")
+    texts = {}
+    for sensor, folder in (("s2", "S2"), ("s1", "S1_10m")):
+        sets = []
+        for name in names:
+            sets.append(work / f"{name}_{sensor}.tif")
+            given = (f"--{sensor}", site / folder, "--model", name, "--output", sets[-1], "--overwrite")
+            module("embed", *given, store=store)
+        labels = ("--labels", site / "LABELS_LC_CT.tif", "--band", 2, "--json")
+        found = json.loads(module("evaluate", *sets, site / folder, *labels))
+        (work / f"scores_{sensor}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        parts = [f"{name} {one['linear']['mean']:.3f}" for name, one in found["sets"].items()]
+        (better,) = [one for one in found["differences"] if one["probe"] == "linear" and "random" in one["to"]]
+        texts[f"probe_{sensor}"] = (
+            f"linear probe of crop types, macro F1 over spatial folds, a real site in Flanders: {', '.join(parts)}; "
+            f"{NAME} - random {better['mean']:+.3f} ± {better['half_of_95']:.3f} (95 % interval)"
+        )
+        print(texts[f"probe_{sensor}"], flush=True)
+    return texts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path("build") / NAME, help="folder for scenes, patches, the run")
+    parser.add_argument("--store", type=Path, default=ROOT / "models", help="where the model goes")
+    parser.add_argument("--scenes", type=int, default=320)
+    parser.add_argument("--size", type=int, default=128, help="of a scene, pixels")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the configuration of pre-training")
+    given = parser.parse_args()
+    work: Path = given.work
+    work.mkdir(parents=True, exist_ok=True)
+    module("simulate", "--scenes", given.scenes, "--size", given.size, "--out", work / "scenes")
+    patches = ("--patch", given.size, "--split", "0.92/0.08/0", "--output", work / "patches.zarr", "--resume")
+    module("dataset", "build", "--places", work / "scenes", *patches)
+    run = train(work, given.overrides)
+    describe(run, {})
+    export(run, work / "store")
+    testdata = os.environ.get("MALICE_TESTDATA")
+    if testdata:
+        describe(run, score(work, work / "store", Path(testdata)))
+    export(run, given.store)
+
+
+if __name__ == "__main__":
+    main()
