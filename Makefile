@@ -12,8 +12,9 @@ RUN := .venv/bin/python
 STAMP := .venv/.set-up
 BENCH_ARGS ?=
 DEMO_ARGS ?=
+MODELS_ARGS ?=
 
-.PHONY: help setup demo test acceptance lint bench package deploy clean
+.PHONY: help setup demo models test acceptance lint bench package deploy clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '%-11s %s\n' "$$name" "$$text"; done
@@ -26,6 +27,9 @@ $(STAMP): pyproject.toml tools/setup.sh
 
 demo: setup ## a simulated scene, its embedding by QGIS, and a picture: demo/demo.png
 	@bash tools/demo.sh $(DEMO_ARGS)
+
+models: setup ## the model for trying out, models/malice-sim, trained from a seed: hours (MODELS_ARGS)
+	@$(RUN) tools/models.py $(MODELS_ARGS)
 
 test: setup ## the quick tests, what CI runs: the engine's, then the plugin's in QGIS (installed where it may be)
 	@$(RUN) -m pytest -m "not acceptance" --ignore=tests/qgis

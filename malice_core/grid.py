@@ -139,7 +139,7 @@ class Lattice:
         return left, top - window.height * self.res, left + window.width * self.res, top
 
     def window(self, left: float, bottom: float, right: float, top: float) -> Window:
-        """The smallest window that covers the bounds, snapped outwards.
+        """The smallest window that covers the bounds, snapped outwards, at least one pixel.
 
         A thousandth of a pixel is forgiven, so bounds that were written as text and read back do not grow.
 
@@ -151,12 +151,9 @@ class Lattice:
                 f"the area {left:g} {bottom:g} {right:g} {top:g} is empty: give MINX MINY MAXX MAXY with "
                 "MINX < MAXX and MINY < MAXY"
             )
-        return Window.between(
-            math.floor((self.y0 - top) / self.res + 1e-3),
-            math.floor((left - self.x0) / self.res + 1e-3),
-            math.ceil((self.y0 - bottom) / self.res - 1e-3),
-            math.ceil((right - self.x0) / self.res - 1e-3),
-        )
+        row, col = math.floor((self.y0 - top) / self.res + 1e-3), math.floor((left - self.x0) / self.res + 1e-3)
+        end_row, end_col = (math.ceil(distance / self.res - 1e-3) for distance in (self.y0 - bottom, right - self.x0))
+        return Window.between(row, col, max(end_row, row + 1), max(end_col, col + 1))
 
     def holds(self, transform: Affine, tolerance: float = 0.02) -> bool:
         """True if pixels under ``transform`` lie on this lattice to within ``tolerance`` of a pixel."""

@@ -23,6 +23,9 @@ from malice_core.job import Job
 from malice_core.product import Layout, owner, scale_path
 from malice_core.stack import Stack, discover
 
+#: Bytes that a file's name may have on the usual file systems, and those kept for suffixes such as ``.malice``.
+NAME_MAX, LONGEST_SUFFIX = 255, 40
+
 
 @dataclass
 class Plan:
@@ -170,6 +173,9 @@ def check_outputs(job: Job) -> None:
         if path.suffix.lower() not in (".tif", ".tiff"):
             raise OutputError(f"{option} {path}: outputs are GeoTIFF files, give a name that ends in .tif")
         folder = path.absolute().parent
+        # Beside it lie, for a time, files and folders with longer names.
+        if len(os.fsencode(path.name)) + LONGEST_SUFFIX > NAME_MAX:
+            raise OutputError(f"{option} {path.name:.40}…: the name is too long; give one of at most 200 letters")
         if not folder.is_dir():
             raise OutputError(f"{option} {path}: the folder {folder} does not exist; create it first")
         if not os.access(folder, os.W_OK | os.X_OK):

@@ -65,6 +65,7 @@ class Scratch:
         self._fingerprint, self._block = fingerprint, list(block)
         try:
             self.folder.mkdir(exist_ok=True)
+            self._require_ours()
             self._lock = lock(self.folder / "lock")
             try:
                 self._claim(resume)
@@ -74,13 +75,16 @@ class Scratch:
         except OSError as error:
             raise OutputError(f"cannot use {self.folder} for unfinished work: {error.strerror}") from error
 
-    def _claim(self, resume: bool) -> None:
-        journal = self.folder / JOURNAL
-        if self.folder.is_symlink() or not (journal.exists() or {e.name for e in self.folder.iterdir()} <= {"lock"}):
+    def _require_ours(self) -> None:
+        there = (self.folder / JOURNAL).exists() or {entry.name for entry in self.folder.iterdir()} <= {"lock"}
+        if self.folder.is_symlink() or not there:
             raise OutputError(
                 f"{self.folder} is needed for unfinished work, but holds something else; rename it, or choose another "
                 "--output"
             )
+
+    def _claim(self, resume: bool) -> None:
+        journal = self.folder / JOURNAL
         if resume and journal.exists():
             try:
                 content = json.loads(journal.read_text(encoding="utf-8"))

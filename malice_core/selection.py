@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import date
 from pathlib import Path
@@ -187,6 +188,11 @@ def area_of(job: Job, lattice: Lattice, reference: Stack, warnings: list[str]) -
             raise InputError(
                 f"--aoi-crs {job.aoi_crs}: cannot bring the area into {crs_name(lattice)}: {error}"
             ) from error
+        if not all(map(math.isfinite, box)):
+            raise InputError(
+                f"--aoi-crs {job.aoi_crs}: the area cannot be brought into {crs_name(lattice)}: it lies where one of "
+                "the two is not defined, or this CRS is none of places on the ground; check --aoi and --aoi-crs"
+            )
     area = lattice.window(*box)
     if area.pixels > MAX_PIXELS:
         raise InputError(

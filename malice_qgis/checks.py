@@ -13,13 +13,15 @@ from qgis.PyQt.QtCore import QDate, QDateTime, QVariant
 
 from . import layers
 from .algorithms.parameters import CHOICES, IMAGES, MAX_CLOUD, NUMBERS
-from .texts import tr
+from .texts import UserError, tr
 
 Chosen = dict[str, list[layers.Source]]
-_MEMORY = re.compile(r"\d+(\.\d+)?\s*([kmgt]i?b?|b)?", re.IGNORECASE)
+#: Sizes and days as the engine reads them; days with a time, as QGIS writes them into batch files and models.
+_MEMORY = re.compile(r"\d*\.?\d+\s*[kmgt]?i?b?", re.IGNORECASE)
+_DAY = re.compile(r"(\d{4}-\d{2}-\d{2})([T ][\d:.]+(Z|[+-]\d{2}:?\d{2})?)?")
 
 
-class Refusal(Exception):
+class Refusal(UserError):
     """A parameter that cannot be; the text is one line for the user."""
 
 
@@ -30,7 +32,7 @@ def given(parameters: dict[str, Any], context: QgsProcessingContext, begins: boo
         begins: the run begins now. Before, an expression may have no value yet, and counts as not given.
 
     Raises:
-        Refusal: if the run begins and an expression has no value.
+        Refusal: if the run begins and an expression has no value, or a text holds what no file name can.
     """
     result = {}
     for name, value in parameters.items():
@@ -40,8 +42,21 @@ def given(parameters: dict[str, Any], context: QgsProcessingContext, begins: boo
                 shown = value.expressionString() or value.field()
                 raise Refusal(tr("{0}: the expression {1} has no value.").format(name, shown))
             value = found if known else None
+        _readable(name, value)
         result[name] = None if isinstance(value, QVariant) and value.isNull() else value
     return result
+
+
+def _readable(name: str, value: Any) -> None:
+    """Refuses texts that end in Python's words wherever they are used."""
+    for text in value if isinstance(value, (list, tuple)) else (value,):
+        if isinstance(text, str) and ("\0" in text or text != text.encode("utf-8", "replace").decode()):
+            raise Refusal(tr("{0}: {1} holds signs that no name has; write it anew.").format(name, ascii(_short(text))))
+
+
+def _short(text: str) -> str:
+    """A text as it is repeated to the user."""
+    return text if len(text) <= 80 else text[:80] + "…"
 
 
 def day(parameters: dict[str, Any], name: str) -> date | None:
@@ -59,11 +74,11 @@ def day(parameters: dict[str, Any], name: str) -> date | None:
         return date(value.year(), value.month(), value.day()) if value.isValid() else None
     if isinstance(value, date):
         return date(value.year, value.month, value.day)
+    told = _DAY.fullmatch(str(value).strip())
     try:
-        # With a time of the day, as QGIS writes dates into batch files and models.
-        return date.fromisoformat(re.sub(r"[T ][\d:.]+Z?$", "", str(value).strip()))
+        return date.fromisoformat(told[1] if told else "")
     except ValueError as error:
-        raise Refusal(tr("{0}: '{1}' is no date; write it YYYY-MM-DD.").format(name, value)) from error
+        raise Refusal(tr("{0}: '{1}' is no date; write it YYYY-MM-DD.").format(name, _short(str(value)))) from error
 
 
 def dates(parameters: dict[str, Any]) -> str:
@@ -90,7 +105,7 @@ def chosen(parameters: dict[str, Any], context: QgsProcessingContext) -> Chosen:
     result: Chosen = {}
     for layer_name, folder_name, option, _ in IMAGES:
         found = layers.sources(parameters.get(layer_name), context)
-        folder = _text(parameters, folder_name)
+        folder = _folder(parameters, folder_name)
         if folder:
             found.append(layers.Source(folder, os.path.abspath(folder)))
         result[option] = found
@@ -100,6 +115,12 @@ def chosen(parameters: dict[str, Any], context: QgsProcessingContext) -> Chosen:
 def _text(parameters: dict[str, Any], name: str) -> str:
     value = parameters.get(name)
     return "" if value is None else str(value).strip()
+
+
+def _folder(parameters: dict[str, Any], name: str) -> str:
+    """A folder, without blanks around it unless they are part of its name; "" if it is not set."""
+    told = str(parameters.get(name) or "")
+    return told if os.path.exists(told) else told.strip()
 
 
 def number(parameters: dict[str, Any], name: str) -> str:
@@ -119,8 +140,22 @@ def number(parameters: dict[str, Any], name: str) -> str:
     # Comparisons with NaN are false.
     if not low <= found <= high or (whole and found != int(found)):
         kind = tr("a whole number") if whole else tr("a number")
-        raise Refusal(tr("{0} '{1}' is not {2} from {3} to {4}.").format(name, told, kind, low, high))
+        raise Refusal(tr("{0} '{1}' is not {2} from {3} to {4}.").format(name, _short(told), kind, low, high))
     return f"{found:g}" if not whole else str(int(found))
+
+
+def switch(parameters: dict[str, Any], name: str) -> bool:
+    """A yes or no, no if it is not set.
+
+    Raises:
+        Refusal: if it is neither.
+    """
+    told = _text(parameters, name).lower()
+    if told in ("true", "yes", "on", "1"):
+        return True
+    if told in ("", "false", "no", "off", "0"):
+        return False
+    raise Refusal(tr("{0} '{1}' is neither true nor false.").format(name, _short(told)))
 
 
 def choice(parameters: dict[str, Any], name: str) -> str:
@@ -131,7 +166,7 @@ def choice(parameters: dict[str, Any], name: str) -> str:
     """
     told = _text(parameters, name) or CHOICES[name][0]
     if told not in CHOICES[name]:
-        raise Refusal(tr("{0} '{1}' is none of {2}.").format(name, told, ", ".join(CHOICES[name])))
+        raise Refusal(tr("{0} '{1}' is none of {2}.").format(name, _short(told), ", ".join(CHOICES[name])))
     return told
 
 
@@ -141,7 +176,7 @@ def _images(parameters: dict[str, Any], images: Chosen) -> None:
             tr("Nothing is chosen: give Sentinel-2 and/or Sentinel-1 images as layers or as a folder (INPUT_S2 …).")
         )
     for _, folder_name, _, title in IMAGES:
-        folder = _text(parameters, folder_name)
+        folder = _folder(parameters, folder_name)
         if folder and not os.path.exists(folder):
             raise Refusal(tr("{0}: the folder {1} of {2} does not exist.").format(folder_name, folder, title))
     if images["--scl"] and not images["--s2"]:
@@ -162,10 +197,11 @@ def _images(parameters: dict[str, Any], images: Chosen) -> None:
 def _options(parameters: dict[str, Any]) -> None:
     queries = _text(parameters, "QUERIES")
     if queries and not re.fullmatch(r"\d+(\s*,\s*\d+)*", queries):
-        raise Refusal(tr("QUERIES '{}' is no list of queries; write it such as 0,3.").format(queries))
+        raise Refusal(tr("QUERIES '{}' is no list of queries; write it such as 0,3.").format(_short(queries)))
     memory = _text(parameters, "MEMORY")
     if memory and not _MEMORY.fullmatch(memory):
-        raise Refusal(tr("MEMORY '{}' is no size; write it such as 2GB.").format(memory))
+        raise Refusal(tr("MEMORY '{}' is no size; write it such as 2GB.").format(_short(memory)))
+    switch(parameters, "RESUME")
     for name in CHOICES:
         choice(parameters, name)
     for name in NUMBERS:
@@ -186,6 +222,7 @@ def outputs(targets: dict[str, str], images: Chosen) -> None:
         Refusal: if an output would replace an image or another output, or the plan cannot be written there.
     """
     seen: dict[str, str] = {}
+    scratch = _same(targets.get("OUTPUT") or "") + ".malice"
     for name, target in targets.items():
         if not target or target == "TEMPORARY_OUTPUT":
             continue
@@ -196,6 +233,10 @@ def outputs(targets: dict[str, str], images: Chosen) -> None:
                 raise Refusal(tr("PLAN {} is a web page: give a name that ends in .html.").format(target))
             if os.path.isdir(path) or not os.access(os.path.dirname(path), os.W_OK):
                 raise Refusal(tr("PLAN {} cannot be written there: choose a folder that can.").format(target))
+        if os.path.dirname(path) == scratch:
+            raise Refusal(
+                tr("{0} {1} lies among unfinished work, which is removed: give another folder.").format(name, target)
+            )
         other = seen.setdefault(path, name)
         if other != name:
             raise Refusal(

@@ -72,7 +72,7 @@ def day_of_range(layer: QgsRasterLayer) -> date | None:
     """The day of a layer's fixed temporal range, as its properties show it; None if it has none.
 
     Raises:
-        RangeError: if the range is open or longer than a day.
+        RangeError: if the range is open, longer than a day, or ends before it begins.
     """
     properties = layer.temporalProperties()
     if not properties.isActive() or properties.mode() != fixed_range():
@@ -80,10 +80,10 @@ def day_of_range(layer: QgsRasterLayer) -> date | None:
     begin, end = properties.fixedTemporalRange().begin(), properties.fixedTemporalRange().end()
     if not begin.isValid() and not end.isValid():
         return None
-    if not (begin.isValid() and end.isValid()) or begin.secsTo(end) > DAY:
+    if not (begin.isValid() and end.isValid()) or not 0 <= begin.secsTo(end) <= DAY:
         shown = [moment.toString("yyyy-MM-dd") if moment.isValid() else "…" for moment in (begin, end)]
         raise RangeError(
-            tr("Layer '{0}': its temporal range from {1} to {2} is longer than a day; set the day of sensing.").format(
+            tr("Layer '{0}': its temporal range from {1} to {2} is no day; set the day of sensing.").format(
                 layer.name(), *shown
             )
         )

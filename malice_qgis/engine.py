@@ -11,6 +11,7 @@ import os
 from collections import deque
 from typing import Callable
 
+from osgeo import gdal
 from qgis.core import QgsApplication, QgsSettings
 from qgis.PyQt.QtCore import (
     QCoreApplication,
@@ -22,7 +23,7 @@ from qgis.PyQt.QtCore import (
 )
 
 from . import events
-from .texts import tr
+from .texts import UserError, tr
 
 #: The version of options, events and exit codes this plugin speaks (``malice_core.embed --contract``).
 CONTRACT = 1
@@ -43,7 +44,12 @@ _FOREIGN = ("PYTHON", "PIP_", "GDAL", "PROJ", "DYLD_", "QT_PLUGIN", "QT_QPA")
 _FOREIGN_NAMES = ("LD_LIBRARY_PATH", "LD_PRELOAD", "VIRTUAL_ENV", "CPL_LOG", "CPL_DEBUG", "GEOTIFF_CSV")
 
 
-class EngineError(Exception):
+#: … but how the network is reached holds for both.
+_CONNECTION = "GDAL_HTTP_"
+_PROXY = ("GDAL_HTTP_PROXY", "GDAL_HTTP_PROXYUSERPWD", "GDAL_PROXY_AUTH")
+
+
+class EngineError(UserError):
     """The engine cannot be had or failed; the text is for the user."""
 
 
@@ -89,8 +95,14 @@ def environment() -> QProcessEnvironment:
     result = QProcessEnvironment.systemEnvironment()
     names = result.keys()
     for name in names:
-        if name.upper().startswith(_FOREIGN) or name.upper() in _FOREIGN_NAMES:
+        foreign = name.upper().startswith(_FOREIGN) or name.upper() in _FOREIGN_NAMES
+        if foreign and not name.upper().startswith(_CONNECTION):
             result.remove(name)
+    # QGIS tells its own GDAL of the proxy in its options; images behind it must open in the engine as well.
+    for name in _PROXY:
+        value = gdal.GetConfigOption(name)
+        if value:
+            result.insert(name, value)
     if os.name == "nt":
         # Libraries in QGIS' own folders would be taken for the engine's.
         root = os.path.normcase(os.environ.get("OSGEO4W_ROOT") or QgsApplication.prefixPath())
@@ -205,12 +217,12 @@ def handshake(python: str, cancelled: Callable[[], bool]) -> str:
     Raises:
         EngineError: if it does not answer, or speaks another contract.
     """
-    lines: list[str] = []
+    lines: deque[str] = deque(maxlen=LAST_WORDS)
     process = EngineProcess(python, command("malice_core.embed", "--contract"))
     code = process.run(lines.append, lambda _: None, cancelled, HANDSHAKE)
     answer = events.event_of(lines[-1]) if lines else None
     if code != 0 or answer is None or "contract" not in answer:
-        words = [*map(events.shown, lines[-LAST_WORDS:]), *process.last_words]
+        words = [*map(events.shown, lines), *process.last_words]
         raise EngineError(death(python, code, words[-LAST_WORDS:]))
     if answer["contract"] != CONTRACT:
         newer = isinstance(answer["contract"], int) and answer["contract"] > CONTRACT

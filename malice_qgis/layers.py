@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from osgeo import gdal
 from qgis.core import (
     QgsMapLayer,
     QgsProcessingContext,
@@ -22,7 +21,8 @@ from qgis.core import (
 )
 
 from . import dating
-from .texts import tr
+from .rasters import open_raster
+from .texts import UserError, tr
 
 #: Sources that live in the memory of QGIS only.
 _INTERNAL = ("/vsimem/", "MEM:::", "<VRTDataset")
@@ -32,7 +32,7 @@ _CUBES = ("NETCDF:", "HDF5:", "ZARR:")
 _NETWORK = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)")
 
 
-class LayerError(Exception):
+class LayerError(UserError):
     """A layer that cannot be used; the text names it and says what to do."""
 
 
@@ -105,7 +105,10 @@ def _of_layer(layer: QgsRasterLayer) -> Source:
                 "choose those."
             ).format(layer.name(), provider)
         )
-    path = layer.source().split("|", 1)[0]
+    # What follows a bar are options of QGIS, but a bar may be part of a name as well.
+    source = layer.source()
+    path = source if os.path.exists(source) else source.rsplit("|option:", 1)[0]
+    path = path if os.path.exists(path) else path.split("|", 1)[0]
     if path.startswith(_INTERNAL):
         raise LayerError(
             tr("Layer '{}' is in the memory of QGIS only: export it (Layer > Save As...) to a file first.").format(
@@ -219,7 +222,7 @@ def _dated_elsewhere(path: str, folders: list[str]) -> bool:
         return True
     if _NETWORK.search(path):
         return False  # no network for a question that the temporal range may answer, or the engine
-    dataset = gdal.Open(path)
+    dataset = open_raster(path)
     if dataset is None:
         return False
     return dating.in_tags({**(dataset.GetMetadata() or {}), **(dataset.GetMetadata("IMAGERY") or {})})

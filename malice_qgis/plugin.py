@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from qgis.core import QgsApplication
+from qgis.core import QgsApplication, QgsSettings
 
-from . import models
+from . import engine, models
 from .provider import MaliceProvider
 
 
@@ -16,13 +16,18 @@ class MalicePlugin:
 
     def initProcessing(self) -> None:
         """Registers the provider; qgis_process calls this alone."""
-        self.provider = MaliceProvider()
-        if not QgsApplication.processingRegistry().addProvider(self.provider):
+        provider = MaliceProvider()
+        if not QgsApplication.processingRegistry().addProvider(provider):
             raise RuntimeError("QGIS refuses the provider malice: is another copy of the plugin loaded?")
+        self.provider = provider
 
     def initGui(self) -> None:
         """Registers the provider in the desktop, where there is time to ask the engine for its models."""
         self.initProcessing()
+        settings = QgsSettings()
+        if not settings.contains(engine.SETTING):
+            # The editor of settings shows, and so lets change, those that are there.
+            settings.setValue(engine.SETTING, "")
         models.INSTALLED.watch(self.provider.refreshAlgorithms)
 
     def unload(self) -> None:

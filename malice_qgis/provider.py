@@ -6,6 +6,7 @@ import os
 
 from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
+from qgis.utils import pluginMetadata
 
 from .algorithms.embed import EmbedAlgorithm
 
@@ -23,6 +24,10 @@ class MaliceProvider(QgsProcessingProvider):
 
     def longName(self) -> str:
         return "MALICE: embeddings of satellite image time series"
+
+    def versionInfo(self) -> str:
+        version = pluginMetadata(__package__, "version")
+        return "" if version == "__error__" else version  # not loaded as a plugin, but by a test
 
     def icon(self) -> QIcon:
         return QIcon(ICON)

@@ -23,11 +23,14 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QDate, QDateTime, Qt, QTime
 
 from .dating import fixed_range
+from .rasters import open_raster
 
 #: Bands looked at, windows read of each, side of a window in pixels: a few seconds on the largest raster.
 CANDIDATES, WINDOWS, SIDE = 64, 9, 24
 #: Share of pixels left out at either end of a band's colours.
 TAIL = 2.0
+#: A band that varies less than this share of the strongest one is not worth a colour.
+FAINT = 0.2
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Look:
 
 def look_of(path: str) -> Look:
     """Reads what is needed from a raster the engine wrote."""
-    dataset = gdal.Open(path)
+    dataset = open_raster(path)
     tags = dict(dataset.GetMetadata() or {}) if dataset is not None else {}
     days = {sensor: _days(tags.get(f"MALICE_DATES_{sensor.upper()}", "")) for sensor in ("s2", "s1")}
     days = {sensor: found for sensor, found in days.items() if found}
@@ -91,17 +94,21 @@ def _channels(dataset: gdal.Dataset) -> tuple[Channel, ...]:
     count = dataset.RasterCount
     numbers = sorted({1 + index * count // min(count, CANDIDATES) for index in range(min(count, CANDIDATES))})
     samples = np.stack([_sample(dataset, number) for number in numbers])
-    usable = np.isfinite(samples).all(axis=0)
-    samples = samples[:, usable]
+    # A sensor that saw none of the places that are looked at must not hide what the other saw.
+    seen = np.isfinite(samples)
+    there = np.flatnonzero(2 * seen.sum(axis=1) >= seen.sum(axis=1).max())
+    samples = samples[there][:, seen[there].all(axis=0)]
     if samples.shape[1] < 2:
         return ()
     spread = np.subtract(*np.percentile(samples, (75, 25), axis=1))
     spread = np.where(spread > 0, spread, samples.std(axis=1))
-    varying = np.flatnonzero(spread > 0)
+    varying = np.flatnonzero(spread > FAINT * spread.max())
+    if len(varying) < 3:
+        varying = np.flatnonzero(spread > 0)
     if len(varying) < 3:
         return ()
-    # Of the half that varies most: the strongest, then twice the one least like those taken.
-    strong = varying[np.argsort(-spread[varying])][: max(3, len(varying) // 2)]
+    # The strongest, then twice the one least like those taken.
+    strong = varying[np.argsort(-spread[varying], kind="stable")]
     likeness = np.abs(np.corrcoef(samples[strong]))
     taken = [0]
     while len(taken) < 3:
@@ -113,7 +120,7 @@ def _channels(dataset: gdal.Dataset) -> tuple[Channel, ...]:
         low, high = (float(value) for value in np.percentile(samples[index], (TAIL, 100 - TAIL)))
         if not low < high:
             low, high = float(samples[index].min()), float(samples[index].max())
-        channels.append(Channel(numbers[index], low, high))
+        channels.append(Channel(numbers[int(there[index])], low, high))
     return tuple(channels)
 
 

@@ -10,11 +10,13 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Sequence
 
 from osgeo import gdal
 from qgis.core import QgsApplication
 
 from .layers import LayerError, Source
+from .rasters import open_raster
 from .texts import tr
 
 #: Suffix of the engine's scratch beside an output.
@@ -37,15 +39,39 @@ class Wrappers:
         self._folder = os.path.join(_root(), hashlib.sha256(output.encode()).hexdigest()[:16])
 
     def path(self, *names: str) -> str:
-        """A path in the folder, which is made."""
+        """A path in the folder, which is made.
+
+        Raises:
+            LayerError: if the profile cannot be written to.
+        """
         path, owner = os.path.join(self._folder, *names), os.path.join(self._folder, OWNER)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        if not os.path.exists(owner):
-            with open(owner, "w", encoding="utf-8") as file:
-                file.write(self._output)
-        # In use: another run must not take it for old.
-        os.utime(self._folder)
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            if not os.path.exists(owner):
+                with open(owner, "w", encoding="utf-8") as file:
+                    file.write(self._output)
+            # In use: another run must not take it for old.
+            os.utime(self._folder)
+        except OSError as error:
+            raise _unwritable(self._folder, error) from error
         return path
+
+    def list(self, name: str, paths: Sequence[str]) -> str:
+        """A text file that names paths, one a line, for the engine.
+
+        Raises:
+            LayerError: if the profile cannot be written to, or a path cannot stand in a line.
+        """
+        for path in paths:
+            if path != path.strip().strip('"') or path.startswith("#") or "\n" in path:
+                raise LayerError(tr("{} cannot be written into a list of many images: rename it.").format(repr(path)))
+        listed = self.path(f"{name}.txt")
+        try:
+            with open(listed, "w", encoding="utf-8") as file:
+                file.write("\n".join(paths))
+        except OSError as error:
+            raise _unwritable(self._folder, error) from error
+        return listed
 
     def give(self, chosen: list[Source], kind: str) -> list[str]:
         """Paths for the engine, of wrappers where a source needs one.
@@ -80,28 +106,45 @@ class Wrappers:
         owner = container[1] if container else os.path.dirname(source.path)
         place = hashlib.sha256(owner.encode()).hexdigest()[:12]
         target = self.path(kind, place, f"{source.stem}.vrt")
-        dataset = gdal.Open(source.path)
+        dataset = open_raster(source.path)
         if dataset is None:
             raise LayerError(tr("Layer '{0}' cannot be opened: {1}.").format(source.name, source.path))
         partial = target + ".tmp.vrt"
-        wrapper = gdal.GetDriverByName("VRT").CreateCopy(partial, dataset)
+        try:
+            wrapper = gdal.GetDriverByName("VRT").CreateCopy(partial, dataset)
+        except RuntimeError:
+            wrapper = None  # as without gdal.UseExceptions()
         if wrapper is None:
             raise LayerError(tr("Layer '{0}': cannot write {1}; free disk space.").format(source.name, target))
         wrapper.SetMetadataItem("TIFFTAG_DATETIME", f"{source.day:%Y:%m:%d} 00:00:00")
         if os.path.isfile(source.path):
             status = os.stat(source.path)
             wrapper.SetMetadataItem("MALICE_SOURCE", f"{status.st_size} {status.st_mtime_ns}")
-        wrapper.FlushCache()
-        del wrapper
-        with open(partial, "rb") as new:
-            content = new.read()
-        if os.path.exists(target):
-            with open(target, "rb") as old:
-                if old.read() == content:
-                    os.remove(partial)
-                    return target
-        os.replace(partial, target)
+        try:
+            wrapper.FlushCache()
+            del wrapper
+            with open(partial, "rb") as new:
+                content = new.read()
+            if os.path.exists(target):
+                with open(target, "rb") as old:
+                    if old.read() == content:
+                        return target
+            os.replace(partial, target)
+        except (OSError, RuntimeError) as error:
+            raise _unwritable(self._folder, error) from error
+        finally:
+            if os.path.exists(partial):
+                os.remove(partial)
         return target
+
+
+def _unwritable(folder: str, error: Exception) -> LayerError:
+    return LayerError(
+        tr(
+            "The profile cannot be written to ({0}: {1}): make room or set its permissions, or give a folder of images "
+            "in place of layers."
+        ).format(folder, getattr(error, "strerror", None) or error)
+    )
 
 
 def tidy() -> None:
@@ -111,11 +154,12 @@ def tidy() -> None:
     for name in os.listdir(_root()):
         folder = os.path.join(_root(), name)
         owner = os.path.join(folder, OWNER)
-        if time.time() - os.path.getmtime(folder) < OLD:
-            continue
-        output = ""
-        if os.path.exists(owner):
+        try:
+            if time.time() - os.path.getmtime(folder) < OLD:
+                continue
             with open(owner, encoding="utf-8") as file:
                 output = file.read()
+        except FileNotFoundError:
+            output = ""  # removed by another QGIS, or never finished
         if not output or not os.path.exists(output + SCRATCH):
             shutil.rmtree(folder, ignore_errors=True)

@@ -151,10 +151,26 @@ def test_another_crs_is_warped_with_a_warning(tiny: str, tmp_path: Path, images:
     assert any("32632" in warning for warning in recorder.warnings), recorder.warnings
 
 
+def test_names_that_are_too_long(tiny: str, tmp_path: Path, images: Path) -> None:
+    for length in (240, 300):
+        output = tmp_path / f"{'n' * length}.tif"
+        refused(tmp_path, "--s2", images, "--model", tiny, "--output", output, match="the name is too long")
+
+
+def test_scales_replace_no_file_of_somebody_else(tiny: str, tmp_path: Path, images: Path) -> None:
+    theirs = tmp_path / "e_scale.tif"
+    theirs.write_bytes(b"not ours")
+    given = ("--dtype", "int8", "--overwrite", "--output", tmp_path / "e.tif")
+    refused(tmp_path, "--s2", images, "--model", tiny, *given, match=r"e_scale\.tif, which was not written by embed")
+    assert theirs.read_bytes() == b"not ours"
+
+
 def test_areas_outside_the_data(tiny: str, tmp_path: Path, images: Path) -> None:
     refused(tmp_path, "--s2", images, "--model", tiny, "--aoi", 0, 0, 100, 100, match="lies outside")
     refused(tmp_path, "--s2", images, "--model", tiny, "--aoi", 100, 0, 0, 100, match="is empty")
     refused(tmp_path, "--s2", images, "--model", tiny, "--aoi", 3, 50, 3.1, 50.1, "--aoi-crs", "EPSG:9", match="EPSG:9")
+    beyond = ("--aoi", "-1e300", "-1e300", "1e300", "1e300", "--aoi-crs", "EPSG:4326")
+    refused(tmp_path, "--s2", images, "--model", tiny, *beyond, match="EPSG:4326: .*cannot")
     elsewhere = write_series(tmp_path / "far", (24, 24), 2, sensor="s1", origin=(600000.0, 5700000.0))
     refused(tmp_path, "--s2", images, "--s1", elsewhere, "--model", tiny, match="outside the S1 images")
 

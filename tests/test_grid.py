@@ -117,6 +117,9 @@ def test_areas_snap_outwards_and_forgive_rounding() -> None:
     lattice = Lattice("EPSG:32631", 10.0, 0.0, 0.0)
     assert lattice.window(1.0, 1.0, 19.0, 19.0) == Window(-2, 0, 2, 2)
     assert lattice.window(-0.001, -0.001, 20.001, 20.001) == Window(-2, 0, 2, 2)
+    # Inside a pixel, and in the thousandth that is forgiven: that pixel.
+    assert lattice.window(11.0, 12.0, 13.0, 14.0) == Window(-2, 1, 1, 1)
+    assert lattice.window(20.0, 20.0, 20.0001, 20.0001).shape == (1, 1)
 
 
 @pytest.mark.parametrize("box", [(5, 0, 5, 10), (0, 10, 5, 0), (0, 0, float("nan"), 1)])

@@ -105,6 +105,7 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="holds something else"):
         Scratch(tmp_path / "e.tif", "job", (8, 8), resume=False)
     assert (folder / "thesis.txt").read_text() == "precious"
+    assert [entry.name for entry in folder.iterdir()] == ["thesis.txt"]
 
 
 @pytest.mark.parametrize("size", [0, 50, 200])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import os
 import re
 import shutil
@@ -20,15 +21,19 @@ from qgis.core import (
 )
 from qgis.PyQt.QtGui import QIcon
 
-from .. import checks, engine, events, interrupts, layers, styling, wrappers
+from .. import checks, engine, events, interrupts, styling, wrappers
 from ..models import INSTALLED
-from ..texts import tr
+from ..texts import UserError, tr
 from . import parameters as definitions
 
 #: Seconds between two lines of progress in the log; the bar moves more often.
 SAY_EVERY = 15.0
+#: What the button Help of the dialog opens.
+HELP = "https://github.com/malice-qgis/malice-qgis/blob/main/docs/qgis.md"
 #: Characters of image paths beyond which they are given in a file: Windows' limit is 32767 for everything.
 LONG = 20000
+#: Four numbers and a CRS; a layer may have a name in brackets too.
+_WITH_CRS = re.compile(r"(?:[\s\d.eE+-]+,){3}[\s\d.eE+-]+\[(.+)\]\s*", re.DOTALL)
 _WKT2 = QgsCoordinateReferenceSystem.WktVariant.WKT_PREFERRED
 
 
@@ -39,6 +44,7 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
         super().__init__()
         self._images: checks.Chosen = {}
         self._given: dict[str, Any] = {}
+        self._area: list[str] = []
 
     def name(self) -> str:
         return "embed"
@@ -80,6 +86,9 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
             "file you named can be continued (advanced parameters).</p>"
         ) + (tr("<p><b>Installed models:</b></p>") + models if models else "")
 
+    def helpUrl(self) -> str:
+        return HELP
+
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:
         INSTALLED.refresh()
         for definition in (*definitions.inputs(), *definitions.options(), *definitions.outputs()):
@@ -97,7 +106,7 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
         try:
             engine.find()
             checks.refuse(checks.given(parameters, context), context)
-        except (engine.EngineError, layers.LayerError, checks.Refusal) as error:
+        except UserError as error:
             return False, " ".join(str(error).split())
         # QGIS would open every file to see if it is a layer; the engine opens them anyway and says more.
         ours = {name for name, _, _, _ in definitions.IMAGES}
@@ -115,8 +124,11 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
             # A model runs its steps without checkParameterValues, and expressions have their values only now.
             self._given = checks.given(parameters, context, begins=True)
             self._images = checks.refuse(self._given, context)
-        except (layers.LayerError, checks.Refusal) as error:
+            self._area = self._area_of(self._given, context)
+        except UserError as error:
             raise QgsProcessingException(str(error)) from error
+        if self._images["--s2"] and not self._images["--scl"] and self._share():
+            feedback.pushWarning(tr("No scene classification is given: cloudy dates are not left out."))
         return True
 
     def processAlgorithm(
@@ -129,27 +141,28 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
         counts = self.parameterAsOutputLayer(parameters, "COUNTS", context)
         plan_file = self.parameterAsFileOutput(parameters, "PLAN", context)
         made = wrappers.Wrappers(output)
-        temporary = os.path.normcase(output).startswith(os.path.normcase(QgsProcessingUtils.tempFolder()))
+        temporary = _is_temporary(output, context)
         run, done = _Run(feedback), False
+        scratch = output + wrappers.SCRATCH
+        left = os.path.lexists(scratch)
         try:
-            # Again, now that expressions are known.
+            # Again, now that QGIS has named temporary ones.
             checks.outputs({"OUTPUT": destination, "COUNTS": counts, "PLAN": plan_file}, self._images)
             wrappers.tidy()
             python = engine.find()
             version = engine.handshake(python, run.cancelled)
             feedback.pushInfo(tr("MALICE engine {0}: {1}").format(version, python))
-            arguments = [*self._data(parameters, context, made), *self._options(parameters, context)]
+            arguments = [*self._data(made), *self._area, *self._options(parameters, context)]
             arguments += ["--output", output, *(["--counts", os.path.abspath(counts)] if counts else [])]
             run.execute(python, arguments, output)
             done = True
-        except (engine.EngineError, layers.LayerError, checks.Refusal, OSError) as error:
+        except (UserError, OSError) as error:
             raise QgsProcessingException(str(error)) from error
         finally:
             # A run that failed may be gone on with, unless its output was temporary.
-            scratch = output + wrappers.SCRATCH
             if done or temporary:
                 made.remove()
-            if temporary and not done:
+            if temporary and not done and not left:
                 shutil.rmtree(scratch, ignore_errors=True)
             elif run.began and os.path.isdir(scratch):
                 kept = tr("Finished blocks stay in {}: run again with RESUME, or delete it.")
@@ -157,45 +170,55 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
         results = {"OUTPUT": destination}
         if counts:
             results["COUNTS"] = counts
+        # The raster is there: what goes wrong from now on is told, and takes nothing away.
         if plan_file:
-            _write_plan(plan_file, run)
-            results["PLAN"] = plan_file
-        self._show(parameters, context, destination)
+            try:
+                _write_plan(plan_file, run)
+                results["PLAN"] = plan_file
+            except OSError as error:
+                feedback.reportError(tr("PLAN {0} cannot be written: {1}").format(plan_file, error.strerror))
+        try:
+            self._show(parameters, context, destination)
+        except (OSError, RuntimeError, ValueError) as error:
+            feedback.reportError(tr("The result is whole, but cannot be given colours: {}").format(error))
         return results
 
-    def _data(self, parameters: dict[str, Any], context: QgsProcessingContext, made: wrappers.Wrappers) -> list[str]:
+    def _share(self) -> str:
+        """Largest cloud share, "" for any."""
+        return checks.number({"MAX_CLOUD": definitions.MAX_CLOUD, **self._given}, "MAX_CLOUD")
+
+    def _data(self, made: wrappers.Wrappers) -> list[str]:
         """Options of the engine that say what is read."""
         arguments = []
         for option, found in self._images.items():
             paths = made.give(found, option.strip("-"))
             if sum(map(len, paths)) > LONG:
-                listed = made.path(f"{option.strip('-')}.txt")
-                with open(listed, "w", encoding="utf-8") as file:
-                    file.write("\n".join(paths))
-                paths = [listed]
+                paths = [made.list(option.strip("-"), paths)]
             if paths:
                 arguments += [option, *paths]
-        days = checks.dates(parameters)
+        days = checks.dates(self._given)
         if days:
             arguments += ["--dates", days]
-        if self._images["--scl"] and (
-            share := checks.number({"MAX_CLOUD": definitions.MAX_CLOUD, **parameters}, "MAX_CLOUD")
-        ):
-            arguments += ["--max-cloud", share]
-        if parameters.get("EXTENT") not in (None, ""):
-            extent = self.parameterAsExtent(parameters, "EXTENT", context)
-            if extent.isNull() or extent.isEmpty():
-                # Without this a layer without features would mean everything.
-                raise checks.Refusal(tr("EXTENT is empty: choose an area or a layer with features, or leave it out."))
-            corners = (extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum())
-            arguments += ["--aoi", *(f"{number:.12f}".rstrip("0").rstrip(".") for number in corners)]
-            crs = self._crs(parameters, context)
-            arguments += ["--aoi-crs", crs] if crs else []
+        if self._images["--scl"] and self._share():
+            arguments += ["--max-cloud", self._share()]
         return arguments
+
+    def _area_of(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
+        """Options of the engine that say where. Call it in the thread of the layers: the extent may be one's."""
+        if parameters.get("EXTENT") in (None, ""):
+            return []
+        extent = self.parameterAsExtent(parameters, "EXTENT", context)
+        corners = (extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum())
+        if extent.isNull() or extent.isEmpty() or not all(map(math.isfinite, corners)):
+            # Without this a layer without features would mean everything.
+            raise checks.Refusal(tr("EXTENT has no area: choose an area or a layer with one, or leave it out."))
+        crs = self._crs(parameters, context)
+        numbers = (f"{number:.12f}".rstrip("0").rstrip(".") for number in corners)
+        return ["--aoi", *numbers, *(["--aoi-crs", crs] if crs else [])]
 
     def _crs(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
         """CRS of the extent, "" for that of the images. As text, also where QGIS' own PROJ is broken."""
-        named = re.search(r"\[(.+)\]\s*$", str(parameters["EXTENT"]), re.DOTALL)
+        named = _WITH_CRS.fullmatch(str(parameters["EXTENT"]))
         if named and re.fullmatch(r"EPSG:\d+", named[1]):
             return named[1]
         if named and not QgsCoordinateReferenceSystem(named[1]).isValid():
@@ -222,7 +245,7 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
                 arguments += [f"--{name.lower()}", told]
         # QGIS asks before it replaces a file.
         arguments.append("--overwrite")
-        if self.parameterAsBoolean(parameters, "RESUME", context):
+        if checks.switch(parameters, "RESUME"):
             arguments.append("--resume")
         return arguments
 
@@ -314,15 +337,30 @@ def _left(seconds: float) -> str:
 
 
 def _write_plan(path: str, run: _Run) -> None:
-    """The plan as a page that people read."""
+    """The plan as a page that people read; whole, or not there, and what was there before stays until then."""
     warnings = "".join(f"<li>{html.escape(text)}</li>" for text in run.warnings)
+    page = (
+        '<!DOCTYPE html><html><head><meta charset="utf-8"><title>MALICE</title></head><body>'
+        f"<h1>{html.escape(tr('Plan of the embedding'))}</h1>"
+        + (f"<h2>{html.escape(tr('Warnings'))}</h2><ul>{warnings}</ul>" if warnings else "")
+        + f"<pre>{html.escape(run.plan_text)}</pre></body></html>\n"
+    )
+    partial = path + ".part"
     try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(
-                '<!DOCTYPE html><html><head><meta charset="utf-8"><title>MALICE</title></head><body>'
-                f"<h1>{html.escape(tr('Plan of the embedding'))}</h1>"
-                + (f"<h2>{html.escape(tr('Warnings'))}</h2><ul>{warnings}</ul>" if warnings else "")
-                + f"<pre>{html.escape(run.plan_text)}</pre></body></html>\n"
-            )
-    except OSError as error:
-        raise QgsProcessingException(tr("PLAN {0} cannot be written: {1}").format(path, error.strerror)) from error
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(page)
+        os.replace(partial, path)
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
+
+
+def _is_temporary(output: str, context: QgsProcessingContext) -> bool:
+    """True for outputs in QGIS' temporary folder; since 3.32 a context may have its own."""
+    try:
+        folder = QgsProcessingUtils.tempFolder(context)
+    except TypeError:
+        folder = QgsProcessingUtils.tempFolder()
+    if not folder:
+        return False  # there is none, because it cannot be made
+    return os.path.normcase(os.path.abspath(output)).startswith(os.path.normcase(os.path.join(folder, "")))

@@ -70,6 +70,17 @@ def provider(qgis_app: object, qgis_processing: object, engine: str):
     plugin.unload()
 
 
+@pytest.fixture
+def context(qgis_app: object):
+    """A context with the project, which is empty again afterwards."""
+    from qgis.core import QgsProcessingContext, QgsProject
+
+    context = QgsProcessingContext()
+    context.setProject(QgsProject.instance())
+    yield context
+    QgsProject.instance().clear()
+
+
 @pytest.fixture(scope="session")
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An isolated QGIS profile with the plugin deployed and enabled."""

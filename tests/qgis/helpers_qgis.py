@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from osgeo import gdal, osr
+from qgis.core import QgsProcessingFeedback
 
 ROOT = Path(__file__).resolve().parents[2]
 S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
@@ -203,3 +204,23 @@ def wait_until(condition: Any, seconds: float) -> float:
         assert time.monotonic() - begun < seconds, f"not within {seconds} s"
         time.sleep(0.02)
     return time.monotonic() - begun
+
+
+class Log(QgsProcessingFeedback):
+    """Keeps what the user is told."""
+
+    def __init__(self) -> None:
+        super().__init__(False)
+        self.texts: list[str] = []
+        self.warnings: list[str] = []
+        self.steps: list[float] = []
+        self.progressChanged.connect(self.steps.append)
+
+    def pushInfo(self, info: str) -> None:
+        self.texts.append(info)
+
+    def setProgressText(self, text: str) -> None:
+        self.texts.append(text)
+
+    def pushWarning(self, warning: str) -> None:
+        self.warnings.append(warning)

@@ -1,10 +1,8 @@
-"""In one process with QGIS, as in its window: the result's look, batch, models, background tasks, cancel."""
+"""In one process with QGIS, as in its window: the result's look, background tasks, cancel, what is installed."""
 
 from __future__ import annotations
 
-import json
 import random
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -16,57 +14,17 @@ from malice_qgis import models, styling
 from osgeo import gdal
 from qgis.core import (
     QgsApplication,
-    QgsCoordinateReferenceSystem,
     QgsProcessingAlgRunnerTask,
     QgsProcessingContext,
     QgsProcessingException,
-    QgsProcessingFeedback,
-    QgsProcessingModelAlgorithm,
-    QgsProcessingModelChildAlgorithm,
-    QgsProcessingModelChildParameterSource,
-    QgsProcessingModelOutput,
-    QgsProcessingModelParameter,
-    QgsProcessingParameterFile,
-    QgsProcessingParameterNumber,
     QgsProject,
-    QgsProperty,
     QgsRasterLayer,
     QgsRasterMinMaxOrigin,
-    QgsRectangle,
-    QgsReferencedRectangle,
     QgsSettings,
 )
-from qgis.PyQt.QtCore import QCoreApplication, QVariant
+from qgis.PyQt.QtCore import QCoreApplication
 
-from helpers_qgis import command_line, engines, pixels
-
-
-class Log(QgsProcessingFeedback):
-    """Keeps what the user is told."""
-
-    def __init__(self) -> None:
-        super().__init__(False)
-        self.texts: list[str] = []
-        self.warnings: list[str] = []
-        self.steps: list[float] = []
-        self.progressChanged.connect(self.steps.append)
-
-    def pushInfo(self, info: str) -> None:
-        self.texts.append(info)
-
-    def setProgressText(self, text: str) -> None:
-        self.texts.append(text)
-
-    def pushWarning(self, warning: str) -> None:
-        self.warnings.append(warning)
-
-
-@pytest.fixture
-def context(qgis_app: object) -> QgsProcessingContext:
-    context = QgsProcessingContext()
-    context.setProject(QgsProject.instance())
-    yield context
-    QgsProject.instance().clear()
+from helpers_qgis import Log, engines
 
 
 def test_the_provider_is_complete(provider: object) -> None:
@@ -147,209 +105,31 @@ def test_the_result_is_dressed(
     assert len(colours) > 50
 
 
-def test_channels_differ_where_bands_are_alike(tmp_path: Path, qgis_app: object) -> None:
-    """Bands that repeat each other or say nothing are not taken."""
-    rng = np.random.default_rng(0)
-    a, b, c = rng.normal(0, 1, (3, 64, 64))
-    planes = [np.zeros((64, 64)), a, a * 2, a + 0.01 * b, b, b * -3, c, np.full((64, 64), np.nan)]
-    target = gdal.GetDriverByName("GTiff").Create(str(tmp_path / "x.tif"), 64, 64, 7, gdal.GDT_Float32)
-    for number, plane in enumerate(planes[:7], 1):
+def write_bands(path: Path, planes: list[np.ndarray]) -> str:
+    """A float raster of 64 x 64 pixels."""
+    target = gdal.GetDriverByName("GTiff").Create(str(path), 64, 64, len(planes), gdal.GDT_Float32)
+    for number, plane in enumerate(planes, 1):
         target.GetRasterBand(number).WriteRaster(0, 0, 64, 64, plane.astype(np.float32).tobytes())
-    target = None
-    look = styling.look_of(str(tmp_path / "x.tif"))
+    target.FlushCache()
+    return str(path)
+
+
+def test_channels_differ_where_bands_are_alike(tmp_path: Path, qgis_app: object) -> None:
+    """Bands that repeat each other, say nothing, or have no data are not taken."""
+    a, b, c = np.random.default_rng(0).normal(0, 1, (3, 64, 64))
+    none = np.full((64, 64), np.nan)
+    planes = [np.zeros((64, 64)), a, a * 2, a + 0.01 * b, b, b * -3, c, none, 1e-3 * (a - b - c)]
+    look = styling.look_of(write_bands(tmp_path / "x.tif", planes))
     families = {2: "a", 3: "a", 4: "a", 5: "b", 6: "b", 7: "c"}
-    assert len({families[channel.band] for channel in look.channels}) >= 2
-    assert len({channel.band for channel in look.channels}) == 3
-
-
-def test_batch_rows_leave_a_result_each(
-    provider: object, qgis_app: object, scene: Path, tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The batch dialog itself, with rows from a file: two good ones, and between them one that is refused."""
-    from processing.gui.BatchAlgorithmDialog import BatchAlgorithmDialog
-
-    rows = [
-        {
-            "PARAMETERS": {"FOLDER_S2": repr(folder), "MODEL": "'tiny'", "QUERIES": repr(query), "DTYPE": "'int8'"},
-            "OUTPUTS": {"OUTPUT": str(tmp_path / f"{query}.tif")},
-        }
-        for query, folder in (("0", str(scene / "S2")), ("1", "/nowhere"), ("2", str(scene / "S2")))
-    ]
-    (tmp_path / "batch.json").write_text(json.dumps(rows), encoding="utf-8")
-    chosen = (str(tmp_path / "batch.json"), "")
-    monkeypatch.setattr("processing.gui.BatchPanel.QFileDialog.getOpenFileName", lambda *_, **__: chosen)
-    dialog = BatchAlgorithmDialog(provider.algorithm("embed").create())
-    panel = dialog.mainWidget()
-    panel.load()
-    panel.checkLoadLayersOnCompletion.setChecked(False)
-    assert panel.batchRowCount() == 3
-    for row in (0, 2):
-        parameters, good = panel.parametersForRow(row, warnOnInvalid=True)
-        assert good
-        assert parameters["QUERIES"] == str(row)
-    dialog.runAlgorithm()
-    for query in ("0", "2"):
-        options = ("--queries", query, "--dtype", "int8", "--output", tmp_path / f"s{query}.tif")
-        command_line(engine, scene, "--s2", scene / "S2", *options)
-        assert pixels(tmp_path / f"{query}.tif") == pixels(tmp_path / f"s{query}.tif")
-    assert not (tmp_path / "1.tif").exists()
-    dialog.close()
-
-
-def test_what_dialogs_leave_empty_counts_as_not_given(
-    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path
-) -> None:
-    """Dialogs hand on null QVariants for every optional parameter that is empty."""
-    algorithm = provider.algorithm("embed")
-    optional = {
-        one.name(): QVariant()
-        for one in algorithm.parameterDefinitions()
-        if one.flags() & one.FlagOptional and one.name() not in ("COUNTS", "PLAN")
-    }
-    given = {**optional, "MODEL": "tiny", "INPUT_S2": [str(scene / "S2" / "S2_20180105.tif")], "QUERIES": "0"}
-    given["OUTPUT"] = str(tmp_path / "e.tif")
-    assert algorithm.checkParameterValues(given, context) == (True, "")
-    _, good = algorithm.run(given, context, Log())
-    assert good
-    assert algorithm.checkParameterValues({**given, "INPUT_S2": QVariant()}, context)[1].startswith("Nothing is chosen")
-
-
-def test_in_a_model_that_was_saved(
-    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path, engine: str
-) -> None:
-    """A .model3: embed with a date from an expression, then classes of a band of its result."""
-    model = QgsProcessingModelAlgorithm("a year", "tests")
-    for parameter in (
-        QgsProcessingParameterFile("images", "images", behavior=QgsProcessingParameterFile.Folder),
-        QgsProcessingParameterNumber("year", "year", QgsProcessingParameterNumber.Integer),
-    ):
-        model.addModelParameter(parameter, QgsProcessingModelParameter(parameter.name()))
-    source = QgsProcessingModelChildParameterSource
-    embed = QgsProcessingModelChildAlgorithm("malice:embed")
-    embed.setChildId("embed")
-    embed.addParameterSources("FOLDER_S2", [source.fromModelParameter("images")])
-    embed.addParameterSources("DATE_FROM", [source.fromExpression("to_string(@year) || '-01-15'")])
-    embed.addParameterSources("MODEL", [source.fromStaticValue("tiny")])
-    embed.addParameterSources("QUERIES", [source.fromStaticValue("0")])
-    model.addChildAlgorithm(embed)
-    after = QgsProcessingModelChildAlgorithm("native:reclassifybytable")
-    after.setChildId("after")
-    after.addParameterSources("INPUT_RASTER", [source.fromChildOutput("embed", "OUTPUT")])
-    after.addParameterSources("RASTER_BAND", [source.fromStaticValue(3)])
-    after.addParameterSources("TABLE", [source.fromStaticValue(["-100", "0", "1", "0", "100", "2"])])
-    output = QgsProcessingModelOutput("classes", "classes")
-    output.setChildOutputName("OUTPUT")
-    after.setModelOutputs({"classes": output})
-    model.addChildAlgorithm(after)
-    model.updateDestinationParameters()
-    assert model.toFile(str(tmp_path / "year.model3"))
-
-    again = QgsProcessingModelAlgorithm()
-    assert again.fromFile(str(tmp_path / "year.model3"))
-    again.initAlgorithm()
-    given = {"images": str(scene / "S2"), "year": 2018, "after:classes": str(tmp_path / "m.tif")}
-    results, good = again.run(given, context, Log())
-    assert good, results
-    options = ("--dates", "2018-01-15/", "--queries", "0", "--output")
-    command_line(engine, scene, "--s2", scene / "S2", *options, tmp_path / "s.tif")
-    classes, embedded = (gdal.Open(str(tmp_path / name)).ReadAsArray() for name in ("m.tif", "s.tif"))
-    seen = np.isfinite(embedded[2])
-    assert 0 < seen.sum() < seen.size
-    np.testing.assert_array_equal(classes[seen], np.where(embedded[2][seen] <= 0, 1, 2))
-
-
-def test_a_model_and_expressions_are_checked_too(
-    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path
-) -> None:
-    """Models run their steps without checkParameterValues; expressions are known only when the run begins."""
-    image = sorted((scene / "S2").glob("*.tif"))[0]
-    before = image.read_bytes()
-    base = {"FOLDER_S2": str(scene / "S2"), "MODEL": "tiny", "QUERIES": "0", "OUTPUT": str(tmp_path / "e.tif")}
-    algorithm = provider.algorithm("embed")
-    for wrong, says in (
-        ({"DATE_FROM": "20/01/2018"}, "is no date"),
-        ({"PLAN": str(image)}, "ends in .html"),
-        ({"PLAN": QgsProperty.fromExpression(f"'{image}'")}, "ends in .html"),
-    ):
-        log = QgsProcessingFeedback(False)
-        _, good = algorithm.run({**base, **wrong}, context, log)
-        assert not good
-        assert says in log.textLog()
-    assert image.read_bytes() == before
-    assert not (tmp_path / "e.tif").exists()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "says"),
-    [
-        ({"DATE_FROM": "nothing"}, "DATE_FROM: the expression"),
-        ({"FOLDER_S2": "nothing"}, "FOLDER_S2: the expression"),
-        ({"DATE_FROM": "'spring'"}, "'spring' is no date"),
-        ({"MAX_CLOUD": "'a lot'"}, "MAX_CLOUD 'a lot'"),
-        ({"FOLDER_S2": "'/no' || 'where'"}, "/nowhere"),
-        ({"EDGE": "'wrap'"}, "EDGE 'wrap' is none of mirror, published"),
-    ],
-)
-def test_expressions_have_a_right_value_or_are_refused(
-    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path, wrong: dict[str, str], says: str
-) -> None:
-    base = {"FOLDER_S2": str(scene / "S2"), "MODEL": "tiny", "QUERIES": "0", "OUTPUT": str(tmp_path / "e.tif")}
-    given = {name: QgsProperty.fromExpression(text) for name, text in wrong.items()}
-    log = QgsProcessingFeedback(False)
-    _, good = provider.algorithm("embed").run({**base, **given}, context, log)
-    assert not good
-    assert says in log.textLog()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_folders_dates_and_outputs_may_be_expressions(
-    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path, engine: str
-) -> None:
-    given = {
-        "FOLDER_S2": f"'{scene}' || '/S2'",
-        "DATE_FROM": "to_date('2018-01-15')",
-        "QUERIES": "to_string(0)",
-        "OUTPUT": f"'{tmp_path}' || '/q.tif'",
-    }
-    parameters = {name: QgsProperty.fromExpression(text) for name, text in given.items()}
-    results, good = provider.algorithm("embed").run({**parameters, "MODEL": "tiny"}, context, Log())
-    assert good
-    options = ("--dates", "2018-01-15/", "--queries", "0", "--output")
-    command_line(engine, scene, "--s2", scene / "S2", *options, tmp_path / "s.tif")
-    assert pixels(Path(results["OUTPUT"])) == pixels(tmp_path / "s.tif")
-
-
-def test_an_area_in_a_crs_of_this_qgis_only(
-    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path, engine: str
-) -> None:
-    """A CRS without an authority's code (the same as the images', with another false easting) travels as WKT."""
-    own = QgsCoordinateReferenceSystem()
-    own.createFromProj("+proj=tmerc +lat_0=0 +lon_0=3 +k=0.9996 +x_0=100000 +y_0=0 +datum=WGS84 +units=m")
-    area = QgsReferencedRectangle(QgsRectangle(100052, 5599702, 100298, 5599948), own)
-    given = {"FOLDER_S2": str(scene / "S2"), "MODEL": "tiny", "QUERIES": "0", "EXTENT": area}
-    results, good = provider.algorithm("embed").run({**given, "OUTPUT": str(tmp_path / "q.tif")}, context, Log())
-    assert good
-    options = ("--aoi", 500052, 5599702, 500298, 5599948, "--queries", "0", "--output")
-    command_line(engine, scene, "--s2", scene / "S2", *options, tmp_path / "s.tif")
-    assert pixels(Path(results["OUTPUT"])) == pixels(tmp_path / "s.tif")
-
-
-def test_scales_of_int8_replace_nobody_elses_file(
-    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path
-) -> None:
-    """QGIS asks before it replaces OUTPUT; of NAME_scale.tif it knows nothing."""
-    theirs = Path(shutil.copy(scene / "S2" / "S2_20180105.tif", tmp_path / "e_scale.tif"))
-    before = theirs.read_bytes()
-    given = {"FOLDER_S2": str(scene / "S2"), "MODEL": "tiny", "QUERIES": "0", "DTYPE": "int8"}
-    log = QgsProcessingFeedback(False)
-    _, good = provider.algorithm("embed").run({**given, "OUTPUT": str(tmp_path / "e.tif")}, context, log)
-    assert not good
-    assert "e_scale.tif" in log.textLog()
-    assert theirs.read_bytes() == before
-    theirs.unlink()
-    for _ in range(2):
-        _, good = provider.algorithm("embed").run({**given, "OUTPUT": str(tmp_path / "e.tif")}, context, Log())
-        assert good, "its own scales may be replaced"
+    assert {families[channel.band] for channel in look.channels} == {"a", "b", "c"}
+    for channel in look.channels:
+        low, high = np.percentile(planes[channel.band - 1], (2, 98))
+        assert abs(channel.low - low) < 0.5 * (high - low)
+        assert abs(channel.high - high) < 0.5 * (high - low)
+    # One sensor that saw hardly anything does not hide the other.
+    corner = np.where(np.arange(64)[:, None] < 3, c, np.nan)
+    look = styling.look_of(write_bands(tmp_path / "y.tif", [a, b, c, corner, corner * 5]))
+    assert {channel.band for channel in look.channels} == {1, 2, 3}
 
 
 def test_as_a_background_task_the_window_stays_alive(
@@ -407,6 +187,9 @@ def test_twenty_cancels_at_random_moments(provider: object, scene: Path, tmp_pat
         assert cancel_after(choice.uniform(0, 7), provider, scene / "big", output) < 1.3
         assert engines(output) == []
         assert not output.exists()
+    given = {"FOLDER_S2": str(scene / "S2"), "MODEL": "tiny", "QUERIES": "0", "OUTPUT": str(output)}
+    assert provider.algorithm("embed").run(given, QgsProcessingContext(), Log())[1]
+    assert output.exists()
 
 
 def test_what_a_cancelled_temporary_run_left_is_cleaned(provider: object, scene: Path) -> None:
@@ -431,7 +214,16 @@ def test_the_engines_environment_is_scrubbed(monkeypatch: pytest.MonkeyPatch, qg
     for name in ("PYTHONPATH", "PYTHONHOME", "PIP_INDEX_URL", "GDAL_DATA", "PROJ_LIB", "PROJ_DATA", "LD_LIBRARY_PATH"):
         monkeypatch.setenv(name, "nonsense")
     monkeypatch.setenv("MALICE_MODELS", "kept")
-    names = engine_module.environment().keys()
+    monkeypatch.setenv("GDAL_HTTP_TIMEOUT", "7")
+    gdal.SetConfigOption("GDAL_HTTP_PROXY", "proxy:3128")
+    try:
+        told = engine_module.environment()
+    finally:
+        gdal.SetConfigOption("GDAL_HTTP_PROXY", None)
+    assert told.value("GDAL_HTTP_PROXY") == "proxy:3128"
+    assert told.value("GDAL_HTTP_TIMEOUT") == "7"
+    kept = told.keys()
+    names = [name for name in kept if not name.startswith("GDAL_HTTP_")]
     assert not [name for name in names if name.startswith(("PYTHON", "PIP_", "GDAL", "PROJ", "LD_"))]
     assert "MALICE_MODELS" in names
 

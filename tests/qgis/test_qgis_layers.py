@@ -31,13 +31,6 @@ from qgis.PyQt.QtCore import QDate, QDateTime, QTime
 from helpers_qgis import S2_BANDS, command_line, pixels
 
 
-@pytest.fixture
-def context(qgis_app: object) -> QgsProcessingContext:
-    context = QgsProcessingContext()
-    context.setProject(QgsProject.instance())
-    return context
-
-
 def layer_of(path: object, name: str = "", day: date | None = None, days: int = 1) -> QgsRasterLayer:
     """A layer, with a temporal range if ``day`` is given."""
     layer = QgsRasterLayer(str(path), name or Path(str(path)).stem, "gdal")
@@ -71,7 +64,7 @@ def test_a_layer_without_a_date_is_refused_by_name(context: QgsProcessingContext
     path = scene / "undated" / "image a.tif"
     with pytest.raises(layers.LayerError, match="'Monday' has no date"):
         layers.sources([layer_of(path, "Monday")], context)
-    with pytest.raises(layers.LayerError, match=r"'Month'.*longer than a day"):
+    with pytest.raises(layers.LayerError, match=r"'Month'.*is no day"):
         layers.sources([layer_of(path, "Month", date(2018, 1, 1), 31)], context)
 
 
@@ -82,8 +75,12 @@ def test_only_a_fixed_range_of_a_day_is_a_date(context: QgsProcessingContext, sc
     for span in (QgsDateTimeRange(begin, QDateTime()), QgsDateTimeRange(QDateTime(), begin)):
         layer = layer_of(path, "Open", date(2018, 1, 5))
         layer.temporalProperties().setFixedTemporalRange(span)
-        with pytest.raises(layers.LayerError, match=r"'Open'.*….*longer than a day"):
+        with pytest.raises(layers.LayerError, match=r"'Open'.*….*is no day"):
             layers.sources([layer], context)
+    backwards = layer_of(path, "Open", date(2018, 1, 5))
+    backwards.temporalProperties().setFixedTemporalRange(QgsDateTimeRange(begin, begin.addDays(-3)))
+    with pytest.raises(layers.LayerError, match="is no day"):
+        layers.sources([backwards], context)
     redrawn = layer_of(path, "Redrawn", date(2018, 1, 5))
     other = getattr(Qgis, "RasterTemporalMode", None)
     other = other.RedrawLayerOnly if other else QgsRasterLayerTemporalProperties.ModeRedrawLayerOnly
@@ -185,10 +182,22 @@ def test_numbered_bands_are_taken_in_their_order(
     assert pixels(output) == pixels(tmp_path / "s.tif")
 
 
+def test_a_bar_may_be_part_of_a_name(context: QgsProcessingContext, scene: Path, tmp_path: Path) -> None:
+    """QGIS writes options behind a bar; folders and files may have one as well."""
+    image = scene / "S2" / "S2_20180105.tif"
+    (tmp_path / "a|b").mkdir()
+    for name in ("S2_20180105.tif", "S2_20180105.tif|other_20180105.tif", "a|b/S2_20180105.tif"):
+        path = shutil.copy(image, tmp_path / name)
+        (source,) = layers.sources([layer_of(path, name)], context)
+        assert source.path == str(path)
+    (source,) = layers.sources([layer_of(f"{image}|option:NUM_THREADS=2", "with an option")], context)
+    assert source.path == str(image)
+
+
 def test_no_network_before_a_run(context: QgsProcessingContext, scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Images on object stores are not opened to look for dates."""
     layer = layer_of(scene / "undated" / "image a.tif", "far")
-    monkeypatch.setattr(layers.gdal, "Open", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr(layers, "open_raster", lambda _: pytest.fail("opened"))
     for system in ("/vsicurl/http://host", "/vsis3", "/vsigs", "/vsiaz", "/vsizip//vsis3_streaming"):
         assert layers._dating(layer, f"{system}/bucket/image.tif") == ("", None)
 
@@ -280,6 +289,31 @@ def test_wrappers_nobody_can_go_on_with_are_removed(
     Path(str(output) + wrappers.SCRATCH).rmdir()
     wrappers.tidy()
     assert not kept.exists()
+
+
+def test_a_folder_that_vanishes_and_one_that_cannot_be_written(
+    context: QgsProcessingContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another QGIS tidies too; a profile may be read-only."""
+    made = wrappers.Wrappers(str(tmp_path / "e.tif"))
+    folder = Path(made.path("s2.txt")).parent
+    real = wrappers.os.path.getmtime
+
+    def vanishing(path: str) -> float:
+        if path == str(folder):
+            shutil.rmtree(folder)
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wrappers.os.path, "getmtime", vanishing)
+        wrappers.tidy()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(wrappers.os, "makedirs", full)
+    with pytest.raises(layers.LayerError, match=r"profile cannot be written to .*No space left"):
+        made.path("s2.txt")
 
 
 def test_layers_that_live_in_qgis_only_are_refused_by_name(

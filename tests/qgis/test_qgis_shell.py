@@ -162,6 +162,10 @@ def test_parameters_as_json(shell: Shell, scene: Path, tmp_path: Path, engine_py
         (["FOLDER_S2={scene}/S2", "EXTENT=500050,500300,5599700,5599950 [EPSG:99999]"], "EPSG:99999"),
         (["FOLDER_S2={scene}/S2", "EXTENT=500050,500300,5599700,5599950 [MY:1]"], "the CRS 'MY:1' is not known"),
         (["INPUT_S2=--help"], "--help"),
+        (["FOLDER_S2={scene}/S2", "RESUME=maybe"], "RESUME 'maybe' is neither"),
+        (["FOLDER_S2={scene}/S2", "EXTENT=inf,-inf,0,1 [EPSG:32631]"], "EXTENT has no area"),
+        (["FOLDER_S2={scene}/S2", f"QUERIES={'x' * 5000}"], "x…' is no list"),
+        (["FOLDER_S2={scene}/S2", f"OUTPUT={{tmp}}/{'n' * 240}.tif"], "the name is too long"),
         (["FOLDER_S2={scene}/S2", "EDGE=wrap"], "EDGE"),
         (["FOLDER_S2={scene}/S2", "DTYPE=float64"], "DTYPE"),
         (["FOLDER_S2={scene}/S2", "EXTENT=0,100,0,100"], "lies outside"),
@@ -170,7 +174,7 @@ def test_parameters_as_json(shell: Shell, scene: Path, tmp_path: Path, engine_py
         (["FOLDER_S2={scene}/S2", "COUNTS={tmp}/e.tif"], "same file"),
         (["FOLDER_S2={scene}/S2", "PLAN={scene}/S2/S2_20180105.tif"], "ends in .html"),
         (["FOLDER_S2={scene}/S2", "PLAN={tmp}/no/plan.html"], "cannot be written"),
-        (["FOLDER_S2={scene}/S2", "EXTENT=0,0,0,0"], "EXTENT is empty"),
+        (["FOLDER_S2={scene}/S2", "EXTENT=0,0,0,0"], "EXTENT has no area"),
         (["INPUT_S2={scene}/S2/S2_20180105.tif", "OUTPUT={scene}/S2/S2_20180105.tif"], "input images"),
         (["INPUT_S2={scene}/gone_20180101.tif"], "gone_20180101.tif"),
         (["INPUT_S2={scene}/undated/image a.tif"], "no date"),
@@ -250,7 +254,8 @@ def test_a_hostile_environment_changes_no_number(
 ) -> None:
     """Also with the engine's numpy 2 before that of QGIS, which breaks gdal_array on Debian 12."""
     foreign, told = tmp_path / "foreign", tmp_path / "environment.txt"
-    foreign.mkdir()
+    (foreign / "malice_core").mkdir(parents=True)
+    (foreign / "malice_core" / "__init__.py").write_text("raise SystemExit('hijacked')")
     recorder = fake_engine(tmp_path, f'env >>"{told}"\nexec "{engine_python}" "$@"\n')
     if engines_numpy:
         code = "import sys, numpy; print(*sys.version_info[:2], numpy.__path__[0], sep='\\n')"
