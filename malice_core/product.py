@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import rasterio
@@ -29,15 +29,75 @@ from rasterio.windows import Window as RasterWindow
 from malice_core.cards import Card
 from malice_core.errors import OutputError
 from malice_core.grid import Block, Lattice, Window
+from malice_core.runtime import Backend
 
 TILE = 256
 #: Bytes of bands held while a row of tiles is put together.
 STRIP_BYTES = 32 << 20
 
 
+class Codes(Protocol):
+    """The numbers of one block as they go into scratch, filled by modality and pixels from several threads."""
+
+    @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """By key of ``Product.keys``: (bands, pixels)."""
+
+    def put(self, modality: int, start: int, values: NDArray[np.float32], counts: NDArray[np.uint16]) -> None:
+        """Takes the embedding of some pixels, see :meth:`BlockCodes.put`."""
+
+
+class Product(Protocol):
+    """What a run makes of embeddings: the embeddings themselves (:class:`Layout`), or classes (``classes.py``)."""
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        """Modalities, in the order in which their embeddings come."""
+
+    @property
+    def queries(self) -> tuple[int, ...]:
+        """Queries of the embeddings, in order."""
+
+    @property
+    def dtype(self) -> str:
+        """Name of the number type, for people."""
+
+    @property
+    def bands(self) -> int:
+        """Of all outputs but the counts."""
+
+    @property
+    def storage(self) -> np.dtype[Any]:
+        """Type of the numbers in scratch."""
+
+    @property
+    def block_bytes(self) -> int:
+        """Memory a pixel of a block takes until it is written."""
+
+    @property
+    def keys(self) -> list[str]:
+        """Arrays of a finished block."""
+
+    @property
+    def identity(self) -> list[Any]:
+        """What tells this product from another one, for the fingerprint of a job."""
+
+    def beside(self, output: Path) -> dict[str, Path]:
+        """Files that come with the output, by what asks for them."""
+
+    def opened(self, backend: Backend) -> Callable[[int], Codes]:
+        """What makes the codes of a block from its number of pixels."""
+
+    def rasters(self, output: Path, counts: Path | None, tags: Mapping[str, str]) -> list[Raster]:
+        """The rasters to put together; the output itself comes last."""
+
+    def tags(self, output: Path) -> dict[str, str]:
+        """What the rasters say of this product."""
+
+
 @dataclass(frozen=True)
 class Layout:
-    """Bands and number type of an output.
+    """Bands and number type of an output of embeddings.
 
     Attributes:
         sensors: modalities in the order of their bands.
@@ -84,6 +144,35 @@ class Layout:
         """Scale and offset of each band of an int16 output: value = code · scale + offset."""
         low, high = np.asarray(self.low), np.asarray(self.high)
         return (high - low) / 65534, (high + low) / 2
+
+    # As a Product.
+
+    @property
+    def block_bytes(self) -> int:
+        return self.bands * self.storage.itemsize
+
+    @property
+    def keys(self) -> list[str]:
+        return ["codes", "counts", *(["scales"] if self.dtype == "int8" else [])]
+
+    @property
+    def identity(self) -> list[Any]:
+        return [self.sensors, self.queries]
+
+    def beside(self, output: Path) -> dict[str, Path]:
+        return companions(self.dtype, output)
+
+    def opened(self, backend: Backend) -> Callable[[int], BlockCodes]:
+        return lambda pixels: BlockCodes(self, pixels)
+
+    def rasters(self, output: Path, counts: Path | None, tags: Mapping[str, str]) -> list[Raster]:
+        return rasters(self, output, counts, tags)
+
+    def tags(self, output: Path) -> dict[str, str]:
+        found = {"MALICE_QUERIES": ",".join(map(str, self.queries)), "MALICE_DTYPE": self.dtype}
+        if self.dtype == "int8":
+            found["MALICE_SCALE"] = f"value = (code - 128) * scale, scale in {scale_path(output).name}"
+        return found
 
 
 class BlockCodes:
@@ -148,6 +237,11 @@ def owner(path: Path) -> str | None:
         return None
 
 
+def companions(dtype: str, output: Path) -> dict[str, Path]:
+    """Files that come with an output of embeddings, by what asks for them."""
+    return {"the scales of --dtype int8": scale_path(output)} if dtype == "int8" else {}
+
+
 @dataclass(frozen=True)
 class Raster:
     """One raster to put together from the blocks: which numbers, under which names."""
@@ -161,6 +255,8 @@ class Raster:
     scales: Sequence[float] | None = None
     offsets: Sequence[float] | None = None
     nbits: int | None = None
+    #: Of classes: red, green, blue, alpha by value.
+    colours: Mapping[int, tuple[int, int, int, int]] | None = None
 
 
 def rasters(layout: Layout, output: Path, counts: Path | None, tags: Mapping[str, str]) -> list[Raster]:
@@ -245,6 +341,8 @@ def assemble(
         ) as file:
             file.update_tags(**raster.tags)
             file.descriptions = raster.bands
+            if raster.colours is not None:
+                file.write_colormap(1, dict(raster.colours))
             if raster.scales is not None and raster.offsets is not None:
                 file.scales, file.offsets = raster.scales, raster.offsets
             for window, bands, values in _strips(raster, blocks, load, area, tile):

@@ -48,9 +48,7 @@ def test_half_precision_is_restored_as_it_is_stored(tmp_path: Path) -> None:
     folder = tmp_path / "half"
     folder.mkdir()
     encoders = {sensor: restoring.weights_of(card, sensor) for sensor in card.modalities}
-    half = modelwriter.write(
-        folder, "half", encoders, title="", licence="", citation="", provenance={}, half=True
-    )
+    half = modelwriter.write(folder, "half", encoders, title="", licence="", citation="", provenance={}, half=True)
     found = states.encoders(restoring.state_of(half), MALICE, "half")
     assert max(exporting.with_torch(half, found, agreement.TOLERANCE).values()) < agreement.TOLERANCE
 

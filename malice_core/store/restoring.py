@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from malice_core import safety, weights
 from malice_core.cards import Card
@@ -76,7 +76,8 @@ def _layer(reader: _Graphs, block: str) -> dict[str, npt.NDArray[Any]]:
     name = f"{block}.attn.mha"
     # The query's matrix holds 1/sqrt(16) too.
     query, key, value = (
-        factor * (reader(f"{name}.{part}.weight") / scale[:, None]).T for part, factor in (("q", 4.0), ("k", 1), ("v", 1))
+        factor * (reader(f"{name}.{part}.weight") / scale[:, None]).T
+        for part, factor in (("q", 4.0), ("k", 1), ("v", 1))
     )
     output = reader(f"{name}.out_proj.weight").T
     biases = np.zeros((3, WIDTH))
@@ -103,7 +104,7 @@ class _Graphs:
 
     def __init__(self, card: Card, sensor: str, source: str) -> None:
         self.source = f"{source}, {sensor}"
-        self._tensors = {}
+        self._tensors: dict[str, TensorProto] = {}
         for role in ("spatial", "temporal"):
             graph = safety.parsed(card.graph_bytes(sensor, role), self.source).graph
             self._tensors |= {tensor.name.removesuffix(" half"): tensor for tensor in graph.initializer}
