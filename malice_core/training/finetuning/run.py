@@ -164,7 +164,7 @@ def _prepared(settings: Tuning, start: Start, places: Places, device: torch.devi
         crops = RandomCrops(places, train.crop_size, train.max_len, settings.seed)
         return _Prepared(network, TuningData(crops, Tiles(places, "val"), train.batch_size, settings.seed), encoder)
     options: dict[str, Any] = {"most": settings.data.max_pixels, "seed": settings.seed, "tell": say}
-    found = {s: samples.embed_split(places, encoder, on_device, s, **options) for s in ("train", "val")}
+    found = samples.embed_splits(places, encoder, on_device, ("train", "val"), **options)
     head.standardise(found["train"].features.numpy())
     batches = PixelBatches(found["train"], train.batch_pixels, settings.seed)
     data = TuningData(batches, PixelBatches(found["val"], train.batch_pixels, None), 1, settings.seed)
@@ -234,10 +234,8 @@ def _finish(settings: Tuning, folder: Path, start: Start, places: Places, made: 
     network.to(device).eval()
     encoder = network.encoder if network.encoder is not None else made.frozen.to(device)
     found: dict[str, Any] = {"best_epoch": _epoch_of(path), "monitor": f"val/{settings.train.monitor}"}
-    for split in ("val", "test"):
-        scores = _scored(places, encoder, network, start, split, device)
-        if scores is not None:
-            found[split] = _plain(scores, places)
+    for split, scores in _scored(places, encoder, network, start, device).items():
+        found[split] = _plain(scores, places)
     runfolder.write_text(folder / SCORES, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     told = {
         f"{split}_{name}": f"{found[split]['mean'][name]:.4f}"
@@ -261,18 +259,19 @@ def _finish(settings: Tuning, folder: Path, start: Start, places: Places, made: 
 
 
 def _scored(
-    places: Places, encoder: MaliceEncoder, network: TuningModule, start: Start, split: str, device: torch.device
-) -> dict[str, NDArray[np.float64]] | None:
-    """Scores of all labelled pixels of a split, tile by tile; None where there are none."""
+    places: Places, encoder: MaliceEncoder, network: TuningModule, start: Start, device: torch.device
+) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Scores of all labelled pixels of val and test, tile by tile; of a split without any there are none."""
     normalise = torch.nn.ModuleDict(start.normalise()).to(device)
-    scores, count = Scores(network.head.classes).to(device), 0
-    for tile in places.tiles(split):
-        views = {sensor: places.view(tile, sensor) for sensor in places.sensors}
-        found = samples.embedded(places.halo, encoder, normalise, views, places.target(tile, split))
-        with torch.inference_mode():
-            scores.add(network.head(found.features), found.target)
-        count += len(found.target)
-    return scores.result() if count else None
+    scores = {split: Scores(network.head.classes).to(device) for split in ("val", "test")}
+    counts = dict.fromkeys(scores, 0)
+    for tile in range(len(places)):
+        targets = {split: places.target(tile, split) for split in scores}
+        for split, found in samples.by_split(places, encoder, normalise, tile, targets).items():
+            with torch.inference_mode():
+                scores[split].add(network.head(found.features), found.target)
+            counts[split] += len(found.target)
+    return {split: one.result() for split, one in scores.items() if counts[split]}
 
 
 def _plain(scores: dict[str, NDArray[np.float64]], places: Places) -> dict[str, Any]:

@@ -93,53 +93,86 @@ def embedded(
     return Pixels(features, torch.from_numpy(target[wanted].astype(np.int64)).to(features.device))
 
 
-def embed_split(
+def by_split(
     places: Places,
     encoder: MaliceEncoder,
     normalise: Mapping[str, nn.Module] | nn.ModuleDict,
-    split: str,
+    tile: int,
+    targets: Mapping[str, Classes],
+) -> dict[str, Pixels]:
+    """The embeddings of a tile's pixels by split; the tile is embedded once for all of them.
+
+    Args:
+        targets: (H, W) classes of every split; a pixel is of one split at most.
+    """
+    count, names = len(places.legend.labels), list(targets)
+    # Which split a pixel is of goes along in its class.
+    together = np.full(next(iter(targets.values())).shape, IGNORED, np.int16)
+    for number, target in enumerate(targets.values()):
+        together = np.where(target == IGNORED, together, target + number * count).astype(np.int16)
+    if (together == IGNORED).all():
+        return {}
+    views = {sensor: places.view(tile, sensor) for sensor in places.sensors}
+    found = embedded(places.halo, encoder, normalise, views, together)
+    rows = {name: found.target // count == number for number, name in enumerate(names)}
+    return {name: Pixels(found.features[of], found.target[of] % count) for name, of in rows.items()}
+
+
+def embed_splits(
+    places: Places,
+    encoder: MaliceEncoder,
+    normalise: Mapping[str, nn.Module] | nn.ModuleDict,
+    splits: Sequence[str],
     *,
-    most: int | None = None,
+    most: int,
     seed: int = 0,
     tell: Callable[[str], None] = lambda text: None,
-) -> Pixels:
-    """The embeddings of a split, on the processor.
+) -> dict[str, Pixels]:
+    """The embeddings of some splits, on the processor.
 
     Args:
         places: images and labels.
         encoder, normalise: as of :func:`embedded`.
-        split: ``train``, ``val`` or ``test``.
-        most: so many pixels at most, drawn at random; None: all.
+        splits: of ``train``, ``val``, ``test``.
+        most: so many pixels of each at most, drawn at random.
         seed: of the draw.
         tell: is given a line now and then.
 
     Raises:
-        InputError: if no pixel of the split was observed.
+        InputError: if no pixel of a split was observed.
     """
-    tiles = places.tiles(split)
-    counts = [int((places.target(tile, split) != IGNORED).sum()) for tile in tiles]
-    total = sum(counts)
-    chosen = np.ones(total, np.bool_)
-    if most is not None and total > most:
-        chosen[:] = False
-        chosen[np.random.default_rng([seed, len(split)]).permutation(total)[:most]] = True
-        tell(f"{split}: {most} of {total} labelled pixels are used (data.max_pixels)")
-    parts = []
-    begin = 0
-    for number, (tile, count) in enumerate(zip(tiles, counts, strict=True), 1):
-        target = places.target(tile, split).copy()
-        labelled = target != IGNORED
-        target[labelled] = np.where(chosen[begin : begin + count], target[labelled], IGNORED)
-        begin += count
-        if (target == IGNORED).all():
-            continue
-        views = {sensor: places.view(tile, sensor) for sensor in places.sensors}
-        parts.append(embedded(places.halo, encoder, normalise, views, target).to("cpu"))
-        if number % 50 == 0:
-            tell(f"{split}: {number} of {len(tiles)} tiles embedded")
-    if not sum(len(part.target) for part in parts):
-        raise InputError(f"no labelled pixel of {split} was observed by every sensor: do the images cover the labels?")
-    return Pixels(torch.cat([part.features for part in parts]), torch.cat([part.target for part in parts]))
+    left = {split: _drawn(places, split, most, seed, tell) for split in splits}
+    parts: dict[str, list[Pixels]] = {split: [] for split in splits}
+    for tile in range(len(places)):
+        targets = {}
+        for split in splits:
+            target = places.target(tile, split).copy()
+            labelled = target != IGNORED
+            chosen, left[split] = np.split(left[split], [int(labelled.sum())])
+            target[labelled] = np.where(chosen, target[labelled], IGNORED)
+            targets[split] = target
+        for split, found in by_split(places, encoder, normalise, tile, targets).items():
+            parts[split].append(found.to("cpu"))
+        if (tile + 1) % 50 == 0:
+            tell(f"{tile + 1} of {len(places)} tiles embedded")
+    for split, made in parts.items():
+        if not sum(len(part.target) for part in made):
+            raise InputError(f"no labelled pixel of {split} was observed by every sensor: do images cover the labels?")
+    return {
+        split: Pixels(torch.cat([part.features for part in made]), torch.cat([part.target for part in made]))
+        for split, made in parts.items()
+    }
+
+
+def _drawn(places: Places, split: str, most: int, seed: int, tell: Callable[[str], None]) -> NDArray[np.bool_]:
+    """Which labelled pixels of a split are used, in the order of tiles and rows."""
+    total = int(places.pixels(split).sum())
+    if total <= most:
+        return np.ones(total, np.bool_)
+    tell(f"note: {most} of {total} labelled pixels of {split} are used (data.max_pixels)")
+    chosen = np.zeros(total, np.bool_)
+    chosen[np.random.default_rng([seed, len(split)]).permutation(total)[:most]] = True
+    return chosen
 
 
 class PixelBatches(Dataset[Pixels]):

@@ -25,8 +25,8 @@ from malice_core.training.finetuning.labels import Legend
 from malice_core.training.malice import MaliceEncoder
 from malice_core.training.normalise import Normalise
 
-#: Largest difference of embeddings between torch and graphs; trained weights may be larger than those of any model, and a
-#: run of days must not end for a rounding error.
+#: Largest difference of embeddings between torch and graphs; trained weights may be larger than those of a model, and
+#: a run of days must not end for a rounding error.
 ENCODER_TOLERANCE = 10 * agreement.TOLERANCE
 #: Largest difference of a head's logits between torch and its graph that rounding explains.
 TOLERANCE = 1e-3

@@ -137,8 +137,10 @@ def _checked(polygon: Polygon) -> Polygon:
 def _geopackage(path: Path, layer: str | None) -> tuple[str, Rows]:
     if not path.is_file():
         raise ValueError("there is no such file")
-    # Read-only, and never a file of SQLite's beside it.
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as base:
+    # Read-only; where no other program has it open, SQLite need not make files of its own beside it either.
+    busy = any(Path(f"{path}{suffix}").exists() for suffix in ("-wal", "-journal"))
+    mode = "mode=ro" if busy else "mode=ro&immutable=1"
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as base:
         tables = {
             str(name): (str(column), srs)
             for name, column, srs in base.execute("SELECT table_name, column_name, srs_id FROM gpkg_geometry_columns")
