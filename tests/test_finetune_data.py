@@ -321,6 +321,8 @@ def test_pastis_folders_that_cannot_be_used(tmp_path: Path) -> None:
     assert "no patch" in told("data.train_folds=[7]", "data.val_folds=[8]", "data.test_folds=[]")
     assert "0 classes to train on" in told("data.train_folds=[7]", "data.val_folds=[4]")
     assert "no S1 encoder" in told(have=("s2",))
+    assert "taken whole" in told("data.max_dates=3")
+    assert "named twice" in told("data.val_folds=[1]")
     np.save(one, np.load(one)[:3])
     assert "S2_100.npy" in told(read=True)
     np.save(one, np.array([{"a": 1}], object), allow_pickle=True)

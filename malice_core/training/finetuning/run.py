@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,12 +138,18 @@ def _run(
     L.seed_everything(settings.seed, workers=True, verbose=False)
     folder = runfolder.create(composed) if resume is None else resume.folder
     own = _callbacks(settings, folder, stop)
-    trainer = make_trainer(settings.train.trainer.options(), settings.train.deterministic, folder, own, [])
-    runfolder.describe(folder, settings.plain(), composed.subdir, overrides, facts, device_of(trainer))
-    say(f"run {folder}\n{start.identity}, {settings.mode}; {describe(places)}; {device_of(trainer)}")
-    for note in places.notes:
-        say(f"note: {note}")
-    made = _prepared(settings, start, places, trainer.strategy.root_device)
+    try:
+        trainer = make_trainer(settings.train.trainer.options(), settings.train.deterministic, folder, own, [])
+        runfolder.describe(folder, settings.plain(), composed.subdir, overrides, facts, device_of(trainer))
+        say(f"run {folder}\n{start.identity}, {settings.mode}; {describe(places)}; {device_of(trainer)}")
+        for note in places.notes:
+            say(f"note: {note}")
+        made = _prepared(settings, start, places, trainer.strategy.root_device)
+    except BaseException:
+        if resume is None:
+            # Of a run that never was: nothing in it could be resumed.
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     if resume is not None:
         _require_fitting(resume.checkpoint, made.network)
         say(f"going on from {resume.checkpoint}")

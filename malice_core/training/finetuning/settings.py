@@ -185,6 +185,9 @@ def check(settings: Tuning) -> None:
     if data.pastis is not None:
         if data.labels is not None or images:
             raise InputError("data.pastis holds labels and images: leave out data.labels, data.s2 and data.s1")
+        for name in ("field", "layer", "scl", "dates", "max_dates", "max_cloud", "s1_orbit"):
+            if getattr(data, name) is not None:
+                raise InputError(f"data.{name} belongs to data.labels, a folder of PASTIS is taken whole: leave it out")
         if not data.sensors or not set(data.sensors) <= {"s2", "s1"} or len(set(data.sensors)) < len(data.sensors):
             raise InputError(f"data.sensors={data.sensors} must be some of s2, s1")
         folds = [*data.train_folds, *data.val_folds, *data.test_folds]
@@ -197,6 +200,8 @@ def check(settings: Tuning) -> None:
         raise InputError("data.labels is given without images: give data.s2=PATH, data.s1=PATH or both")
     if not data.paths("scl") and (data.max_cloud is not None or data.mask_clouds):
         raise InputError("data.max_cloud and data.mask_clouds need the scene classification: give data.scl=PATH")
+    if data.s1_orbit is not None and "s1" not in images:
+        raise InputError(f"data.s1_orbit={data.s1_orbit} without Sentinel-1: give data.s1 too, or leave it out")
     if data.paths("scl") and "s2" not in images:
         raise InputError("data.scl belongs to Sentinel-2 images: give data.s2 too, or leave it out")
 
