@@ -5,8 +5,8 @@
     DATA_S1A/S1A_ID.npy               (T, 3, H, W) VV, VH in decibels and their difference, ascending orbits
     ANNOTATIONS/TARGET_ID.npy         (C, H, W) classes in the first channel: 0 background, 19 void
 
-The norm files of the dataset are not needed: the encoder's own normalisation applies. Its Sentinel-1 is sigma0 and the
-encoders were trained on gamma0: a few tenths of a decibel of offset, which a head learns.
+The norm files of the dataset are not needed: the encoder's own normalisation applies. Its Sentinel-1 is sigma0, the
+published encoders were trained on gamma0, which is about a decibel more: training has to make up for that.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ class Pastis(Places):
         self.notes += left_out(sorted(everything), self.legend, names)
         self._classes = [self.legend.index(labels) for labels in raw]
         self.side = min(min(labels.shape) for labels in raw) // 8 * 8
+        for sensor in self.sensors:
+            self._require_units(sensor)
         require_split(self, "give other folds")
         digest = hashlib.sha256()
         for (patch, split, days), labels in zip(self._patches, raw, strict=True):
@@ -107,6 +109,21 @@ class Pastis(Places):
         labels = np.array(values[0], np.int32)
         labels[labels == ignore] = NONE
         return labels
+
+    def _require_units(self, sensor: str) -> None:
+        """Raises InputError if the first patch of a sensor cannot be in the dataset's unit."""
+        view = self.view(0, sensor)
+        values = view.images[0, :, 0][view.observed[0]]
+        if not len(values):
+            return
+        median = float(values.median())
+        # Power above 1 was positive decibels, or no decibels at all; reflectance below 10 was not multiplied.
+        if (median >= 1) if sensor == "s1" else (median < 10):
+            unit = "decibels" if sensor == "s1" else "reflectance x 10000"
+            raise InputError(
+                f"data.pastis: {FOLDERS[sensor][0]} of {self.folder} does not hold {unit} (after conversion the median "
+                f"of {self.name(0)} is {median:.3g}): convert it"
+            )
 
     def __len__(self) -> int:
         return len(self._patches)
