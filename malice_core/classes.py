@@ -31,7 +31,7 @@ NO_PERCENT = 255
 
 @dataclass(frozen=True)
 class ClassLayout:
-    """A raster of classes, and one of probabilities where it is asked for; a ``product.Product``.
+    """A raster of classes, and one of probabilities where it is asked for; an ``outputs.Product``.
 
     Attributes:
         classifier: what makes classes of embeddings.

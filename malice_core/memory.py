@@ -14,7 +14,8 @@ from malice_core.cards import Card
 from malice_core.encoder import CHUNK
 from malice_core.errors import InputError
 from malice_core.grid import BlockGrid, Window
-from malice_core.product import STRIP_BYTES, TILE, Product
+from malice_core.outputs import Product
+from malice_core.product import STRIP_BYTES, TILE
 from malice_core.runtime import Backend
 
 if TYPE_CHECKING:

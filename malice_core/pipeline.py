@@ -27,6 +27,7 @@ from malice_core.encoder import Image, ModalityEncoder, Workspace
 from malice_core.errors import OutputError
 from malice_core.features import Normaliser, mirror_source
 from malice_core.grid import Block
+from malice_core.outputs import Codes
 from malice_core.plan import Plan
 from malice_core.reporting import Reporter
 from malice_core.scratch import Scratch, owner_of
@@ -166,7 +167,7 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _save(block: Block, codes: product.Codes, scratch: Scratch) -> None:
+def _save(block: Block, codes: Codes, scratch: Scratch) -> None:
     shape = block.core.shape
     scratch.save(block.index, {key: values.reshape(-1, *shape) for key, values in codes.arrays.items()})
 

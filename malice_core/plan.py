@@ -21,7 +21,8 @@ from malice_core.classes import ClassLayout
 from malice_core.errors import InputError, OutputError
 from malice_core.grid import BlockGrid, Lattice, Window
 from malice_core.job import Job
-from malice_core.product import Layout, Product, companions, owner
+from malice_core.outputs import Product
+from malice_core.product import Layout, companions, owner
 from malice_core.stack import Stack, discover
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -34,65 +34,6 @@ from malice_core.runtime import Backend
 TILE = 256
 #: Bytes of bands held while a row of tiles is put together.
 STRIP_BYTES = 32 << 20
-
-
-class Codes(Protocol):
-    """The numbers of one block as they go into scratch, filled by modality and pixels from several threads."""
-
-    @property
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """By key of ``Product.keys``: (bands, pixels)."""
-
-    def put(self, modality: int, start: int, values: NDArray[np.float32], counts: NDArray[np.uint16]) -> None:
-        """Takes the embedding of some pixels, see :meth:`BlockCodes.put`."""
-
-
-class Product(Protocol):
-    """What a run makes of embeddings: the embeddings themselves (:class:`Layout`), or classes (``classes.py``)."""
-
-    @property
-    def sensors(self) -> tuple[str, ...]:
-        """Modalities, in the order in which their embeddings come."""
-
-    @property
-    def queries(self) -> tuple[int, ...]:
-        """Queries of the embeddings, in order."""
-
-    @property
-    def dtype(self) -> str:
-        """Name of the number type, for people."""
-
-    @property
-    def bands(self) -> int:
-        """Of all outputs but the counts."""
-
-    @property
-    def storage(self) -> np.dtype[Any]:
-        """Type of the numbers in scratch."""
-
-    @property
-    def block_bytes(self) -> int:
-        """Memory a pixel of a block takes until it is written."""
-
-    @property
-    def keys(self) -> list[str]:
-        """Arrays of a finished block."""
-
-    @property
-    def identity(self) -> list[Any]:
-        """What tells this product from another one, for the fingerprint of a job."""
-
-    def beside(self, output: Path) -> dict[str, Path]:
-        """Files that come with the output, by what asks for them."""
-
-    def opened(self, backend: Backend) -> Callable[[int], Codes]:
-        """What makes the codes of a block from its number of pixels."""
-
-    def rasters(self, output: Path, counts: Path | None, tags: Mapping[str, str]) -> list[Raster]:
-        """The rasters to put together; the output itself comes last."""
-
-    def tags(self, output: Path) -> dict[str, str]:
-        """What the rasters say of this product."""
 
 
 @dataclass(frozen=True)

@@ -86,9 +86,7 @@ def pretrain(
         # Before the curves, which take up its scores.
         own.insert(0, Probe(site, settings.evaluate.every_n_epochs))
     try:
-        trainer = make_trainer(
-            settings.train.trainer, settings.train.deterministic, folder, own, loggers(settings, folder)
-        )
+        trainer = make_trainer(settings, folder, own, loggers(settings, folder))
     except DeviceError:
         with contextlib.suppress(OSError):
             folder.rmdir()  # of a run that never was
@@ -264,10 +262,15 @@ def loggers(settings: Settings, folder: Path) -> list[Logger]:
     return made
 
 
-def make_trainer(
+def make_trainer(settings: Settings, folder: Path, own: list[Callback], kept: list[Logger]) -> L.Trainer:
+    """The trainer as configured. Raises as :func:`trainer_of`."""
+    return trainer_of(settings.train.trainer, settings.train.deterministic, folder, own, kept)
+
+
+def trainer_of(
     given: TrainerOptions, deterministic: bool, folder: Path, own: list[Callback], kept: list[Logger]
 ) -> L.Trainer:
-    """The trainer as configured.
+    """A trainer.
 
     Args:
         given: its options.

@@ -31,7 +31,7 @@ from malice_core.training.finetuning.settings import COMMAND, Tuning
 from malice_core.training.finetuning.sites import Site
 from malice_core.training.finetuning.start import Start, write_classifier
 from malice_core.training.malice import MaliceEncoder
-from malice_core.training.run import device_of, fit, make_trainer, quiet
+from malice_core.training.run import device_of, fit, quiet, trainer_of
 from malice_core.training.runfolder import Resume, say
 from malice_core.training.saving import LastCheckpoint, StepSeed, Stop
 
@@ -139,7 +139,7 @@ def _run(
     folder = runfolder.create(composed) if resume is None else resume.folder
     own = _callbacks(settings, folder, stop)
     try:
-        trainer = make_trainer(settings.train.trainer.options(), settings.train.deterministic, folder, own, [])
+        trainer = trainer_of(settings.train.trainer.options(), settings.train.deterministic, folder, own, [])
         runfolder.describe(folder, settings.plain(), composed.subdir, overrides, facts, device_of(trainer))
         say(f"run {folder}\n{start.identity}, {settings.mode}; {describe(places)}; {device_of(trainer)}")
         for note in places.notes:
