@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers_models import write_random_model
 
-from malice_core import runtime
+from malice_core import models, runtime
 from malice_core.errors import ModelError
 from malice_core.store import agreement, modelwriter, restoring
 
@@ -24,6 +24,13 @@ def test_the_restored_encoder_computes_what_the_graphs_do(tmp_path: Path) -> Non
     found = states.encoders(restoring.state_of(card), MALICE, "restored")
     assert found.sensors == ("s2", "s1")
     assert max(exporting.with_torch(card, found, agreement.TOLERANCE).values()) < agreement.TOLERANCE
+
+
+def test_the_published_encoders_are_restored(malice: str) -> None:
+    card = models.load(malice)
+    found = states.encoders(restoring.state_of(card), MALICE, "restored")
+    # Twice the rounding: theirs was folded, and is unfolded.
+    assert max(exporting.with_torch(card, found, 2 * agreement.TOLERANCE).values()) < 2 * agreement.TOLERANCE
 
 
 def test_graphs_of_restored_weights_compute_the_same(tmp_path: Path) -> None:
