@@ -86,7 +86,7 @@ def test_a_head_learns_what_can_be_separated(kind: str, queries: int, count: int
     assert isinstance(optimizer, torch.optim.Optimizer)
     module.log = lambda *arguments, **options: None  # type: ignore[method-assign]
     batch = Pixels(torch.from_numpy(flat[:300]), torch.from_numpy(target[:300]))
-    for step in range(60):
+    for step in range(40):
         optimizer.zero_grad()
         module.training_step(batch, step).backward()
         optimizer.step()
