@@ -14,9 +14,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import malice_core
 from malice_core import cancelling, flags
@@ -26,6 +26,9 @@ from malice_core.cli import Parser
 from malice_core.errors import Cancelled, InputError, MaliceError
 from malice_core.job import Job
 from malice_core.reporting import JsonReporter, Reporter, TextReporter
+
+if TYPE_CHECKING:
+    from malice_core.classes import ClassLayout
 
 # The engine's libraries take half a second to load, in which a signal must already end in exit code 3: they are
 # imported in execute().
@@ -40,12 +43,26 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--contract", action="store_true", help="print the contract version as json and exit")
 
+    add_data(p)
+    g = add_computing(p)
+    g.add_argument("--model", metavar="NAME", help="an installed model (default: malice, or the only one)")
+    g = add_output(p)
+    g.add_argument("--dtype", choices=choices.DTYPES, default="float32")
+    g.add_argument("--queries", type=flags.queries, metavar="N,N", help="keep these queries only (default: all 10)")
+    add_running(p)
+    return p
+
+
+def add_data(p: argparse.ArgumentParser) -> None:
+    """The images, and the choice among them."""
     flags.add_images(p)
     g = flags.add_choice(p)
     g.add_argument("--mask-clouds", action="store_true", help="treat cloudy pixels as missing observations")
 
+
+def add_computing(p: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """How the encoder runs; the group, for what a command adds."""
     g = p.add_argument_group("computing")
-    g.add_argument("--model", metavar="NAME", help="an installed model (default: malice, or the only one)")
     g.add_argument("--edge", choices=choices.EDGES, default="mirror", help="what lies beyond the images")
     g.add_argument("--nodata", choices=choices.NODATA, default="mask", help="missing observations: left out, or zeros")
     g.add_argument(
@@ -56,21 +73,26 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--device", choices=choices.DEVICES, default="auto")
     g.add_argument("--precision", choices=choices.PRECISIONS, default="float32")
     g.add_argument("--runtime", choices=choices.RUNTIMES, default="auto")
+    return g
 
+
+def add_output(p: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Where the result goes; the group, for what a command adds."""
     g = p.add_argument_group("output")
     g.add_argument("--output", metavar="FILE.tif")
     g.add_argument("--counts", metavar="FILE.tif", help="also write the number of valid dates a pixel")
-    g.add_argument("--dtype", choices=choices.DTYPES, default="float32")
-    g.add_argument("--queries", type=flags.queries, metavar="N,N", help="keep these queries only (default: all 10)")
     g.add_argument("--format", choices=choices.FORMATS, default="gtiff")
     g.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     g.add_argument("--resume", action="store_true", help="go on with what an interrupted run left")
+    return g
 
+
+def add_running(p: argparse.ArgumentParser) -> None:
+    """How a run talks and stops."""
     g = p.add_argument_group("running")
     g.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     g.add_argument("--progress", choices=("text", "json"), default="text", help="json: one object a line on stdout")
     g.add_argument("--cancel-on-stdin-close", action="store_true", help="stop when stdin is closed")
-    return p
 
 
 def job_of(given: argparse.Namespace) -> Job:
@@ -80,7 +102,7 @@ def job_of(given: argparse.Namespace) -> Job:
         InputError: if --output is missing, --model is empty or --memory is no size.
     """
     if not given.output:
-        raise InputError("--output is missing; see python -m malice_core.embed --help")
+        raise InputError("--output is missing: give FILE.tif; --help lists the options")
     if given.model == "":
         raise InputError("--model is empty (an unset variable?); see python -m malice_core.models list")
     values: dict[str, Any] = {field.name: getattr(given, field.name) for field in dataclasses.fields(Job)}
@@ -94,8 +116,17 @@ def job_of(given: argparse.Namespace) -> Job:
     return Job(**settled)
 
 
-def execute(job: Job, reporter: Reporter, cancel: Cancel, dry_run: bool = False) -> None:
+def execute(
+    job: Job, reporter: Reporter, cancel: Cancel, dry_run: bool = False, classes: ClassLayout | None = None
+) -> None:
     """Plans and runs one job, telling ``reporter``.
+
+    Args:
+        job: the options.
+        reporter: is told plan, progress and files.
+        cancel: stops the run.
+        dry_run: plan only.
+        classes: what is made of the embeddings; None: they are the output.
 
     Raises:
         MaliceError: whatever went wrong, in one line.
@@ -105,7 +136,7 @@ def execute(job: Job, reporter: Reporter, cancel: Cancel, dry_run: bool = False)
 
     begun = time.monotonic()
     with pipeline.environment():
-        plan = planning.make_plan(job)
+        plan = planning.make_plan(job, classes)
         try:
             for warning in plan.warnings:
                 reporter.warning(warning)
@@ -121,6 +152,25 @@ def execute(job: Job, reporter: Reporter, cancel: Cancel, dry_run: bool = False)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
+    return run_engine(arguments, parser, _start)
+
+
+def _start(options: argparse.Namespace, reporter: Reporter, cancel: Cancel) -> None:
+    execute(job_of(options), reporter, cancel, options.dry_run)
+
+
+def run_engine(
+    arguments: Sequence[str] | None,
+    make_parser: Callable[[], argparse.ArgumentParser],
+    start: Callable[[argparse.Namespace, Reporter, Cancel], None],
+) -> int:
+    """Runs a command line of the engine: its events, signals and exit codes.
+
+    Args:
+        arguments: None: of this process.
+        make_parser: with the options of :func:`add_running`.
+        start: the work.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # The events of a json run start with the first thing that can fail, which is the command line itself.
     as_json = "--progress=json" in arguments or ("--progress", "json") in itertools.pairwise(arguments)
@@ -140,13 +190,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         cancelling.watch_signals(cancel, report)
-        options = parser().parse_args(arguments)
-        if options.contract:
+        options = make_parser().parse_args(arguments)
+        if getattr(options, "contract", False):
             print(json.dumps({"contract": malice_core.CONTRACT, "version": malice_core.__version__}))
             return 0
         if options.cancel_on_stdin_close:
             cancelling.watch_stdin(cancel, report)
-        execute(job_of(options), reporter, cancel, options.dry_run)
+        start(options, reporter, cancel)
     except Cancelled:
         report()
         return Cancelled.exit_code

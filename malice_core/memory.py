@@ -14,7 +14,8 @@ from malice_core.cards import Card
 from malice_core.encoder import CHUNK
 from malice_core.errors import InputError
 from malice_core.grid import BlockGrid, Window
-from malice_core.product import STRIP_BYTES, TILE, Layout
+from malice_core.outputs import Product
+from malice_core.product import STRIP_BYTES, TILE
 from malice_core.runtime import Backend
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Budget:
         return self.program + max(sum(self.encoding.values()), sum(self.writing.values()))
 
 
-def budget(card: Card, backend: Backend, grid: BlockGrid, dates: Mapping[str, int], layout: Layout) -> Budget:
+def budget(card: Card, backend: Backend, grid: BlockGrid, dates: Mapping[str, int], layout: Product) -> Budget:
     """Memory of a run with these blocks.
 
     Args:
@@ -59,7 +60,6 @@ def budget(card: Card, backend: Backend, grid: BlockGrid, dates: Mapping[str, in
     chunk = min(CHUNK, core)
     channels = max(len(card.modalities[sensor].channels) for sensor in dates)
     images = READ_AHEAD + 2 * backend.streams + 1
-    encoded = layout.bands * layout.storage.itemsize
     base, pair = TEMPORAL_FLOATS[backend.runtime]
     return Budget(
         BASE_BYTES + GDAL_CACHE_BYTES,
@@ -72,7 +72,7 @@ def budget(card: Card, backend: Backend, grid: BlockGrid, dates: Mapping[str, in
             # A date is read, normalised and held until its turn; reading makes two more copies of one.
             "images": images * halo * (channels * 4 + 1) + 2 * READ_AHEAD * halo * channels * 4,
             # The block being finished and the one being written.
-            "embeddings": 2 * core * encoded,
+            "embeddings": 2 * core * layout.block_bytes,
         },
         {"strips": 3 * max(STRIP_BYTES, TILE * grid.area.width * layout.storage.itemsize)},
     )
@@ -84,7 +84,7 @@ def fit(
     backend: Backend,
     area: Window,
     dates: Mapping[str, int],
-    layout: Layout,
+    layout: Product,
     warnings: list[str],
 ) -> tuple[BlockGrid, Budget]:
     """The block grid of a run: ``--block`` when given, else the largest blocks that fit ``--memory``.

@@ -27,6 +27,7 @@ from malice_core.encoder import Image, ModalityEncoder, Workspace
 from malice_core.errors import OutputError
 from malice_core.features import Normaliser, mirror_source
 from malice_core.grid import Block
+from malice_core.outputs import Codes
 from malice_core.plan import Plan
 from malice_core.reporting import Reporter
 from malice_core.scratch import Scratch, owner_of
@@ -78,8 +79,7 @@ def run(job: Plan, reporter: Reporter, cancel: Cancel) -> list[str]:
     plan.check_disk(job)
     with Scratch(job.job.output, job.fingerprint, job.grid.core_shape, job.job.resume) as scratch:
         blocks = list(job.grid.blocks())
-        keys = ["codes", "counts", *(["scales"] if job.layout.dtype == "int8" else [])]
-        todo = [block for block in blocks if not scratch.finished(block.index, keys)]
+        todo = [block for block in blocks if not scratch.finished(block.index, job.layout.keys)]
         progress = _Progress(job, len(blocks), len(todo), reporter)
         if todo:
             _encode_blocks(job, todo, scratch, progress, cancel)
@@ -143,6 +143,7 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
         )
         for sensor in job.stacks
     }
+    make_codes = job.layout.opened(job.backend)
     readers = ThreadPoolExecutor(min(4, max(2, streams)), "read")
     coders = ThreadPoolExecutor(streams, "encode")
     writer = ThreadPoolExecutor(1, "write")
@@ -151,7 +152,7 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
     try:
         for block in todo:
             crop = block.core.slices_in(block.input.expand(-halo))
-            codes = product.BlockCodes(job.layout, block.core.pixels)
+            codes = make_codes(block.core.pixels)
             for number, (sensor, encoder) in enumerate(encoders.items()):
                 dates = itertools.islice(images, len(job.stacks[sensor].observations))
                 encoder.encode(dates, crop, coders, cancel.check, progress.date, partial(codes.put, number))
@@ -166,7 +167,7 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _save(block: Block, codes: product.BlockCodes, scratch: Scratch) -> None:
+def _save(block: Block, codes: Codes, scratch: Scratch) -> None:
     shape = block.core.shape
     scratch.save(block.index, {key: values.reshape(-1, *shape) for key, values in codes.arrays.items()})
 
@@ -217,7 +218,7 @@ def _image(job: Plan, sensor: str, index: int, block: Block, normalise: Normalis
 
 
 def _assemble(job: Plan, blocks: list[Block], scratch: Scratch, progress: _Progress, cancel: Cancel) -> None:
-    rasters = product.rasters(job.layout, job.job.output, job.job.counts, tags(job))
+    rasters = job.layout.rasters(job.job.output, job.job.counts, tags(job))
     finished = []
     for raster in rasters:
         target = scratch.folder / f"{raster.key}.tif"
@@ -277,14 +278,11 @@ def tags(job: Plan) -> dict[str, str]:
         "MALICE_LICENCE": job.card.licence,
         "MALICE_CITATION": job.card.citation,
         "MALICE_CREDITS": f"Contains modified Copernicus Sentinel data {span}",
-        "MALICE_QUERIES": ",".join(map(str, job.layout.queries)),
-        "MALICE_DTYPE": job.layout.dtype,
         "MALICE_EDGE": job.job.edge,
         "MALICE_NODATA": job.job.nodata,
         "MALICE_PRECISION": f"{job.backend.runtime} {job.backend.precision}",
     }
-    if job.layout.dtype == "int8":
-        result["MALICE_SCALE"] = f"value = (code - 128) * scale, scale in {product.scale_path(job.job.output).name}"
+    result |= job.layout.tags(job.job.output)
     if job.job.mask_clouds:
         result["MALICE_MASKED_CLASSES"] = ",".join(map(str, job.job.cloud_classes or bands.CLOUD_CLASSES))
     for sensor, stack in job.stacks.items():

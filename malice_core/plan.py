@@ -17,10 +17,12 @@ from typing import Any
 import malice_core
 from malice_core import bands, memory, models, runtime, scratch, selection
 from malice_core.cards import Card
+from malice_core.classes import ClassLayout
 from malice_core.errors import InputError, OutputError
 from malice_core.grid import BlockGrid, Lattice, Window
 from malice_core.job import Job
-from malice_core.product import Layout, owner, scale_path
+from malice_core.outputs import Product
+from malice_core.product import Layout, companions, owner
 from malice_core.stack import Stack, discover
 
 #: Bytes that a file's name may have on the usual file systems, and those kept for suffixes such as ``.malice``.
@@ -46,7 +48,7 @@ class Plan:
     area: Window
     grid: BlockGrid
     stacks: dict[str, Stack]
-    layout: Layout
+    layout: Product
     budget: memory.Budget
     disk: int
     fingerprint: str
@@ -57,9 +59,7 @@ class Plan:
     def targets(self) -> list[Path]:
         """Every file the run will put in place; the output is the last."""
         paths = [self.job.counts] if self.job.counts else []
-        if self.layout.dtype == "int8":
-            paths.append(scale_path(self.job.output))
-        return [*paths, self.job.output]
+        return [*paths, *self.layout.beside(self.job.output).values(), self.job.output]
 
     def days(self, sensor: str) -> list[int]:
         """Days since the model's date origin, one an observation."""
@@ -70,8 +70,13 @@ class Plan:
             stack.close()
 
 
-def make_plan(job: Job) -> Plan:
+def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
     """Reads headers and cloud classes, checks everything that can be checked, and decides the run.
+
+    Args:
+        job: the options.
+        classes: what is to be made of the embeddings, with the model they come from; None: nothing, the embeddings of
+            ``job.model`` are the output.
 
     Raises:
         InputError: whatever is wrong, in one line with the culprit and the cure.
@@ -80,8 +85,12 @@ def make_plan(job: Job) -> Plan:
         raise InputError("no images: give --s2 and/or --s1 with files, folders, netCDF files or text lists")
     if job.s1_orbit is not None and not job.s1:
         raise InputError(f"--s1-orbit {job.s1_orbit} without Sentinel-1: give --s1 too, or drop it")
-    check_outputs(job)
-    card = models.load(job.model) if job.model else models.default()
+    check_outputs(job, classes)
+    if classes is not None:
+        classes.require(job)
+        card = classes.card
+    else:
+        card = models.load(job.model) if job.model else models.default()
     backend = runtime.choose(job.runtime, job.device, job.precision, job.threads)
     wanted = [sensor for sensor in ("s2", "s1") if getattr(job, sensor)]
     for sensor in wanted:
@@ -107,7 +116,7 @@ def make_plan(job: Job) -> Plan:
         warnings = [line for line in (models.caution(card),) if line]
         area = selection.area_of(job, lattice, stacks[wanted[0]], warnings)
         extent = f"the union of the {wanted[0].upper()} images" if job.aoi is None else "the area asked for"
-        notes = [] if job.model else [f"model: {card.name}, as none was named"]
+        notes = [] if job.model or classes is not None else [f"model: {card.name}, as none was named"]
         notes.append(f"area: {extent}, {area.width} x {area.height} pixels")
         if "s2" in stacks and job.scl:
             stacks["s2"] = selection.apply_clouds(job, lattice, stacks["s2"], area)
@@ -128,8 +137,8 @@ def make_plan(job: Job) -> Plan:
             warnings.extend(stack.warnings)
             notes.extend(stack.notes)
         for stack in stacks.values():
-            selection.refuse_inputs(job, stack.files())
-        layout = Layout.of(card, wanted, queries, job.dtype)
+            selection.refuse_inputs(job, stack.files(), () if classes is None else classes.beside(job.output).values())
+        layout: Product = classes or Layout.of(card, wanted, queries, job.dtype)
         grid, budget = memory.fit(
             job, card, backend, area, {k: len(s.observations) for k, s in stacks.items()}, layout, warnings
         )
@@ -156,8 +165,12 @@ def make_plan(job: Job) -> Plan:
     return plan
 
 
-def check_outputs(job: Job) -> None:
+def check_outputs(job: Job, classes: ClassLayout | None = None) -> None:
     """Refuses an output that cannot be written, before anything is read.
+
+    Args:
+        job: the options.
+        classes: as of :func:`make_plan`.
 
     Raises:
         OutputError: folder missing or not writable, output there already, two outputs under one name, or a file of
@@ -166,8 +179,8 @@ def check_outputs(job: Job) -> None:
     outputs = {"--output": job.output}
     if job.counts:
         outputs["--counts"] = job.counts
-    if job.dtype == "int8":
-        outputs["the scales of --dtype int8"] = scale_path(job.output)
+    unnamed = companions(job.dtype, job.output) if classes is None else {}
+    outputs |= unnamed if classes is None else classes.beside(job.output)
     seen: dict[Path, str] = {}
     for option, path in outputs.items():
         if path.suffix.lower() not in (".tif", ".tiff"):
@@ -184,7 +197,7 @@ def check_outputs(job: Job) -> None:
             raise OutputError(f"{option} {path} is a folder; give a file name")
         if path.exists() and not job.overwrite and not job.resume:
             raise OutputError(f"{option} {path} exists already: give --overwrite to replace it, or another name")
-        if option not in ("--output", "--counts") and path.exists() and owner(path) is None:
+        if option in unnamed and path.exists() and owner(path) is None:
             # Nobody named this file: --overwrite is not meant for it.
             raise OutputError(f"{option} go to {path}, which was not written by embed: give --output another name")
         other = seen.setdefault(path.absolute(), option)
@@ -192,7 +205,7 @@ def check_outputs(job: Job) -> None:
             raise OutputError(f"{option} and {other} are the same file {path}: give them different names")
 
 
-def _disk(layout: Layout, area: Window, format: str) -> int:
+def _disk(layout: Product, area: Window, format: str) -> int:
     """Bytes at the worst moment: all blocks in scratch and the whole output beside them, uncompressed.
 
     A cloud-optimised file is laid out from a plain one; both have a third more for their overviews.
@@ -228,7 +241,7 @@ def _fingerprint(plan: Plan) -> str:
         "lattice": asdict(plan.lattice),
         "area": asdict(plan.area),
         "options": [job.edge, job.nodata, job.dtype, job.s2_offset],
-        "bands": [plan.layout.sensors, plan.layout.queries],
+        "bands": plan.layout.identity,
         "masked": list(job.cloud_classes or bands.CLOUD_CLASSES) if job.mask_clouds else None,
         "observations": {
             sensor: [(item.date.isoformat(), item.orbit) for item in stack.observations]

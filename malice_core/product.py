@@ -29,6 +29,7 @@ from rasterio.windows import Window as RasterWindow
 from malice_core.cards import Card
 from malice_core.errors import OutputError
 from malice_core.grid import Block, Lattice, Window
+from malice_core.runtime import Backend
 
 TILE = 256
 #: Bytes of bands held while a row of tiles is put together.
@@ -37,7 +38,7 @@ STRIP_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class Layout:
-    """Bands and number type of an output.
+    """Bands and number type of an output of embeddings.
 
     Attributes:
         sensors: modalities in the order of their bands.
@@ -84,6 +85,35 @@ class Layout:
         """Scale and offset of each band of an int16 output: value = code · scale + offset."""
         low, high = np.asarray(self.low), np.asarray(self.high)
         return (high - low) / 65534, (high + low) / 2
+
+    # As a Product.
+
+    @property
+    def block_bytes(self) -> int:
+        return self.bands * self.storage.itemsize
+
+    @property
+    def keys(self) -> list[str]:
+        return ["codes", "counts", *(["scales"] if self.dtype == "int8" else [])]
+
+    @property
+    def identity(self) -> list[Any]:
+        return [self.sensors, self.queries]
+
+    def beside(self, output: Path) -> dict[str, Path]:
+        return companions(self.dtype, output)
+
+    def opened(self, backend: Backend) -> Callable[[int], BlockCodes]:
+        return lambda pixels: BlockCodes(self, pixels)
+
+    def rasters(self, output: Path, counts: Path | None, tags: Mapping[str, str]) -> list[Raster]:
+        return rasters(self, output, counts, tags)
+
+    def tags(self, output: Path) -> dict[str, str]:
+        found = {"MALICE_QUERIES": ",".join(map(str, self.queries)), "MALICE_DTYPE": self.dtype}
+        if self.dtype == "int8":
+            found["MALICE_SCALE"] = f"value = (code - 128) * scale, scale in {scale_path(output).name}"
+        return found
 
 
 class BlockCodes:
@@ -148,6 +178,11 @@ def owner(path: Path) -> str | None:
         return None
 
 
+def companions(dtype: str, output: Path) -> dict[str, Path]:
+    """Files that come with an output of embeddings, by what asks for them."""
+    return {"the scales of --dtype int8": scale_path(output)} if dtype == "int8" else {}
+
+
 @dataclass(frozen=True)
 class Raster:
     """One raster to put together from the blocks: which numbers, under which names."""
@@ -161,6 +196,8 @@ class Raster:
     scales: Sequence[float] | None = None
     offsets: Sequence[float] | None = None
     nbits: int | None = None
+    #: Of classes: red, green, blue, alpha by value.
+    colours: Mapping[int, tuple[int, int, int, int]] | None = None
 
 
 def rasters(layout: Layout, output: Path, counts: Path | None, tags: Mapping[str, str]) -> list[Raster]:
@@ -245,6 +282,8 @@ def assemble(
         ) as file:
             file.update_tags(**raster.tags)
             file.descriptions = raster.bands
+            if raster.colours is not None:
+                file.write_colormap(1, dict(raster.colours))
             if raster.scales is not None and raster.offsets is not None:
                 file.scales, file.offsets = raster.scales, raster.offsets
             for window, bands, values in _strips(raster, blocks, load, area, tile):

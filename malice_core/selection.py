@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,11 +111,11 @@ def choose_dates(job: Job, stack: Stack, sensor: str) -> Stack:
     return stack.select(dates=listed.get(sensor, set()) | listed.get("", set()))
 
 
-def refuse_inputs(job: Job, files: list[str]) -> None:
+def refuse_inputs(job: Job, files: list[str], beside: Collection[Path] = ()) -> None:
     """Raises:
-    OutputError: if an output is one of the ``files`` that are read.
+    OutputError: if an output, or one of the files ``beside`` it, is one of the ``files`` that are read.
     """
-    outputs = [job.output, *([job.counts] if job.counts else []), scale_path(job.output)]
+    outputs = [job.output, *([job.counts] if job.counts else []), scale_path(job.output), *beside]
     inputs = {Path(name).resolve() for name in files}
     for path in outputs:
         if path.resolve() in inputs:

@@ -69,10 +69,10 @@ class Curves(Callback):
 
     Args:
         folder: of the run.
-        settings: of the run.
+        settings: of the run; None: it has no model card.
     """
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: Settings | None) -> None:
         self.folder, self.settings = folder, settings
         self.rows: list[dict[str, Any]] = []
         self._before, self._begun, self._lr = 0.0, time.monotonic(), 0.0
@@ -99,6 +99,8 @@ class Curves(Callback):
         } | {key: value for key, value in values.items() if "/" in key and not key.endswith("_step")}
         self.rows.append(row)
         write_text(self.folder / "curves.csv", _csv(self.rows))
+        if self.settings is None:
+            return
         card = model_card(self.folder, self.settings, self.rows)
         write_text(self.folder / CARD, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
         write_text(self.folder / READABLE_CARD, readable_card(card, self.rows))
@@ -218,6 +220,7 @@ class PlainProgress(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Tells what the epoch brought."""
         names = {"train": "train/total_loss_epoch", "val": "val/total_loss", "against median": "val/rec_vs_median"}
+        names |= {"IoU": "val/iou", "F1": "val/f1", "accuracy": "val/accuracy"}
         names |= {"linear probe": "probe/linear", "neighbours": "probe/neighbours"}
         found = {name: trainer.callback_metrics[key] for name, key in names.items() if key in trainer.callback_metrics}
         values = ", ".join(f"{name} {float(value):.4f}" for name, value in found.items())

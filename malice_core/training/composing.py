@@ -1,13 +1,14 @@
-"""Settings of a pre-training run out of YAML files and the command line, composed by Hydra."""
+"""Settings of a training run out of YAML files and the command line, composed by Hydra."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
@@ -19,11 +20,34 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from malice_core.errors import InputError
 from malice_core.training.settings import Settings, check
 
-CONFIG, TOP = "malice_core.config", "pretrain_proj"
+CONFIG = "malice_core.config"
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Command(Generic[S]):
+    """A command with settings.
+
+    Attributes:
+        top: name of the file to begin with.
+        schema: dataclass of its settings.
+        check: raises InputError for a value beyond its limits.
+        hints: what a key that must be given is, by key.
+    """
+
+    top: str
+    schema: type[S]
+    check: Callable[[S], None]
+    hints: Mapping[str, str] = field(default_factory=dict)
+
+
+PRETRAIN = Command(
+    "pretrain_proj", Settings, check, {"dataset.path": ", a dataset that malice_core.dataset build wrote"}
+)
 
 
 @dataclass
-class Composed:
+class Composed(Generic[S]):
     """What Hydra made of the files and the command line.
 
     Attributes:
@@ -33,7 +57,7 @@ class Composed:
         named: whether the user gave ``hydra.run.dir`` or ``run_id``.
     """
 
-    settings: Settings
+    settings: S
     folder: Path
     subdir: str | None
     named: bool
@@ -41,41 +65,57 @@ class Composed:
 
 def compose_settings(
     overrides: Sequence[str], config_dir: Path | None = None, config_name: str | None = None, base: Path | None = None
-) -> Composed:
-    """Composes the configuration and checks it.
+) -> Composed[Settings]:
+    """Composes the configuration of a pre-training. Arguments and errors: as of :func:`compose_for`."""
+    return compose_for(PRETRAIN, overrides, config_dir, config_name, base)
+
+
+def compose_for(
+    command: Command[S],
+    overrides: Sequence[str],
+    config_dir: Path | None = None,
+    config_name: str | None = None,
+    base: Path | None = None,
+) -> Composed[S]:
+    """Composes the configuration of a command and checks it.
 
     Args:
+        command: whose settings they are.
         overrides: ``KEY=VALUE``, Hydra's grammar.
         config_dir: folder of the user's own YAML files.
-        config_name: the file to begin with; None: ``pretrain_proj``.
+        config_name: the file to begin with; None: the command's.
         base: a run's ``config.yaml``, which then takes the place of all files.
 
     Raises:
         InputError: if a key is unknown, missing, or its value of another type or beyond its limits.
     """
-    composed, own = _composed(overrides, config_dir, config_name, base)
+    composed, own = _composed(command, overrides, config_dir, config_name, base)
     try:
         settings = OmegaConf.to_object(own)
         folder = base.parent if base is not None else Path(composed.hydra.run.dir)
     except MissingMandatoryValue as error:
         key = getattr(error, "full_key", None) or "a key"
-        cure = ", a dataset that malice_core.dataset build wrote" if key == "dataset.path" else ""
-        raise InputError(f"{key} is not given: add {key}=VALUE{cure}") from error
+        raise InputError(f"{key} is not given: add {key}=VALUE{command.hints.get(key, '')}") from error
     except OmegaConfBaseException as error:
         raise InputError(_told(error)) from error
-    assert isinstance(settings, Settings)
-    check(settings)
+    assert isinstance(settings, command.schema)
+    command.check(settings)
     given = {text.lstrip("+").partition("=")[0] for text in overrides}
     return Composed(settings, folder, composed.hydra.output_subdir, bool(given & {"hydra.run.dir", "run_id"}))
 
 
-def show(overrides: Sequence[str], config_dir: Path | None = None, config_name: str | None = None) -> str:
-    """All keys and their values as YAML; ``???`` where one must be given. Raises as :func:`compose_settings`."""
-    return OmegaConf.to_yaml(_composed(overrides, config_dir, config_name, None)[1])
+def show(
+    overrides: Sequence[str],
+    config_dir: Path | None = None,
+    config_name: str | None = None,
+    command: Command[Any] = PRETRAIN,
+) -> str:
+    """All keys and their values as YAML; ``???`` where one must be given. Raises as :func:`compose_for`."""
+    return OmegaConf.to_yaml(_composed(command, overrides, config_dir, config_name, None)[1])
 
 
 def _composed(
-    overrides: Sequence[str], config_dir: Path | None, config_name: str | None, base: Path | None
+    command: Command[Any], overrides: Sequence[str], config_dir: Path | None, config_name: str | None, base: Path | None
 ) -> tuple[DictConfig, DictConfig]:
     """What Hydra composes, and the part of it that is ours with its types."""
     if not OmegaConf.has_resolver("malice_run_id"):
@@ -90,12 +130,12 @@ def _composed(
         else:
             initialize_config_module(CONFIG, version_base="1.3")
         extra = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir.absolute()}]"]
-        name = base.stem if base is not None else config_name or TOP
+        name = base.stem if base is not None else config_name or command.top
         composed = compose(name, [*overrides, *extra], return_hydra_config=True)
         # Hydra's own part has keys that only a run of Hydra's own fills.
         own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         OmegaConf.resolve(own)
-        typed = OmegaConf.merge(OmegaConf.structured(Settings), own)
+        typed = OmegaConf.merge(OmegaConf.structured(command.schema), own)
     except HydraException as error:
         raise InputError(_short(error)) from error
     except OmegaConfBaseException as error:

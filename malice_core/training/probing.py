@@ -12,32 +12,25 @@ from pathlib import Path
 
 import lightning as L
 import numpy as np
-import torch
 from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from torch import Tensor
 
-from malice_core.bands import DATE_ORIGIN
 from malice_core.errors import InputError
 from malice_core.evaluation import rasters
 from malice_core.evaluation.folds import Folds, spatial_folds
 from malice_core.evaluation.probes import Scores, score
 from malice_core.evaluation.rasters import Place
-from malice_core.features import mirror_source
 from malice_core.grid import Lattice, Window
 from malice_core.stack import Stack, discover
 from malice_core.training.batch import View
-from malice_core.training.malice import Malice, UBarn
+from malice_core.training.embedding import embed, read_view
 from malice_core.training.module import PretrainingModule
 from malice_core.training.normalise import Normalise
 from malice_core.training.settings import Evaluate
-from malice_core.training.temporal import additive_mask
 
 #: Pixels: side of the blocks that are embedded at once, and margin by which the U-Net is told more, as ``embed`` does.
 BLOCK, HALO = 64, 48
-#: Pixels times dates of which the transformer computes at once.
-CHUNK = 1 << 17
 #: Images of all blocks are read once and kept; above this, labels and images are too large for it.
 MAX_BYTES = 8 << 30
 
@@ -99,7 +92,7 @@ class Site:
     def view(self, number: int, sensor: str) -> View:
         """The images of one block with its halo, one place with all dates."""
         if (number, sensor) not in self.images:
-            self.images[number, sensor] = _read(self.stacks[sensor], self.blocks[number].expand(HALO))
+            self.images[number, sensor] = read_view(self.stacks[sensor], self.blocks[number].expand(HALO))
         return self.images[number, sensor]
 
     def score(self, module: PretrainingModule) -> Scores:
@@ -116,7 +109,7 @@ class Site:
             for place, sensor in enumerate(self.stacks):
                 normalise = module.objective.normalise[sensor]
                 assert isinstance(normalise, Normalise)
-                values = embed(module.model, normalise, sensor, self.view(number, sensor), wanted)
+                values = embed(module.model.encoder, normalise, sensor, self.view(number, sensor), wanted, HALO)
                 features[numbers[numbers >= 0], 640 * place : 640 * (place + 1)] = values.cpu().numpy()
         with warnings.catch_warnings():
             # The optimiser's limit of steps is part of the probe; it is told once an epoch otherwise.
@@ -148,52 +141,6 @@ def _blocks(counted: NDArray[np.bool_], window: Window) -> Iterator[Window]:
             part = block.intersect(window)
             if part.pixels and counted[part.slices_in(window)].any():
                 yield block
-
-
-def _read(stack: Stack, window: Window) -> View:
-    """All dates of a window, mirrored beyond the images; B is 1."""
-    read, rows, cols = mirror_source(window, stack.extent)
-    images, masks = [], []
-    for index in range(len(stack.observations)):
-        values, observed = stack.read(index, read)
-        images.append(torch.from_numpy(values[:, rows[:, None], cols]))
-        masks.append(torch.from_numpy(observed[rows[:, None], cols]))
-    days = torch.tensor([[(one.date - DATE_ORIGIN).days for one in stack.observations]])
-    seen = torch.stack(masks)[None]
-    return View(torch.stack(images)[None], days, torch.zeros_like(days, dtype=torch.bool), seen, seen)
-
-
-@torch.no_grad()
-def embed(model: Malice, normalise: Normalise, sensor: str, view: View, wanted: NDArray[np.bool_]) -> Tensor:
-    """Embeds some pixels of a block, leaving out what was not observed, as ``malice_core.embed`` does.
-
-    Args:
-        view: one place with all its dates, larger than the block by ``HALO`` on all sides; on any device.
-        wanted: (H, W) of the block.
-
-    Returns:
-        (N, 640), row by row of the block.
-    """
-    encoder = model.encoder.get_submodule(f"encoder_{sensor}").ubarn
-    assert isinstance(encoder, UBarn)
-    device = next(model.parameters()).device
-    inside = slice(HALO, -HALO)
-    pixels = torch.from_numpy(wanted).to(device)
-    count = view.days.shape[1]
-    tokens = torch.empty(int(pixels.sum()), count, 64, device=device)
-    for t in range(count):
-        date = View(*(part[:, t : t + 1].to(device) for part in vars(view).values()))
-        features = encoder.patch_encoding.hss_encoding(normalise(date)[0])[0, :, inside, inside]
-        tokens[:, t] = features[:, pixels].T + encoder.patch_encoding.pe_encoding(date.days[0])
-    valid = view.observed[0, :, inside, inside].to(device)[:, pixels].T
-    some = max(1, CHUNK // count)
-    parts = []
-    for x, seen in zip(torch.split(tokens, some), torch.split(valid, some), strict=True):
-        mask = additive_mask(seen)
-        latent = model.encoder.common_temp_proj(encoder.temporal_encoder(x, mask), mask, sensor)
-        # A pixel that was never observed has no embedding: zeros, at the same pixels for all weights.
-        parts.append(torch.where(seen.any(1)[:, None], latent.flatten(1).float(), 0.0))
-    return torch.cat(parts)
 
 
 class Probe(Callback):

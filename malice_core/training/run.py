@@ -39,7 +39,7 @@ from malice_core.training.pictures import Pictures
 from malice_core.training.probing import Probe, Site
 from malice_core.training.runfolder import Resume, say
 from malice_core.training.saving import LastCheckpoint, StepSeed, Stop, WholeCheckpoints
-from malice_core.training.settings import Settings
+from malice_core.training.settings import Settings, TrainerOptions
 
 
 def pretrain(
@@ -77,7 +77,7 @@ def pretrain(
     network = module(settings)
     if resume is not None:
         require_fitting(resume.checkpoint, network)
-        runfolder.require_same_data(resume.folder, data.data)
+        runfolder.require_same_data(resume.folder, runfolder.facts_of(data.data))
     site = Site.open(settings.evaluate) if settings.evaluate.labels is not None else None
     folder = runfolder.create(composed) if resume is None else resume.folder
     os.environ[runfolder.FOLDER] = f"{folder}"
@@ -92,9 +92,10 @@ def pretrain(
             folder.rmdir()  # of a run that never was
         raise
     if runfolder.is_first():
-        runfolder.describe(folder, settings, composed.subdir, overrides, data.data, _device(trainer))
+        facts = runfolder.facts_of(data.data)
+        runfolder.describe(folder, settings.plain(), composed.subdir, overrides, facts, device_of(trainer))
     counts = ", ".join(f"{len(data.data.of_split(split))} patches {split}" for split in ("train", "val"))
-    say(f"run {folder}\n{counts}; {_device(trainer)}, {settings.train.trainer.precision}")
+    say(f"run {folder}\n{counts}; {device_of(trainer)}, {settings.train.trainer.precision}")
     if resume is not None:
         say(f"going on from {resume.checkpoint}")
     fit(trainer, network, data, None if resume is None else resume.checkpoint)
@@ -105,7 +106,7 @@ def pretrain(
 
 def _composed(
     overrides: Sequence[str], config_dir: Path | None, config_name: str | None
-) -> tuple[Composed, Resume | None]:
+) -> tuple[Composed[Settings], Resume | None]:
     """The configuration: of the files, or of the run that is resumed; what is given now changes either."""
     named = [text for text in overrides if text.lstrip("+").startswith("train.resume=")]
     others = [text for text in overrides if text not in named]
@@ -262,12 +263,25 @@ def loggers(settings: Settings, folder: Path) -> list[Logger]:
 
 
 def make_trainer(settings: Settings, folder: Path, own: list[Callback], kept: list[Logger]) -> L.Trainer:
-    """The trainer as configured.
+    """The trainer as configured. Raises as :func:`trainer_of`."""
+    return trainer_of(settings.train.trainer, settings.train.deterministic, folder, own, kept)
+
+
+def trainer_of(
+    given: TrainerOptions, deterministic: bool, folder: Path, own: list[Callback], kept: list[Logger]
+) -> L.Trainer:
+    """A trainer.
+
+    Args:
+        given: its options.
+        deterministic: refuse operations that give other numbers each time.
+        folder: of the run.
+        own: what happens beside training.
+        kept: where curves go.
 
     Raises:
         DeviceError: if what it asks for is not there.
     """
-    given = settings.train.trainer
     plugins: list[Any] = [WholeCheckpoints()]
     if SLURMEnvironment.detect():
         # Ours saves between two steps (see Stop); Lightning's saves wherever the signal finds it.
@@ -287,7 +301,7 @@ def make_trainer(settings: Settings, folder: Path, own: list[Callback], kept: li
             limit_train_batches=given.limit_train_batches,
             limit_val_batches=given.limit_val_batches,
             log_every_n_steps=given.log_every_n_steps,
-            deterministic=settings.train.deterministic,
+            deterministic=deterministic,
             default_root_dir=folder,
             callbacks=own,
             logger=kept or False,
@@ -317,14 +331,29 @@ def bfloat16_is_fast() -> bool:
     return platform.machine().lower() not in ("x86_64", "amd64") or "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
-def _device(trainer: L.Trainer) -> str:
+def device_of(trainer: L.Trainer) -> str:
+    """What trains, in words."""
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return name if trainer.world_size == 1 else f"{trainer.world_size} x {name}"
 
 
-def fit(trainer: L.Trainer, network: PretrainingModule, data: PatchData, start: Path | None) -> None:
+#: What takes less memory.
+SMALLER = "lower datamodule.batch_size, dataset.crop_size or dataset.max_len, or give module.checkpointing=true"
+
+
+def fit(
+    trainer: L.Trainer,
+    network: L.LightningModule,
+    data: L.LightningDataModule,
+    start: Path | None,
+    smaller: str = SMALLER,
+) -> None:
     """Trains; failures that a user can do something about get their line.
+
+    Args:
+        start: checkpoint to go on from.
+        smaller: what to do where memory is short.
 
     Raises:
         As :func:`pretrain`.
@@ -333,10 +362,7 @@ def fit(trainer: L.Trainer, network: PretrainingModule, data: PatchData, start: 
         # A checkpoint of our own, whose tensors require_fitting has looked at; it holds Lightning's states too.
         trainer.fit(network, data, ckpt_path=start, weights_only=True)
     except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            "out of GPU memory: lower datamodule.batch_size, dataset.crop_size or dataset.max_len, or give "
-            "module.checkpointing=true"
-        ) from error
+        raise TrainingError(f"out of GPU memory: {smaller}") from error
     except SIGTERMException as error:
         raise Cancelled(f"stopped; train.resume={trainer.default_root_dir} goes on from the last checkpoint") from error
     except OSError as error:

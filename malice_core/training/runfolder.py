@@ -1,4 +1,4 @@
-"""The folder of a pre-training run, and what it says of itself.
+"""The folder of a training run, and what it says of itself.
 
     RUN/config.yaml         every key with its value: what train.resume goes on with
     RUN/run.json            hash of the data, and for each start: versions, commit, device, command line
@@ -33,7 +33,6 @@ import malice_core
 from malice_core.errors import InputError, OutputError
 from malice_core.patches.store import Dataset
 from malice_core.training.composing import Composed
-from malice_core.training.settings import Settings
 
 CONFIG, RECORD, CARD, READABLE_CARD = "config.yaml", "run.json", "model_card.json", "MODEL_CARD.md"
 CHECKPOINTS, LAST = "checkpoints", "last.ckpt"
@@ -74,7 +73,7 @@ def find(given: str) -> Resume:
     raise InputError(f"train.resume={given}: {checkpoint.parent} is not in a run folder, {CONFIG} is missing")
 
 
-def requeued(composed: Composed) -> Resume | None:
+def requeued(composed: Composed[Any]) -> Resume | None:
     """The run that this SLURM job began before it was put back into the queue."""
     if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
         return None
@@ -82,7 +81,7 @@ def requeued(composed: Composed) -> Resume | None:
     return Resume(composed.folder.absolute(), checkpoint.absolute()) if checkpoint.is_file() else None
 
 
-def create(composed: Composed) -> Path:
+def create(composed: Composed[Any]) -> Path:
     """A new folder for a run; never one with anything in it.
 
     Raises:
@@ -92,7 +91,9 @@ def create(composed: Composed) -> Path:
     if (known := os.environ.get(FOLDER)) and not is_first():
         return Path(known)
     folder, slurm = composed.folder.absolute(), "SLURM_JOB_ID" in os.environ
-    started_apart = int(os.environ.get("WORLD_SIZE", "1")) > 1 or composed.settings.train.trainer.num_nodes > 1
+    started_apart = (
+        int(os.environ.get("WORLD_SIZE", "1")) > 1 or getattr(composed.settings.train.trainer, "num_nodes", 1) > 1
+    )
     if started_apart and not (composed.named or slurm):
         raise InputError("processes started one by one must share a run folder: give hydra.run.dir=FOLDER to all")
     if not is_first():
@@ -132,26 +133,31 @@ def write_text(path: Path, text: str) -> None:
 
 
 def describe(
-    folder: Path, settings: Settings, subdir: str | None, overrides: Sequence[str], data: Dataset, device: str
+    folder: Path,
+    settings: dict[str, Any],
+    subdir: str | None,
+    overrides: Sequence[str],
+    data: dict[str, Any],
+    device: str,
 ) -> None:
     """Writes configuration and record of a start.
 
     Args:
+        settings: as plain containers.
         subdir: folder in it for the command line's changes, None for none.
-        data: what is trained on.
+        data: what is trained on; its ``hash`` identifies it.
         device: in words.
 
     Raises:
-        InputError: if the run was begun with other data.
+        InputError: if the record is damaged.
     """
-    content = settings.plain()
-    content["train"]["resume"] = None
+    content = {**settings, "train": {**settings["train"], "resume": None}}
     write_text(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(content)))
     if subdir is not None:
         number = len(list((folder / subdir).glob("overrides*.yaml")))
         name = f"overrides_{number}.yaml" if number else "overrides.yaml"
         write_text(folder / subdir / name, OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
-    record = read_record(folder) or {"data": _data(data), "starts": []}
+    record = read_record(folder) or {"data": data, "starts": []}
     record["starts"].append(_environment(device) | {"command": list(overrides)})
     write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
 
@@ -174,19 +180,20 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def require_same_data(folder: Path, data: Dataset) -> None:
+def require_same_data(folder: Path, data: dict[str, Any]) -> None:
     """Raises:
     InputError: if the run in the folder was begun with other data.
     """
     record = read_record(folder)
-    if record is not None and record["data"]["hash"] != data.hash:
+    if record is not None and record["data"]["hash"] != data["hash"]:
         raise InputError(
-            f"{data.folder} is not what {folder} was trained on (hash {data.hash[:12]}, was "
+            f"{data['path']} is not what {folder} was trained on (hash {data['hash'][:12]}, was "
             f"{record['data']['hash'][:12]}): give that dataset, or begin a new run"
         )
 
 
-def _data(data: Dataset) -> dict[str, Any]:
+def facts_of(data: Dataset) -> dict[str, Any]:
+    """What ``run.json`` says of a dataset of patches."""
     counts = {split: len(data.of_split(split)) for split in ("train", "val", "test")}
     return {"hash": data.hash, "path": f"{data.folder.absolute()}", "places": len(data.places), "patches": counts}
 

@@ -5,6 +5,7 @@ The YAML files own the values; a key that is not here is an error. ``composing.p
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -202,7 +203,9 @@ class Settings:
 
 
 #: Limits of numbers by key, both ends included; None: open.
-_LIMITS: dict[str, tuple[float | None, float | None]] = {
+Limits = Mapping[str, tuple[float | None, float | None]]
+
+_LIMITS: Limits = {
     "seed": (0, 2**32 - 1),
     "module.dropout": (0, 0.99),
     "module.loss.w_inv": (0, None),
@@ -243,20 +246,27 @@ _CHOICES = {
 }
 
 
-def check(settings: Settings) -> None:
+def check_values(settings: Any, limits: Limits, choices: Mapping[str, Sequence[str]]) -> None:
     """Raises:
-    InputError: naming the first value that is beyond its limits.
+    InputError: naming the first value that is beyond its limits, or none of its choices.
     """
-    for key, (low, high) in _LIMITS.items():
+    for key, (low, high) in limits.items():
         value = _at(settings, key)
         if value is None:
             continue
         if (low is not None and not value >= low) or (high is not None and not value <= high):
-            limits = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
-            raise InputError(f"{key}={value} must be {limits}")
-    for key, choices in _CHOICES.items():
-        if (value := _at(settings, key)) not in choices:
-            raise InputError(f"{key}={value} must be one of {', '.join(choices)}")
+            told = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+            raise InputError(f"{key}={value} must be {told}")
+    for key, known in choices.items():
+        if (value := _at(settings, key)) not in known:
+            raise InputError(f"{key}={value} must be one of {', '.join(known)}")
+
+
+def check(settings: Settings) -> None:
+    """Raises:
+    InputError: naming the first value that is beyond its limits.
+    """
+    check_values(settings, _LIMITS, _CHOICES)
     for sensor in ("s2", "s1"):
         given = getattr(settings.evaluate, sensor)
         if given is not None and not all(isinstance(path, str) for path in settings.evaluate.paths(sensor)):
@@ -271,7 +281,7 @@ def check(settings: Settings) -> None:
         raise InputError("evaluate.labels is given without images: give evaluate.s2=PATH, evaluate.s1=PATH or both")
 
 
-def _at(settings: Settings, key: str) -> Any:
+def _at(settings: Any, key: str) -> Any:
     value: Any = settings
     for name in key.split("."):
         value = getattr(value, name)

@@ -1,0 +1,171 @@
+"""From embeddings to classes: the product of a run with a classifier, see ``classifier.py``.
+
+The head runs on the pixels of a block while they are in memory, so that no embedding is ever written. Every pixel is
+classified alone: what holds for embeddings (no seams, whatever the block) holds for classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malice_core.cards import Card
+from malice_core.classifier import Classifier
+from malice_core.encoder import CHUNK
+from malice_core.errors import InputError
+from malice_core.product import Raster
+from malice_core.runtime import Backend, Session
+
+if TYPE_CHECKING:
+    from malice_core.job import Job
+
+#: Of a raster of probabilities, which are whole percents.
+NO_PERCENT = 255
+
+
+@dataclass(frozen=True)
+class ClassLayout:
+    """A raster of classes, and one of probabilities where it is asked for; an ``outputs.Product``.
+
+    Attributes:
+        classifier: what makes classes of embeddings.
+        probabilities: the raster of probabilities; None: none.
+    """
+
+    classifier: Classifier
+    probabilities: Path | None = None
+
+    @property
+    def card(self) -> Card:
+        """The model whose embeddings are classified."""
+        return self.classifier.card
+
+    def require(self, job: Job) -> None:
+        """Raises:
+        InputError: if the images are not of the sensors the classifier was trained on.
+        """
+        for sensor in ("s2", "s1"):
+            wanted, given = sensor in self.classifier.sensors, bool(getattr(job, sensor))
+            if wanted != given:
+                names = " and ".join(name.upper() for name in self.classifier.sensors)
+                cure = f"give --{sensor} too" if wanted else f"drop --{sensor}"
+                raise InputError(f"the classifier in {self.classifier.folder} was trained on {names}: {cure}")
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        return self.classifier.sensors
+
+    @property
+    def queries(self) -> tuple[int, ...]:
+        return tuple(range(self.card.queries))
+
+    @property
+    def dtype(self) -> str:
+        return "uint8"
+
+    @property
+    def bands(self) -> int:
+        return 1 + (len(self.classifier.classes) if self.probabilities else 0)
+
+    @property
+    def storage(self) -> np.dtype[Any]:
+        return np.dtype(np.uint8)
+
+    @property
+    def block_bytes(self) -> int:
+        # Embeddings of all sensors but the last one wait for it.
+        return self.bands + (len(self.sensors) - 1) * self.card.queries * self.card.width * 4
+
+    @property
+    def keys(self) -> list[str]:
+        return ["codes", "counts", *(["probabilities"] if self.probabilities else [])]
+
+    @property
+    def identity(self) -> list[Any]:
+        return ["classes", self.classifier.identity, self.probabilities is not None]
+
+    def beside(self, output: Path) -> dict[str, Path]:
+        return {"--probabilities": self.probabilities} if self.probabilities else {}
+
+    def opened(self, backend: Backend) -> Callable[[int], ClassCodes]:
+        session = backend.open(self.classifier.graph, {"embedding": (CHUNK, self.classifier.features)})
+        return lambda pixels: ClassCodes(self, session, pixels)
+
+    def rasters(self, output: Path, counts: Path | None, tags: Mapping[str, str]) -> list[Raster]:
+        result = []
+        if counts is not None:
+            result.append(Raster("counts", counts, "uint16", [f"{s.upper()}_dates" for s in self.sensors], None, tags))
+        if self.probabilities is not None:
+            names = [one.name for one in self.classifier.classes]
+            result.append(Raster("probabilities", self.probabilities, "uint8", names, NO_PERCENT, tags))
+        colours = {one.code: (*one.rgb, 255) for one in self.classifier.classes}
+        colours[self.classifier.nodata] = (0, 0, 0, 0)
+        result.append(Raster("codes", output, "uint8", ["class"], self.classifier.nodata, tags, colours=colours))
+        return result
+
+    def tags(self, output: Path) -> dict[str, str]:
+        found = {
+            "MALICE_CLASSES": json.dumps(
+                {one.code: {"name": one.name, "colour": one.colour} for one in self.classifier.classes},
+                ensure_ascii=False,
+            ),
+            "MALICE_CLASSIFIER": self.classifier.identity,
+        }
+        if self.probabilities is not None:
+            found["MALICE_PROBABILITIES"] = f"{self.probabilities.name}: whole percents, a band a class"
+        return found
+
+
+class ClassCodes:
+    """The classes of one block, made of its embeddings as they come.
+
+    Args:
+        layout: what is wanted.
+        session: the head, for ``CHUNK`` pixels at once.
+        pixels: of the block.
+
+    Attributes:
+        arrays: ``codes`` (1, pixels) uint8, ``counts`` (modalities, pixels) uint16, and ``probabilities``
+            (classes, pixels) uint8, percents.
+    """
+
+    def __init__(self, layout: ClassLayout, session: Session, pixels: int) -> None:
+        classifier, sensors = layout.classifier, len(layout.sensors)
+        self._layout, self._session = layout, session
+        self._width = classifier.features // sensors
+        self._waiting = np.empty((pixels, (sensors - 1) * self._width), np.float32)
+        self._codes = np.array([one.code for one in classifier.classes], np.uint8)
+        self.arrays: dict[str, NDArray[Any]] = {
+            "codes": np.empty((1, pixels), np.uint8),
+            "counts": np.empty((sensors, pixels), np.uint16),
+        }
+        if layout.probabilities is not None:
+            self.arrays["probabilities"] = np.empty((len(self._codes), pixels), np.uint8)
+
+    def put(self, modality: int, start: int, values: NDArray[np.float32], counts: NDArray[np.uint16]) -> None:
+        """As ``BlockCodes.put``; classes appear with the last modality. A pixel without any observation of one of
+        them is nodata."""
+        part = slice(start, start + counts.size)
+        self.arrays["counts"][modality, part] = counts
+        if modality < len(self._layout.sensors) - 1:
+            self._waiting[part, modality * self._width : (modality + 1) * self._width] = values.T
+            return
+        # The graph has a fixed number of pixels: what is missing of them is zeros.
+        feed = np.zeros((CHUNK, self._layout.classifier.features), np.float32)
+        feed[: counts.size, : self._waiting.shape[1]] = self._waiting[part]
+        feed[: counts.size, self._waiting.shape[1] :] = values.T
+        logits = np.array(self._session.run({"embedding": feed})[: counts.size])
+        missing = (self.arrays["counts"][:, part] == 0).any(axis=0)
+        self.arrays["codes"][0, part] = np.where(
+            missing, self._layout.classifier.nodata, self._codes[logits.argmax(axis=1)]
+        )
+        if "probabilities" in self.arrays:
+            powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+            percents = np.rint(100 * powers / powers.sum(axis=1, keepdims=True)).T
+            self.arrays["probabilities"][:, part] = np.where(missing, NO_PERCENT, percents)

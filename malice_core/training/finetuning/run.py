@@ -1,0 +1,303 @@
+"""A fine-tuning run from its configuration to its classifier: the work behind ``python -m malice_core.finetune``."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from numpy.typing import NDArray
+
+from malice_core import models
+from malice_core.errors import InputError, ModelError
+from malice_core.training import checkpoint, runfolder
+from malice_core.training.callbacks import Curves, PlainProgress, Speed
+from malice_core.training.composing import Composed, compose_for
+from malice_core.training.composing import show as shown
+from malice_core.training.finetuning import heads, samples
+from malice_core.training.finetuning.module import Scores, TuningModule, means
+from malice_core.training.finetuning.pastis import Pastis
+from malice_core.training.finetuning.places import Places, describe
+from malice_core.training.finetuning.samples import PixelBatches, RandomCrops, Tiles, TuningData
+from malice_core.training.finetuning.settings import COMMAND, Tuning
+from malice_core.training.finetuning.sites import Site
+from malice_core.training.finetuning.start import Start, write_classifier
+from malice_core.training.malice import MaliceEncoder
+from malice_core.training.run import device_of, fit, quiet, trainer_of
+from malice_core.training.runfolder import Resume, say
+from malice_core.training.saving import LastCheckpoint, StepSeed, Stop
+
+SCORES = "scores.json"
+#: Tiles from which mean and spread of embeddings are taken where the encoder is trained.
+SAMPLED_TILES = 16
+_SMALLER = "lower train.batch_size, train.crop_size, train.max_len or train.batch_pixels"
+
+
+def finetune(
+    overrides: Sequence[str], config_dir: Path | None = None, config_name: str | None = None, *, show: bool = False
+) -> None:
+    """Runs a fine-tuning to its end.
+
+    Args:
+        overrides: ``KEY=VALUE``.
+        config_dir: the user's own YAML files.
+        config_name: the file to begin with.
+        show: print the configuration and do nothing.
+
+    Raises:
+        InputError: if configuration, data or model cannot be used, before anything is computed.
+        OutputError: if the disk is full; the last checkpoint is whole.
+        TrainingError: if the loss is not finite or memory is short.
+        Cancelled: if the run was stopped by a signal; the last checkpoint was written.
+    """
+    if show:
+        print(shown(overrides, config_dir, config_name, COMMAND), end="")
+        return
+    stop = Stop()
+    stop.listen()
+    quiet()
+    composed, resume = _composed(overrides, config_dir, config_name)
+    settings = composed.settings
+    stop.requeue = stop.requeue and settings.train.requeue
+    if settings.train.threads is not None:
+        torch.set_num_threads(settings.train.threads)
+    start = Start.of(settings.model)
+    if start.card is not None and (warning := models.caution(start.card)):
+        say(f"note: {warning}")
+    places = Pastis(settings, start.found.sensors) if settings.data.pastis else Site(settings, start.found.sensors)
+    try:
+        _run(composed, resume, start.for_sensors(places.sensors), places, overrides, stop)
+    finally:
+        places.close()
+
+
+def _composed(
+    overrides: Sequence[str], config_dir: Path | None, config_name: str | None
+) -> tuple[Composed[Tuning], Resume | None]:
+    """The configuration: of the files, or of the run that is resumed; what is given now changes either."""
+    named = [text for text in overrides if text.lstrip("+").startswith("train.resume=")]
+    others = [text for text in overrides if text not in named]
+    given = named[-1].partition("=")[2].strip("'\"") if named else ""
+    if given and given != "null":
+        if config_dir is not None or config_name is not None:
+            raise InputError("train.resume takes the run's own configuration: leave out --config-dir and --config-name")
+        resume = runfolder.find(given)
+        return compose_for(COMMAND, others, base=resume.folder / runfolder.CONFIG), resume
+    composed = compose_for(COMMAND, others, config_dir, config_name)
+    if composed.settings.train.resume is not None:
+        raise InputError("train.resume is given in a file: give it on the command line, train.resume=RUN_FOLDER")
+    _absolute(composed.settings)
+    return composed, runfolder.requeued(composed)
+
+
+def _absolute(settings: Tuning) -> None:
+    """Makes paths absolute, so that the run can be resumed from anywhere."""
+    data = settings.data
+    for name in ("labels", "pastis"):
+        if (given := getattr(data, name)) is not None:
+            setattr(data, name, f"{Path(given).absolute()}")
+    for name in ("s2", "s1", "scl"):
+        setattr(data, name, [f"{Path(path).absolute()}" for path in data.paths(name)] or None)
+    if data.dates is not None and data.dates.startswith("@"):
+        data.dates = f"@{Path(data.dates[1:]).absolute()}"
+    if settings.model is not None and Path(settings.model).suffix:
+        path = Path(settings.model)
+        settings.model = f"{path.absolute()}" if path.is_file() else settings.model
+
+
+@dataclass
+class _Prepared:
+    """What is trained, and on what."""
+
+    network: TuningModule
+    data: TuningData
+    frozen: MaliceEncoder
+
+
+def _run(
+    composed: Composed[Tuning],
+    resume: Resume | None,
+    start: Start,
+    places: Places,
+    overrides: Sequence[str],
+    stop: Stop,
+) -> None:
+    settings, facts = composed.settings, places.facts | {"model": start.identity}
+    if resume is not None:
+        runfolder.require_same_data(resume.folder, facts)
+    if settings.mode == "full" and settings.train.crop_size > places.side:
+        raise InputError(f"train.crop_size={settings.train.crop_size} is larger than the tiles: give {places.side}")
+    L.seed_everything(settings.seed, workers=True, verbose=False)
+    folder = runfolder.create(composed) if resume is None else resume.folder
+    own = _callbacks(settings, folder, stop)
+    try:
+        trainer = trainer_of(settings.train.trainer.options(), settings.train.deterministic, folder, own, [])
+        runfolder.describe(folder, settings.plain(), composed.subdir, overrides, facts, device_of(trainer))
+        say(f"run {folder}\n{start.identity}, {settings.mode}; {describe(places)}; {device_of(trainer)}")
+        for note in places.notes:
+            say(f"note: {note}")
+        made = _prepared(settings, start, places, trainer.strategy.root_device)
+    except BaseException:
+        if resume is None:
+            # Of a run that never was: nothing in it could be resumed.
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if resume is not None:
+        _require_fitting(resume.checkpoint, made.network)
+        say(f"going on from {resume.checkpoint}")
+    fit(trainer, made.network, made.data, None if resume is None else resume.checkpoint, _SMALLER)
+    _finish(settings, folder, start, places, made, trainer)
+
+
+def _prepared(settings: Tuning, start: Start, places: Places, device: torch.device) -> _Prepared:
+    train, full = settings.train, settings.mode == "full"
+    given = settings.head
+    head = heads.make(given.kind, 10 * len(places.sensors), len(places.legend.classes), given.queries, given.heads)
+    encoder, normalise = start.encoder(), start.normalise()
+    rates: dict[str, Any] = {"lr": train.lr, "encoder_lr": train.encoder_lr, "weight_decay": train.weight_decay}
+    encoder.to(device)
+    on_device = torch.nn.ModuleDict({sensor: part.to(device) for sensor, part in normalise.items()})
+    if full:
+        head.standardise(_some(places, encoder, on_device))
+        network = TuningModule(head, encoder, normalise, halo=places.halo, **rates)
+        crops = RandomCrops(places, train.crop_size, train.max_len, settings.seed)
+        return _Prepared(network, TuningData(crops, Tiles(places, "val"), train.batch_size, settings.seed), encoder)
+    options: dict[str, Any] = {"most": settings.data.max_pixels, "seed": settings.seed, "tell": say}
+    found = samples.embed_splits(places, encoder, on_device, ("train", "val"), **options)
+    head.standardise(found["train"].features.numpy())
+    batches = PixelBatches(found["train"], train.batch_pixels, settings.seed)
+    data = TuningData(batches, PixelBatches(found["val"], train.batch_pixels, None), 1, settings.seed)
+    return _Prepared(TuningModule(head, None, normalise, **rates), data, encoder)
+
+
+def _some(places: Places, encoder: MaliceEncoder, normalise: torch.nn.ModuleDict) -> NDArray[np.float32]:
+    """(N, features) embeddings of some training tiles."""
+    tiles = places.tiles("train")
+    parts = []
+    for tile in tiles[:: math.ceil(len(tiles) / SAMPLED_TILES)]:
+        views = {sensor: places.view(tile, sensor) for sensor in places.sensors}
+        parts.append(samples.embedded(places.halo, encoder, normalise, views, places.target(tile, "train")).features)
+    features: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
+    if not len(features):
+        raise InputError("no labelled pixel of train was observed by every sensor: do the images cover the labels?")
+    return features
+
+
+def _callbacks(settings: Tuning, folder: Path, stop: Stop) -> list[Callback]:
+    """What happens beside training, in the order in which it does."""
+    train, speed = settings.train, Speed()
+    monitor = f"val/{train.monitor}"
+    made: list[Callback] = [StepSeed(settings.seed), speed]
+    if train.patience:
+        made.append(EarlyStopping(monitor, patience=train.patience, mode="max"))
+    made.append(Curves(folder, None))
+    made.append(PlainProgress(speed))
+    made.append(LastCheckpoint(folder, train.every_n_train_steps, stop))
+    made.append(
+        ModelCheckpoint(
+            folder / runfolder.CHECKPOINTS,
+            filename=f"best-{{epoch:03d}}-{{{monitor}:.4f}}",
+            auto_insert_metric_name=False,
+            monitor=monitor,
+            mode="max",
+            save_top_k=1,
+            save_on_train_epoch_end=False,
+        )
+    )
+    return made
+
+
+def _require_fitting(path: Path, network: TuningModule) -> None:
+    """Raises:
+    InputError: if a checkpoint is damaged, or of another network.
+    """
+    try:
+        state = checkpoint.read(path).state
+    except ModelError as error:
+        raise InputError(f"train.resume: {error}") from error
+    for name, tensor in network.state_dict().items():
+        if name not in state or state[name].shape != tuple(tensor.shape):
+            raise InputError(f"train.resume: {path} is of another network: {name} is missing or of another shape")
+
+
+def _finish(settings: Tuning, folder: Path, start: Start, places: Places, made: _Prepared, trainer: L.Trainer) -> None:
+    """Takes the best epoch, scores it, and writes the classifier."""
+    best = trainer.checkpoint_callback
+    assert isinstance(best, ModelCheckpoint)
+    path = Path(best.best_model_path)
+    if not path.is_file():
+        raise InputError(f"the best checkpoint {path} of the run is gone: begin a new run")
+    network, device = made.network, trainer.strategy.root_device
+    state = checkpoint.read(path).state
+    network.load_state_dict({name: torch.from_numpy(np.array(state[name])) for name in network.state_dict()})
+    network.to(device).eval()
+    encoder = network.encoder if network.encoder is not None else made.frozen.to(device)
+    found: dict[str, Any] = {"best_epoch": _epoch_of(path), "monitor": f"val/{settings.train.monitor}"}
+    for split, scores in _scored(places, encoder, network, start, device).items():
+        found[split] = _plain(scores, places)
+    runfolder.write_text(folder / SCORES, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    told = {
+        f"{split}_{name}": f"{found[split]['mean'][name]:.4f}"
+        for split in ("val", "test")
+        if split in found
+        for name in ("iou", "f1", "accuracy")
+    }
+    provenance = {
+        "source": f"malice_core.finetune, {start.identity}",
+        "mode": settings.mode,
+        "head": settings.head.kind,
+        "data_hash": places.facts["hash"],
+        **told,
+    }
+    trained = network.encoder.cpu() if network.encoder is not None else None
+    write_classifier(folder, start, trained, network.head.cpu(), places.legend, provenance)
+    values = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items())
+    say(f"done after {trainer.current_epoch} epochs, best epoch {found['best_epoch']}: {values}")
+    images = " ".join(f"--{sensor} PATH" for sensor in places.sensors)
+    say(f"python -m malice_core.finetune predict {folder} {images} --output classes.tif uses it")
+
+
+def _scored(
+    places: Places, encoder: MaliceEncoder, network: TuningModule, start: Start, device: torch.device
+) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Scores of all labelled pixels of val and test, tile by tile; of a split without any there are none."""
+    normalise = torch.nn.ModuleDict(start.normalise()).to(device)
+    scores = {split: Scores(network.head.classes).to(device) for split in ("val", "test")}
+    counts = dict.fromkeys(scores, 0)
+    for tile in range(len(places)):
+        targets = {split: places.target(tile, split) for split in scores}
+        for split, found in samples.by_split(places, encoder, normalise, tile, targets).items():
+            with torch.inference_mode():
+                scores[split].add(network.head(found.features), found.target)
+            counts[split] += len(found.target)
+    return {split: one.result() for split, one in scores.items() if counts[split]}
+
+
+def _plain(scores: dict[str, NDArray[np.float64]], places: Places) -> dict[str, Any]:
+    """Scores as plain containers: means, by class, and the confusion matrix (a row a true class)."""
+    confusion = scores["confusion"].astype(np.int64)
+    return {
+        "pixels": int(confusion.sum()),
+        "mean": means(scores),
+        "classes": {
+            one.name: {"code": one.code, "pixels": int(confusion[index].sum())}
+            | {
+                name: None if np.isnan(scores[name][index]) else float(scores[name][index])
+                for name in ("iou", "f1", "accuracy")
+            }
+            for index, one in enumerate(places.legend.classes)
+        },
+        "confusion": confusion.tolist(),
+    }
+
+
+def _epoch_of(path: Path) -> int:
+    return int(path.name.split("-")[1])

@@ -1,0 +1,192 @@
+"""The encoder a run begins with: an installed model, or a checkpoint; and the classifier that comes of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from malice_core import cards, classifier, models, runtime
+from malice_core.cards import Card, Modality
+from malice_core.classifier import Classifier
+from malice_core.errors import ModelError, OutputError
+from malice_core.store import agreement, modelwriter, restoring, states
+from malice_core.store.states import Encoders
+from malice_core.store.statistics import Statistics
+from malice_core.training import checkpoint, exporting
+from malice_core.training.finetuning.heads import Head
+from malice_core.training.finetuning.labels import Legend
+from malice_core.training.malice import MaliceEncoder
+from malice_core.training.normalise import Normalise
+
+#: Largest difference of embeddings between torch and graphs; trained weights may be larger than those of a model, and
+#: a run of days must not end for a rounding error.
+ENCODER_TOLERANCE = 10 * agreement.TOLERANCE
+#: Largest difference of a head's logits between torch and its graph that rounding explains.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run's weights come from.
+
+    Attributes:
+        name: for people.
+        found: the encoders' state.
+        statistics: normalisation by sensor.
+        card: of an installed model; None for a checkpoint.
+        licence, citation: of the weights.
+    """
+
+    name: str
+    found: Encoders
+    statistics: Mapping[str, Statistics]
+    card: Card | None
+    licence: str
+    citation: str
+
+    @classmethod
+    def of(cls, given: str | None) -> Start:
+        """What ``model`` names.
+
+        Raises:
+            ModelError: if there is no such model, it is damaged, or the checkpoint is of another network.
+        """
+        if given is not None and (Path(given).suffix in (".ckpt", ".pt", ".pth") or os.sep in given):
+            return cls._of_checkpoint(Path(given))
+        card = models.default() if given is None else models.load(given)
+        statistics = {sensor: _statistics(modality) for sensor, modality in card.modalities.items()}
+        found = states.encoders(restoring.state_of(card), statistics, f"model {card.name}")
+        return cls(card.name, found, statistics, card, card.licence, card.citation)
+
+    @classmethod
+    def _of_checkpoint(cls, path: Path) -> Start:
+        # Tensors and plain settings are read, nothing is unpickled.
+        content = checkpoint.read(path)
+        statistics = exporting.statistics_of(content.hyper_parameters, f"{path}")
+        found = states.encoders(content.state, statistics, f"{path}")
+        return cls(path.name, found, statistics, None, "NOASSERTION", "none")
+
+    @property
+    def identity(self) -> str:
+        """What is known of the weights, in one line."""
+        return f"model {self.name} ({self.card.identity})" if self.card else f"checkpoint {self.name}"
+
+    def for_sensors(self, sensors: Sequence[str]) -> Start:
+        """The same with the encoders of some sensors only."""
+        begins = tuple([f"encoder_{s}." for s in sensors] + [f"common_temp_proj.ca_{s}." for s in sensors])
+        state = {n: a for n, a in self.found.state.items() if n.startswith(begins) or n == "common_temp_proj.Q"}
+        found = replace(self.found, state=state, sensors=tuple(sensors))
+        return replace(self, found=found, statistics={s: self.statistics[s] for s in sensors})
+
+    def encoder(self) -> MaliceEncoder:
+        """The torch encoder, in evaluation mode on the processor."""
+        return exporting.torch_encoder(self.found, {s: len(part.channels) for s, part in self.statistics.items()})
+
+    def normalise(self) -> dict[str, Normalise]:
+        """By sensor."""
+        return {sensor: Normalise(sensor, part) for sensor, part in self.statistics.items()}
+
+
+def _statistics(modality: Modality) -> Statistics:
+    return Statistics(
+        channels=modality.channels,
+        transform=modality.transform,
+        med=modality.med,
+        qmin=modality.qmin,
+        qmax=modality.qmax,
+    )
+
+
+def write_classifier(
+    run: Path,
+    start: Start,
+    encoder: MaliceEncoder | None,
+    head: Head,
+    legend: Legend,
+    provenance: Mapping[str, str],
+) -> Classifier:
+    """Writes ``RUN/classifier``, whole or not at all, and proves that its graphs compute what was trained.
+
+    Args:
+        run: the run's folder.
+        start: what the run began with, its sensors those of the run.
+        encoder: as trained; None: it was frozen, and is that of ``start``.
+        head: as trained.
+        legend: the classes.
+        provenance: free text values.
+
+    Raises:
+        ModelError: if graphs and torch disagree.
+        OutputError: if it cannot be written.
+    """
+    target = run / classifier.FOLDER
+    try:
+        part = Path(tempfile.mkdtemp(prefix=f".{classifier.FOLDER}.", dir=run))
+    except OSError as error:
+        raise OutputError(f"cannot write to {run}: {error.strerror}; make room and resume the run") from error
+    try:
+        folder = part / classifier.ENCODER
+        folder.mkdir()
+        card = _write_encoder(folder, start, encoder, provenance)
+        sensors = list(start.statistics)
+        classifier.write(part, card, sensors, legend.classes, legend.nodata, _checked_graph(head), provenance)
+        found = classifier.read(part)
+        part.chmod(0o755)
+        if target.exists():
+            target.rename(part.with_name(f"{part.name}.old"))
+        part.rename(target)
+        return replace(found, folder=target, card=cards.read(target / classifier.ENCODER))
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}; make room and resume the run") from error
+    finally:
+        for left in (part, part.with_name(f"{part.name}.old")):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _write_encoder(folder: Path, start: Start, encoder: MaliceEncoder | None, provenance: Mapping[str, str]) -> Card:
+    if encoder is None and start.card is not None:
+        # Byte for byte the graphs it was trained on.
+        assert start.card.folder is not None
+        for sensor in start.card.modalities:
+            for role in ("spatial", "temporal"):
+                path = start.card.graph_path(sensor, role)
+                (folder / path.name).write_bytes(start.card.graph_bytes(sensor, role))
+        shutil.copyfile(start.card.folder / cards.FILE_NAME, folder / cards.FILE_NAME)
+        return cards.read(folder)
+    found = start.found
+    if encoder is not None:
+        state = {name: tensor.detach().cpu().numpy() for name, tensor in encoder.state_dict().items()}
+        found = states.encoders(state, start.statistics, "the trained encoder")
+    card = modelwriter.write(
+        folder,
+        classifier.ENCODER,
+        {sensor: found.weights(sensor, start.name) for sensor in found.sensors},
+        title=f"{start.name}, {'frozen' if encoder is None else 'fine-tuned'}",
+        licence=start.licence,
+        citation=start.citation,
+        provenance=provenance,
+        statistics=start.statistics,
+    )
+    agreement.between_runtimes(card)
+    exporting.with_torch(card, found, ENCODER_TOLERANCE)
+    return card
+
+
+def _checked_graph(head: Head) -> bytes:
+    """The head's graph, after comparing it with torch on random input."""
+    graph = head.graph()
+    given = np.random.default_rng(0).normal(0, 1, (64, head.mean.numel())).astype(np.float32)
+    session = runtime.choose("onnxruntime", "cpu").open(graph, {"embedding": given.shape})
+    with torch.inference_mode():
+        wanted = head(torch.from_numpy(given).to(head.mean.device)).cpu().numpy()
+    worst = float(np.abs(session.run({"embedding": given}) - wanted).max())
+    if not worst <= TOLERANCE * max(1.0, float(np.abs(wanted).max())):
+        raise ModelError(f"the graph of the head differs from what was trained by {worst:.2g}: it is not written")
+    return graph
