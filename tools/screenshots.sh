@@ -2,7 +2,7 @@
 # Pictures of the plugin in desktop QGIS, into a folder: screenshots.sh [FOLDER]. Without one, those of docs/qgis are
 # made anew.
 # QGIS runs under Xvfb with openbox, in a profile of its own; what it does there is in screenshots.py. The images are
-# those of `make demo`. They are shown under SHOWN (default: ana beside other temporary files), a new folder that is removed.
+# and models are those of `make demo`. They are shown under SHOWN (default: ana beside other temporary files), a new folder that is removed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tools/qgis_here.sh
@@ -23,6 +23,8 @@ trap 'for one in "${started[@]}"; do kill "$one" 2>/dev/null || true; done; rm -
 # Pictures show paths: those of the person who took them are nobody's business.
 cp -R demo/scene "$shown/fields"
 ln -s "$PWD/.venv" "$shown/engine"
+ln -s "$PWD/demo/models" "$shown/models"
+export MALICE_MODELS="$shown/models"
 
 profile=$work/profiles/default
 mkdir -p "$profile/QGIS"
