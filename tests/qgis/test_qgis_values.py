@@ -73,7 +73,8 @@ def test_batch_rows_leave_a_result_each(
     # Before 3.34 or so it has done all when it returns; since, each row is a task.
     begun = time.monotonic()
     while not (tmp_path / "2.tif").exists() or QgsApplication.taskManager().count():
-        assert time.monotonic() - begun < 120
+        said = dialog.messageBar().currentItem()
+        assert time.monotonic() - begun < 120, said.text() if said else "nothing was said"
         QCoreApplication.processEvents()
         time.sleep(0.01)
     for query in ("0", "2"):
