@@ -14,6 +14,7 @@ from qgis.PyQt.QtCore import QDate, QDateTime, QVariant
 from . import layers
 from .algorithms.parameters import CHOICES, IMAGES, MAX_CLOUD, NUMBERS
 from .texts import UserError, tr
+from .wrappers import SCRATCH
 
 Chosen = dict[str, list[layers.Source]]
 #: Sizes and days as the engine reads them; days with a time, as QGIS writes them into batch files and models.
@@ -222,7 +223,7 @@ def outputs(targets: dict[str, str], images: Chosen) -> None:
         Refusal: if an output would replace an image or another output, or the plan cannot be written there.
     """
     seen: dict[str, str] = {}
-    scratch = _same(targets.get("OUTPUT") or "") + ".malice"
+    scratch = _same(targets.get("OUTPUT") or "") + SCRATCH
     for name, target in targets.items():
         if not target or target == "TEMPORARY_OUTPUT":
             continue

@@ -31,13 +31,13 @@ from malice_core.errors import Cancelled, DeviceError, InputError, ModelError, O
 from malice_core.patches.store import SENSORS, Dataset
 from malice_core.training import checkpoint, runfolder
 from malice_core.training.callbacks import Curves, PlainProgress, Speed
-from malice_core.training.composing import Composed, compose_settings
+from malice_core.training.composing import PRETRAIN
 from malice_core.training.composing import show as shown
 from malice_core.training.data import PatchData
 from malice_core.training.module import PretrainingModule
 from malice_core.training.pictures import Pictures
 from malice_core.training.probing import Probe, Site
-from malice_core.training.runfolder import Resume, say
+from malice_core.training.runfolder import say
 from malice_core.training.saving import LastCheckpoint, StepSeed, Stop, WholeCheckpoints
 from malice_core.training.settings import Settings, TrainerOptions
 
@@ -65,7 +65,7 @@ def pretrain(
     stop = Stop()
     stop.listen()
     quiet()
-    composed, resume = _composed(overrides, config_dir, config_name)
+    composed, resume = runfolder.settle(PRETRAIN, overrides, config_dir, config_name, _absolute)
     settings = composed.settings
     stop.requeue = stop.requeue and settings.train.requeue
     if settings.train.threads is not None:
@@ -102,25 +102,6 @@ def pretrain(
     best = trainer.checkpoint_callback
     assert isinstance(best, ModelCheckpoint)
     say(f"done after {trainer.current_epoch} epochs; best {best.best_model_path or 'checkpoint: none'}")
-
-
-def _composed(
-    overrides: Sequence[str], config_dir: Path | None, config_name: str | None
-) -> tuple[Composed[Settings], Resume | None]:
-    """The configuration: of the files, or of the run that is resumed; what is given now changes either."""
-    named = [text for text in overrides if text.lstrip("+").startswith("train.resume=")]
-    others = [text for text in overrides if text not in named]
-    given = named[-1].partition("=")[2].strip("'\"") if named else ""
-    if given and given != "null":
-        if config_dir is not None or config_name is not None:
-            raise InputError("train.resume takes the run's own configuration: leave out --config-dir and --config-name")
-        resume = runfolder.find(given)
-        return compose_settings(others, base=resume.folder / runfolder.CONFIG), resume
-    composed = compose_settings(others, config_dir, config_name)
-    if composed.settings.train.resume is not None:
-        raise InputError("train.resume is given in a file: give it on the command line, train.resume=RUN_FOLDER")
-    _absolute(composed.settings)
-    return composed, runfolder.requeued(composed)
 
 
 def _absolute(settings: Settings) -> None:

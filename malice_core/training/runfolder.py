@@ -18,7 +18,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ from omegaconf import OmegaConf
 import malice_core
 from malice_core.errors import InputError, OutputError
 from malice_core.patches.store import Dataset
-from malice_core.training.composing import Composed
+from malice_core.training.composing import Command, Composed, S, compose_for
 
 CONFIG, RECORD, CARD, READABLE_CARD = "config.yaml", "run.json", "model_card.json", "MODEL_CARD.md"
 CHECKPOINTS, LAST = "checkpoints", "last.ckpt"
@@ -71,6 +71,40 @@ def find(given: str) -> Resume:
         if (folder / CONFIG).is_file():
             return Resume(folder.absolute(), checkpoint.absolute())
     raise InputError(f"train.resume={given}: {checkpoint.parent} is not in a run folder, {CONFIG} is missing")
+
+
+def settle(
+    command: Command[S],
+    overrides: Sequence[str],
+    config_dir: Path | None,
+    config_name: str | None,
+    absolute: Callable[[S], None],
+) -> tuple[Composed[S], Resume | None]:
+    """The configuration: of the files, or of the run that is resumed; what is given now changes either.
+
+    Args:
+        command: whose settings they are.
+        overrides: ``KEY=VALUE``; ``train.resume`` names a run.
+        config_dir, config_name: the user's own YAML files, and the file to begin with.
+        absolute: makes the paths of new settings absolute, so that the run can be resumed from anywhere.
+
+    Raises:
+        InputError: for settings that cannot be, or a run that cannot be found.
+    """
+    named = [text for text in overrides if text.lstrip("+").startswith("train.resume=")]
+    others = [text for text in overrides if text not in named]
+    given = named[-1].partition("=")[2].strip("'\"") if named else ""
+    if given and given != "null":
+        if config_dir is not None or config_name is not None:
+            raise InputError("train.resume takes the run's own configuration: leave out --config-dir and --config-name")
+        resume = find(given)
+        return compose_for(command, others, base=resume.folder / CONFIG), resume
+    composed = compose_for(command, others, config_dir, config_name)
+    settings: Any = composed.settings
+    if settings.train.resume is not None:
+        raise InputError("train.resume is given in a file: give it on the command line, train.resume=RUN_FOLDER")
+    absolute(composed.settings)
+    return composed, requeued(composed)
 
 
 def requeued(composed: Composed[Any]) -> Resume | None:

@@ -11,6 +11,7 @@ torch.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from malice_core.graphs import IR_VERSION, OPSET
 WIDTH = 64
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """What heads share: (P, tokens·64) -> (P, classes).
 
     Args:
@@ -53,9 +54,9 @@ class Head(nn.Module):
         """(P, tokens·64) -> logits (P, classes)"""
         return self.classify((embedding - self.mean) * self.scale)
 
+    @abstractmethod
     def classify(self, x: Tensor) -> Tensor:
         """(P, tokens·64) standardised -> logits (P, classes)"""
-        raise NotImplementedError
 
     def graph(self) -> bytes:
         """The head as an ONNX file: ``embedding`` (P, tokens·64) float32 -> ``logits`` (P, classes)."""
@@ -64,9 +65,9 @@ class Head(nn.Module):
         self.nodes(g, g.node("Mul", centred, g.constant(self.scale)))
         return g.file(self.tokens * WIDTH, self.classes)
 
+    @abstractmethod
     def nodes(self, g: _Graph, x: str) -> None:
         """Adds what :meth:`classify` computes."""
-        raise NotImplementedError
 
 
 class LinearHead(Head):

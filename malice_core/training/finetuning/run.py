@@ -20,7 +20,7 @@ from malice_core import models
 from malice_core.errors import InputError, ModelError
 from malice_core.training import checkpoint, runfolder
 from malice_core.training.callbacks import Curves, PlainProgress, Speed
-from malice_core.training.composing import Composed, compose_for
+from malice_core.training.composing import Composed
 from malice_core.training.composing import show as shown
 from malice_core.training.finetuning import heads, samples
 from malice_core.training.finetuning.module import Scores, TuningModule, means
@@ -64,7 +64,7 @@ def finetune(
     stop = Stop()
     stop.listen()
     quiet()
-    composed, resume = _composed(overrides, config_dir, config_name)
+    composed, resume = runfolder.settle(COMMAND, overrides, config_dir, config_name, _absolute)
     settings = composed.settings
     stop.requeue = stop.requeue and settings.train.requeue
     if settings.train.threads is not None:
@@ -77,25 +77,6 @@ def finetune(
         _run(composed, resume, start.for_sensors(places.sensors), places, overrides, stop)
     finally:
         places.close()
-
-
-def _composed(
-    overrides: Sequence[str], config_dir: Path | None, config_name: str | None
-) -> tuple[Composed[Tuning], Resume | None]:
-    """The configuration: of the files, or of the run that is resumed; what is given now changes either."""
-    named = [text for text in overrides if text.lstrip("+").startswith("train.resume=")]
-    others = [text for text in overrides if text not in named]
-    given = named[-1].partition("=")[2].strip("'\"") if named else ""
-    if given and given != "null":
-        if config_dir is not None or config_name is not None:
-            raise InputError("train.resume takes the run's own configuration: leave out --config-dir and --config-name")
-        resume = runfolder.find(given)
-        return compose_for(COMMAND, others, base=resume.folder / runfolder.CONFIG), resume
-    composed = compose_for(COMMAND, others, config_dir, config_name)
-    if composed.settings.train.resume is not None:
-        raise InputError("train.resume is given in a file: give it on the command line, train.resume=RUN_FOLDER")
-    _absolute(composed.settings)
-    return composed, runfolder.requeued(composed)
 
 
 def _absolute(settings: Tuning) -> None:
