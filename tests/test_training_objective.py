@@ -284,6 +284,7 @@ def test_wrong_options_are_named() -> None:
         ({"w_cross": 1.5}, "w_cross 1.5"),
         ({"lee_window": 4}, "lee_window 4"),
         ({"encoder_mask": "cloudy"}, "encoder_mask 'cloudy'"),
+        ({"stride": 0}, "stride 0"),
     ):
         with pytest.raises(ValueError, match=culprit):
             Objective(**options)

@@ -19,6 +19,9 @@ from malice_core.training.unet import UNet
 
 #: Pixels times dates of which the transformer's inside is in memory at once where it is not kept.
 CHUNK = 1 << 15
+#: Rows and columns whose dates are encoded further, after the U-Net has seen all.
+Part = tuple[slice, slice]
+WHOLE: Part = (slice(None), slice(None))
 
 
 class SpatialSpectralEncoding(nn.Module):
@@ -41,8 +44,8 @@ class PatchEncoding(nn.Module):
         self.hss_encoding = SpatialSpectralEncoding(channels)
         self.pe_encoding = DateEncoding()
 
-    def forward(self, images: Tensor, days: Tensor, padded: Tensor) -> Tensor:
-        """(B, T, C, H, W), (B, T), (B, T) bool -> (B·H·W, T, 64), zeros where padded."""
+    def forward(self, images: Tensor, days: Tensor, padded: Tensor, part: Part = WHOLE) -> Tensor:
+        """(B, T, C, H, W), (B, T), (B, T) bool -> (B·H'·W', T, 64), zeros where padded; H', W' of ``part``."""
         batch, dates = padded.shape
         given = ~padded
         if not given.any():
@@ -51,7 +54,9 @@ class PatchEncoding(nn.Module):
         # Padding neither costs time in the U-Net nor has a share in its batch statistics. Channels last is the order
         # convolutions run fastest in, and the order the transformer wants.
         features = self.hss_encoding(images[given].contiguous(memory_format=torch.channels_last))
-        tokens = features.permute(0, 2, 3, 1).flatten(1, 2) + self.pe_encoding(days[given])[:, None]
+        tokens = (
+            features.permute(0, 2, 3, 1)[:, part[0], part[1]].flatten(1, 2) + self.pe_encoding(days[given])[:, None]
+        )
         pixels: Tensor = tokens.new_zeros(batch, dates, *tokens.shape[1:])
         pixels[given] = tokens
         return pixels.transpose(1, 2).flatten(0, 1)
@@ -68,9 +73,9 @@ class UBarn(nn.Module):
         self.patch_encoding = PatchEncoding(channels)
         self.temporal_encoder = TemporalEncoder(dropout)
 
-    def forward(self, images: Tensor, days: Tensor, padded: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, C, H, W), (B, T), (B, T) bool, mask (B·H·W, 1, 1, T) -> (B·H·W, T, 64)"""
-        pixels = self.patch_encoding(images, days, padded)
+    def forward(self, images: Tensor, days: Tensor, padded: Tensor, mask: Tensor, part: Part = WHOLE) -> Tensor:
+        """(B, T, C, H, W), (B, T), (B, T) bool, mask (B·H'·W', 1, 1, T) -> (B·H'·W', T, 64)"""
+        pixels = self.patch_encoding(images, days, padded, part)
         if not (self.checkpointing and torch.is_grad_enabled()):
             return self.temporal_encoder(pixels, mask)  # type: ignore[no-any-return]
         some = max(1, CHUNK // pixels.shape[1])
@@ -85,9 +90,9 @@ class ModalityEncoder(nn.Module):
         super().__init__()
         self.ubarn = UBarn(channels, dropout)
 
-    def forward(self, images: Tensor, days: Tensor, padded: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, C, H, W), (B, T), (B, T) bool, mask (B·H·W, 1, 1, T) -> (B·H·W, T, 64)"""
-        return self.ubarn(images, days, padded, mask)  # type: ignore[no-any-return]
+    def forward(self, images: Tensor, days: Tensor, padded: Tensor, mask: Tensor, part: Part = WHOLE) -> Tensor:
+        """(B, T, C, H, W), (B, T), (B, T) bool, mask (B·H'·W', 1, 1, T) -> (B·H'·W', T, 64)"""
+        return self.ubarn(images, days, padded, mask, part)  # type: ignore[no-any-return]
 
 
 class MaliceEncoder(nn.Module):
@@ -121,16 +126,25 @@ class MaliceEncoder(nn.Module):
         """
         return self.latents(sensor, images, days, padded, valid).permute(0, 3, 4, 1, 2)
 
-    def latents(self, sensor: str, images: Tensor, days: Tensor, padded: Tensor, valid: Tensor | None = None) -> Tensor:
-        """As :meth:`forward`, in the order in which it is computed: (B, H, W, 10, 64)."""
+    def latents(
+        self,
+        sensor: str,
+        images: Tensor,
+        days: Tensor,
+        padded: Tensor,
+        valid: Tensor | None = None,
+        part: Part = WHOLE,
+    ) -> Tensor:
+        """As :meth:`forward`, in the order in which it is computed: (B, H', W', 10, 64), of the pixels in ``part``."""
         batch, dates, _, height, width = images.shape
         present = ~padded[:, :, None, None].expand(batch, dates, height, width)
         if valid is not None:
             present = present & valid
+        present = present[:, :, part[0], part[1]]
         mask = additive_mask(present.permute(0, 2, 3, 1).flatten(0, 2))
-        x = self.get_submodule(f"encoder_{sensor}")(images, days, padded, mask)
+        x = self.get_submodule(f"encoder_{sensor}")(images, days, padded, mask, part)
         latent: Tensor = self.common_temp_proj(x, mask, sensor)
-        return latent.view(batch, height, width, *latent.shape[1:])
+        return latent.view(batch, *present.shape[2:], *latent.shape[1:])
 
 
 class Malice(nn.Module):

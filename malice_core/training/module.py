@@ -13,7 +13,7 @@ from torch import Tensor
 
 from malice_core.errors import TrainingError
 from malice_core.store.statistics import MALICE, Statistics
-from malice_core.training import losses
+from malice_core.training import losses, starting
 from malice_core.training.batch import VIEWS, Batch
 from malice_core.training.malice import Malice
 from malice_core.training.objective import Losses, Objective, Reconstruction
@@ -32,7 +32,11 @@ class PretrainingModule(LightningModule):
         checkpointing: saves memory, see ``Malice``; changes no number but for the random ones of dropout.
         statistics: of normalisation, by sensor, each as ``store.statistics.Statistics`` or its fields in a dict;
             ``None``: those of the published encoders.
-        w_inv, w_rec, w_cross, same_mod_loss, frame, lee_window, block_gradient, encoder_mask: see ``Objective``.
+        w_inv, w_rec, w_cross, same_mod_loss, frame, lee_window, block_gradient, encoder_mask, stride: see
+            ``Objective``.
+        start: of the weights, see ``starting.start``.
+        unet_lr: rate of the U-Nets, times ``lr``.
+        warmup_steps: over which the rate rises from 0 to what the cycle says.
     """
 
     def __init__(
@@ -51,6 +55,10 @@ class PretrainingModule(LightningModule):
         lee_window: int = losses.LEE_WINDOW,
         block_gradient: bool = False,
         encoder_mask: str = "padded",
+        stride: int = 1,
+        start: str = "random",
+        unet_lr: float = 1.0,
+        warmup_steps: int = 0,
     ) -> None:
         super().__init__()
         given = MALICE if statistics is None else {key: _statistics(value) for key, value in statistics.items()}
@@ -58,10 +66,12 @@ class PretrainingModule(LightningModule):
         self.save_hyperparameters(ignore=["statistics"])
         self.save_hyperparameters({"statistics": {key: _plain(value) for key, value in given.items()}})
         self.lr, self.t_0, self.t_mult = lr, t_0, t_mult
+        self.unet_lr, self.warmup_steps = unet_lr, warmup_steps
         self.model = Malice({sensor: len(part.channels) for sensor, part in given.items()}, dropout, checkpointing)
         self.objective = Objective(
-            given, w_inv, w_rec, w_cross, same_mod_loss, frame, lee_window, block_gradient, encoder_mask
+            given, w_inv, w_rec, w_cross, same_mod_loss, frame, lee_window, block_gradient, encoder_mask, stride
         )
+        starting.start(self.model, start)
 
     def forward(self, batch: Batch) -> tuple[Losses, dict[str, Reconstruction]]:
         """Losses and reconstructions of a batch, for pictures."""
@@ -87,10 +97,28 @@ class PretrainingModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam, and cosine annealing with warm restarts stepped once an epoch."""
         # The frozen projector has no place in the optimiser's state.
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(trained, lr=self.lr)
+        trained = {name: part for name, part in self.model.named_parameters() if part.requires_grad}
+        groups: list[dict[str, Any]] = [{"params": list(trained.values())}]
+        if self.unet_lr != 1:
+            unets = {name for name in trained if ".hss_encoding." in name}
+            groups = [
+                {"params": [trained[name] for name in trained if name not in unets]},
+                {"params": [trained[name] for name in trained if name in unets], "lr": self.lr * self.unet_lr},
+            ]
+        optimizer = torch.optim.Adam(groups, lr=self.lr)
         scheduler = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, self.t_0, self.t_mult)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """As Lightning's, at a share of the rate while the run warms up."""
+        share = min(1.0, (self.global_step + 1) / max(1, self.warmup_steps))
+        rates = [group["lr"] for group in optimizer.param_groups]
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * share
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        # The scheduler goes on from the rates that it knows.
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     def _step(self, stage: str, batch: Batch) -> Tensor:
         result: Losses

@@ -18,7 +18,7 @@ from malice_core.cards import Modality
 from malice_core.store.statistics import MALICE, Statistics
 from malice_core.training import losses
 from malice_core.training.batch import VIEWS, Batch, View
-from malice_core.training.malice import Malice
+from malice_core.training.malice import WHOLE, Malice, Part
 from malice_core.training.normalise import Normalise
 
 OTHER = {"s2": "s1", "s1": "s2"}
@@ -73,8 +73,9 @@ class Series:
         images: (N, T, C, H, W) normalised.
         days, padded: (N, T).
         observed, clear: (N, T, H, W) bool, False where padded.
-        seen: (N, H, W) bool, whether the encoder gets any date.
-        latents: (N, H, W, 10, 64).
+        part: the pixels of ``latents`` and ``seen``.
+        seen: (N, H', W') bool, whether the encoder gets any date.
+        latents: (N, H', W', 10, 64).
     """
 
     images: Tensor
@@ -82,6 +83,7 @@ class Series:
     padded: Tensor
     observed: Tensor
     clear: Tensor
+    part: Part
     seen: Tensor
     latents: Tensor
 
@@ -101,6 +103,9 @@ class Objective(nn.Module):
             the published way; missing pixels then are dates with the median's values, and clouds are data.
             ``observed``: also dates without data at the pixel, as the engine does when it embeds. ``clear``: also
             clouds and shadows.
+        stride: in training, only every so many-th pixel across and down, inside the frames of both losses and from a
+            random first one, goes from the U-Net into transformer and losses. Neighbours tell much the same: more
+            places a batch teach more than all of their pixels do. 1, as published: every pixel.
     """
 
     def __init__(
@@ -114,8 +119,11 @@ class Objective(nn.Module):
         lee_window: int = losses.LEE_WINDOW,
         block_gradient: bool = False,
         encoder_mask: str = "padded",
+        stride: int = 1,
     ) -> None:
         super().__init__()
+        if stride < 1:
+            raise ValueError(f"stride {stride} is not at least 1")
         if not 0 <= w_cross <= 1:
             raise ValueError(f"w_cross {w_cross} is not between 0 and 1")
         if lee_window < 3 or lee_window % 2 == 0:
@@ -126,7 +134,7 @@ class Objective(nn.Module):
         self.normalise = nn.ModuleDict({sensor: Normalise(sensor, known[sensor]) for sensor in OTHER})
         self.w_inv, self.w_rec, self.w_cross = w_inv, w_rec, w_cross
         self.same_mod_loss, self.frame, self.lee_window = same_mod_loss, frame, lee_window
-        self.block_gradient, self.encoder_mask = block_gradient, encoder_mask
+        self.block_gradient, self.encoder_mask, self.stride = block_gradient, encoder_mask, stride
 
     def forward(
         self, model: Malice, batch: Batch, images: bool = False
@@ -138,11 +146,13 @@ class Objective(nn.Module):
             batch: four views of each place.
             images: whether reconstructions are returned, by view.
         """
-        series = {sensor: self.encode(model, sensor, batch) for sensor in OTHER}
+        part = self._part(model, batch)
+        frame = self.frame if part == WHOLE else 0
+        series = {sensor: self.encode(model, sensor, batch, part) for sensor in OTHER}
         latents = {sensor: _halves(part.latents) for sensor, part in series.items()}
         seen = {sensor: _halves(part.seen) for sensor, part in series.items()}
         tokens = losses.project(model.projector, latents, seen, self.block_gradient)
-        inv = losses.invariance(tokens, seen, self.same_mod_loss, self.frame)
+        inv = losses.invariance(tokens, seen, self.same_mod_loss, frame)
 
         same: dict[str, Tensor] = {}
         cross: dict[str, Tensor] = {}
@@ -163,17 +173,27 @@ class Objective(nn.Module):
             self.w_cross,
         )
         total = losses.total(inv, rec, self.w_inv, self.w_rec)
-        result = Losses(total, inv, rec, same, cross, median, losses.cosine(latents, seen, self.frame))
+        result = Losses(total, inv, rec, same, cross, median, losses.cosine(latents, seen, frame))
         return result, pictures if images else None
 
-    def encode(self, model: Malice, sensor: str, batch: Batch) -> Series:
-        """Both halves of one sensor, in one call of its encoder."""
+    def _part(self, model: Malice, batch: Batch) -> Part:
+        """The pixels whose dates are encoded beyond the U-Net: the same ones in all views."""
+        if self.stride == 1 or not model.training:
+            return WHOLE
+        edge = max(self.frame, self.lee_window // 2)
+        first = (edge + torch.randint(self.stride, (2,))).tolist()
+        sides = batch.views[VIEWS[0]].clear.shape[-2:]
+        rows, cols = (slice(start, side - edge, self.stride) for start, side in zip(first, sides, strict=True))
+        return rows, cols
+
+    def encode(self, model: Malice, sensor: str, batch: Batch, part: Part = WHOLE) -> Series:
+        """Both halves of one sensor, in one call of its encoder; latents of the pixels in ``part`` only."""
         view = _joined(batch.views[f"{sensor}a"], batch.views[f"{sensor}b"])
         images: Tensor = self.normalise[sensor](view)
         given = ~view.padded[:, :, None, None].expand_as(view.observed)
         if self.encoder_mask != "padded":
             given = given & getattr(view, self.encoder_mask)
-        latents = model.encoder.latents(sensor, images, view.days, view.padded, given)
+        latents = model.encoder.latents(sensor, images, view.days, view.padded, given, part)
         unpadded = ~view.padded[:, :, None, None]
         return Series(
             images,
@@ -181,7 +201,8 @@ class Objective(nn.Module):
             view.padded,
             view.observed & unpadded,
             view.clear & unpadded,
-            given.any(1),
+            part,
+            given.any(1)[:, part[0], part[1]],
             latents,
         )
 
@@ -210,6 +231,10 @@ class Objective(nn.Module):
         edge = self.lee_window // 2 if sensor == "s1" else 0
         true = losses.despeckled(own.images, own.observed, self.lee_window) if edge else own.images
         clear = losses.crop(own.clear, edge, rows=2)
+        if own.part != WHOLE:
+            # The part lies inside the filter's frame.
+            rows, cols = (slice(one.start - edge, one.stop - edge, one.step) for one in own.part)
+            true, clear, edge = true[..., rows, cols], clear[..., rows, cols], 0
         mask = clear.permute(0, 2, 3, 1) & losses.crop(torch.stack(seen), edge, rows=2).unsqueeze(-1)
         predicted = losses.crop(predicted, edge, rows=2)
         target = true.permute(0, 3, 4, 2, 1)

@@ -177,6 +177,10 @@ def module(settings: Settings) -> PretrainingModule:
             lee_window=loss.lee_window,
             block_gradient=given.projector.block_gradient,
             encoder_mask=loss.encoder_mask,
+            stride=loss.stride,
+            start=given.start,
+            unet_lr=train.unet_lr,
+            warmup_steps=train.warmup_steps,
         )
     except ValueError as error:
         raise InputError(f"module: {error}") from error

@@ -42,12 +42,14 @@ class Loss:
     frame: int
     lee_window: int
     encoder_mask: str
+    stride: int
 
 
 @dataclass
 class Module:
     """``module``"""
 
+    start: str
     dropout: float
     checkpointing: bool
     projector: Projector
@@ -107,6 +109,8 @@ class Train:
     """``train``"""
 
     lr: float
+    unet_lr: float
+    warmup_steps: int
     scheduler: Scheduler
     resume: str | None
     threads: int | None
@@ -211,10 +215,13 @@ _LIMITS: Limits = {
     "module.loss.w_inv": (0, None),
     "module.loss.w_rec": (0, None),
     "module.loss.frame": (0, None),
+    "module.loss.stride": (1, 8),
     "datamodule.batch_size": (1, None),
     "datamodule.num_workers": (0, None),
     "datamodule.prefetch_factor": (1, None),
     "train.lr": (1e-12, 1e3),
+    "train.unet_lr": (0, 1e3),
+    "train.warmup_steps": (0, None),
     "train.scheduler.t_0": (1, None),
     "train.scheduler.t_mult": (1, None),
     "train.threads": (1, None),
@@ -242,6 +249,7 @@ _LIMITS: Limits = {
 _CHOICES = {
     "train.trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
     "train.trainer.accelerator": ("auto", "cpu", "cuda"),
+    "module.start": ("random", "seasons"),
     "module.loss.encoder_mask": ("padded", "observed", "clear"),
 }
 
