@@ -91,7 +91,7 @@ def build(options: argparse.Namespace, cancel: Cancel) -> None:
             one = argparse.Namespace(**vars(options) | images | {"name": folder.name})
             # The second place is added to what the first has made.
             one.append = options.append or number > 1 or (options.resume and options.output.exists())
-            _build(one, reporter, cancel)
+            _build(one, reporter, cancel, last=number == len(folders))
     reporter.done([str(options.output)], time.monotonic() - begun)
 
 
@@ -114,8 +114,8 @@ def _places(options: argparse.Namespace) -> list[Path]:
     return found
 
 
-def _build(options: argparse.Namespace, reporter: TextReporter, cancel: Cancel) -> None:
-    """Builds one place."""
+def _build(options: argparse.Namespace, reporter: TextReporter, cancel: Cancel, last: bool = True) -> None:
+    """Builds one place; ``last``: of those that were asked for."""
     from malice_core import pipeline
     from malice_core.patches import build as building
     from malice_core.patches.plan import Request, make_plan
@@ -150,6 +150,7 @@ def _build(options: argparse.Namespace, reporter: TextReporter, cancel: Cancel) 
         options.name,
         options.append,
         options.threads,
+        last,
     )
     with pipeline.environment():
         plan = make_plan(request)

@@ -33,6 +33,7 @@ class Request:
         name: of the place; None: from CRS, corner and first date.
         append: add to the dataset that is there.
         threads: that read images.
+        last: no other place follows at once; what the dataset then lacks is worth a warning.
     """
 
     job: Job
@@ -44,6 +45,7 @@ class Request:
     name: str | None = None
     append: bool = False
     threads: int = 2
+    last: bool = True
 
 
 @dataclass
@@ -221,7 +223,7 @@ def _doubts(plan: Plan) -> list[str]:
     return [
         f"no patch for {name}: append other places, or give a smaller --patch (here are {len(plan.patches)} patches)"
         for name, share in zip(splits.SPLITS, plan.rule.shares, strict=True)
-        if share > 0 and name not in have
+        if plan.request.last and share > 0 and name not in have
     ]
 
 
