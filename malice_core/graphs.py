@@ -5,6 +5,14 @@ A pixel's embedding is ``temporal(spatial(images) of every date, dates, masks)``
 - ``spatial``: the U-Net, dates as batch;
 - ``temporal``: date encoding, transformer and temporal projector, pixels as batch.
 
+MALICE Aux has two more:
+
+- ``weather``: the weather of a date to a bias of its spatial graph. The network joins 32 channels to an image that are
+  the same everywhere; they stay so under padding by reflection, so that all they do is to add one number to each
+  output of the first convolution;
+- ``terrain``: a U-Net of its own. What it yields is a further token of each pixel in the temporal graph, whose code of
+  a date is 0.
+
 Both ways into a model end here: ``published.py`` reads the weights out of the published ONNX files, ``export.py``
 out of a torch state dict. Method: ALISE (arXiv 2407.08448), U-BARN (doi 10.1109/JSTARS.2024.3358066) and their
 successor MALICE, whose spatial encoder, temporal encoder and projector these are.
@@ -24,14 +32,20 @@ from malice_core.weights import (
     EPSILON,
     HEADS,
     LAYERS,
+    METEO,
     PROJECTOR,
     QUERIES,
     QUERY_HEADS,
     SPATIAL,
     TEMPORAL,
+    TERRAIN,
+    TERRAIN_CHANNELS,
+    WEATHER,
+    WEATHER_WIDTH,
     WIDTH,
     Weights,
     canonical,
+    is_auxiliary,
 )
 
 Floats = npt.NDArray[np.float32]
@@ -93,8 +107,9 @@ def output_bounds(weights: Weights) -> tuple[Floats, Floats]:
 def spatial_graph(weights: Weights, half: bool = False) -> bytes:
     """The U-Net of one modality as an ONNX file.
 
-    Input ``images`` (N, C, H, W) float32, normalised channels, H and W multiples of 8 and at least 16; output
-    ``features`` (N, 64, H, W). 3x3 convolutions pad by reflection, as published.
+    Input ``images`` (N, C, H, W) float32, normalised channels, H and W multiples of 8 and at least 16, and of MALICE
+    Aux ``bias`` from the weather graph, (N, 64, 1, 1) or, where weather differs within the image, (N, 64, H, W);
+    output ``features`` (N, 64, H, W). 3x3 convolutions pad by reflection, as published.
 
     Args:
         weights: canonical names (see ``weights.py``), batch norms folded or not.
@@ -104,24 +119,76 @@ def spatial_graph(weights: Weights, half: bool = False) -> bytes:
         ModelError: naming the weight that is missing, unknown, of another shape or not finite.
     """
     g = _Graph(canonical(weights), half)
-    channels = g.weights[f"{SPATIAL}.in_conv.conv.conv.0.weight"].shape[1]
-    x = g.conv("images", f"{SPATIAL}.in_conv.conv.conv.0", pad=1)
-    x = g.conv(x, f"{SPATIAL}.in_conv.conv.conv.3", pad=1)
+    first = f"{SPATIAL}.in_conv.conv.conv.0"
+    channels = g.weights[f"{first}.weight"].shape[1]
+    inputs: dict[str, list[str | int]] = {"images": ["N", channels, "H", "W"]}
+    added = None
+    if is_auxiliary(g.weights):
+        channels -= WEATHER_WIDTH
+        inputs = {"images": ["N", channels, "H", "W"], "bias": ["N", WIDTH, "BH", "BW"]}
+        added = "bias"
+        g.weights[f"{first}.weight"] = g.weights[f"{first}.weight"][:, :channels]
+    x = g.conv("images", first, pad=1, added=added)
+    _unet(g, x, SPATIAL)
+    return g.file("spatial", inputs, {"features": ["N", WIDTH, "H", "W"]})
+
+
+def terrain_graph(weights: Weights, half: bool = False) -> bytes:
+    """The terrain's U-Net of MALICE Aux as an ONNX file.
+
+    Input ``terrain`` (N, 4, H, W) float32, normalised, sides as of images; output ``features`` (N, 64, H, W).
+
+    Args:
+        weights: of any modality: all have the same terrain.
+        half: as of :func:`spatial_graph`.
+
+    Raises:
+        ModelError: as of :func:`spatial_graph`.
+    """
+    g = _Graph(canonical(weights), half)
+    _unet(g, g.conv("terrain", f"{TERRAIN}.in_conv.conv.conv.0", pad=1), TERRAIN)
+    return g.file("terrain", {"terrain": ["N", TERRAIN_CHANNELS, "H", "W"]}, {"features": ["N", WIDTH, "H", "W"]})
+
+
+def weather_graph(weights: Weights, half: bool = False) -> bytes:
+    """The weather's MLP of MALICE Aux and its share of the first convolution as an ONNX file.
+
+    Input ``weather`` (N, 48) float32, normalised, variable by variable, the six days of each in order; output ``bias``
+    (N, 64) of the spatial graph.
+
+    Args:
+        weights, half: as of :func:`spatial_graph`.
+
+    Raises:
+        ModelError: as of :func:`spatial_graph`.
+    """
+    g = _Graph(canonical(weights), half)
+    x = "weather"
+    for index in (0, 2, 4):
+        layer = f"{METEO}.{index}"
+        x = g.node("Relu", g.linear(x, g.double(f"{layer}.weight").T, g.double(f"{layer}.bias"), layer))
+    kernels = g.double(f"{SPATIAL}.in_conv.conv.conv.0.weight")[:, -WEATHER_WIDTH:].sum(axis=(2, 3))
+    g.node("MatMul", x, g.weight("kernels", kernels.T), output="bias")
+    return g.file("weather", {"weather": ["N", WEATHER]}, {"bias": ["N", WIDTH]})
+
+
+def _unet(g: _Graph, x: str, unet: str) -> None:
+    """What follows the first convolution of a U-Net, to ``features``."""
+    x = g.conv(x, f"{unet}.in_conv.conv.conv.3", pad=1)
     skips = []
     for level in range(3):
         skips.append(x)
-        block = f"{SPATIAL}.down_blocks.{level}"
+        block = f"{unet}.down_blocks.{level}"
         x = g.conv(x, f"{block}.down.conv.0", stride=2)
         x = g.conv(x, f"{block}.conv1.conv.0", pad=1)
         x = g.node("Add", x, g.conv(x, f"{block}.conv2.conv.0", pad=1))
     for level in range(3):
-        block = f"{SPATIAL}.up_blocks.{level}"
+        block = f"{unet}.up_blocks.{level}"
         up = g.conv(x, f"{block}.up.0", op="ConvTranspose", stride=2)
         x = g.node("Concat", up, g.conv(skips.pop(), f"{block}.skip_conv.0"), axis=1)
         x = g.conv(x, f"{block}.conv1.conv.0", pad=1)
         x = g.node("Add", x, g.conv(x, f"{block}.conv2.conv.0", pad=1))
-    g.conv(x, f"{SPATIAL}.out_conv.conv.conv.0", pad=1, output="features")
-    return g.file("spatial", {"images": ["N", channels, "H", "W"]}, {"features": ["N", WIDTH, "H", "W"]})
+    g.conv(x, f"{unet}.out_conv.conv.conv.0", pad=1, output="features")
 
 
 def temporal_graph(weights: Weights, half: bool = False) -> bytes:
@@ -129,7 +196,8 @@ def temporal_graph(weights: Weights, half: bool = False) -> bytes:
 
     Inputs, all float32: ``features`` (P, T, 64) from the spatial graph; ``encoding`` (T, 64) from
     :func:`date_encoding`; ``valid`` (P, T), 1 where the pixel was observed at that date, 0 where it was not. Output
-    ``embedding`` (P, 10, 64). A missing date is left out of every attention as a key, so it changes nothing.
+    ``embedding`` (P, 10, 64). A missing date is left out of every attention as a key, so it changes nothing. Of MALICE
+    Aux the terrain's features are one of the T, with an encoding of 0 and always valid.
 
     Args:
         weights: canonical names (see ``weights.py``), batch norms folded or not.
@@ -232,7 +300,7 @@ class _Graph:
     """Collects the nodes and weights of one graph; every method returns the name of its result."""
 
     def __init__(self, weights: Weights, half: bool) -> None:
-        self.weights, self.half = weights, half
+        self.weights, self.half = dict(weights), half
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
 
@@ -260,15 +328,25 @@ class _Graph:
         return name
 
     def conv(
-        self, x: str, name: str, *, op: str = "Conv", stride: int = 1, pad: int = 0, output: str | None = None
+        self,
+        x: str,
+        name: str,
+        *,
+        op: str = "Conv",
+        stride: int = 1,
+        pad: int = 0,
+        added: str | None = None,
+        output: str | None = None,
     ) -> str:
-        """Convolution (batch norm folded) and ReLU."""
+        """Convolution (batch norm folded), what is to be added to it, and ReLU."""
         kernel = self.weight(f"{name}.weight", self.weights[f"{name}.weight"])
         bias = self.weight(f"{name}.bias", self.weights[f"{name}.bias"])
         if pad:
             x = self.node("Pad", x, self.constant([0, 0, pad, pad] * 2), mode="reflect")
         side = self.weights[f"{name}.weight"].shape[-1]
         x = self.node(op, x, kernel, bias, kernel_shape=[side, side], strides=[stride, stride])
+        if added is not None:
+            x = self.node("Add", x, added)
         return self.node("Relu", x, output=output)
 
     def double(self, name: str) -> npt.NDArray[np.float64]:

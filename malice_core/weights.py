@@ -5,6 +5,8 @@ published ONNX files keep them:
 
 - ``ubarn.patch_encoding.hss_encoding.my_model.…``: the U-Net;
 - ``ubarn.temporal_encoder.layer_stack.N.…``: the transformer;
+- ``ubarn.encoder_meteo.encoder.{0,2,4}`` and ``ubarn.encoder_dem.my_model.…``, of MALICE Aux alone: the weather's
+  MLP and the terrain's U-Net;
 - ``temp_proj.Q`` (2, 10, 64) and ``temp_proj.fc1_k.weight`` (128, 64): the temporal projector, whose names in a
   checkpoint are ``common_temp_proj.Q`` and ``common_temp_proj.ca_s2.fc1_k.weight``.
 
@@ -13,6 +15,7 @@ Architecture: U-BARN (doi 10.1109/JSTARS.2024.3358066), ALISE (arXiv 2407.08448)
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,21 +41,26 @@ HALO = 48
 #: PyTorch's epsilon of batch and layer norms.
 EPSILON = 1e-5
 
+#: MALICE Aux: numbers a date that its weather is, and that its MLP makes of them; channels of the terrain.
+WEATHER, WEATHER_WIDTH, TERRAIN_CHANNELS = 48, 32, 4
+
 SPATIAL = "ubarn.patch_encoding.hss_encoding.my_model"
+METEO, TERRAIN = "ubarn.encoder_meteo.encoder", "ubarn.encoder_dem.my_model"
 TEMPORAL = "ubarn.temporal_encoder"
 PROJECTOR = "temp_proj"
 
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
-def convolutions(channels: int) -> dict[str, tuple[int, ...]]:
-    """Weight shapes of the U-Net's convolutions by name, in the order they run.
+def convolutions(channels: int, unet: str = SPATIAL) -> dict[str, tuple[int, ...]]:
+    """Weight shapes of a U-Net's convolutions by name, in the order they run.
 
     ``up.0`` are transposed convolutions (in, out, 2, 2), all others (out, in, k, k). A batch norm ``….1`` or ``….4``
     follows each.
 
     Args:
-        channels: of the input images.
+        channels: that go in; of MALICE Aux' images the 32 of the weather among them, the last ones.
+        unet: which one, :data:`SPATIAL` or :data:`TERRAIN`.
     """
     shapes: dict[str, tuple[int, ...]] = {
         "in_conv.conv.conv.0": (WIDTH, channels, 3, 3),
@@ -68,7 +76,7 @@ def convolutions(channels: int) -> dict[str, tuple[int, ...]]:
         shapes[f"up_blocks.{level}.conv1.conv.0"] = (width, width + WIDTH, 3, 3)
         shapes[f"up_blocks.{level}.conv2.conv.0"] = (width, width, 3, 3)
     shapes["out_conv.conv.conv.0"] = (WIDTH, 32, 3, 3)
-    return {f"{SPATIAL}.{name}": shape for name, shape in shapes.items()}
+    return {f"{unet}.{name}": shape for name, shape in shapes.items()}
 
 
 def batch_norm_of(convolution: str) -> str:
@@ -82,16 +90,33 @@ def bias_size(convolution: str, shape: tuple[int, ...]) -> int:
     return shape[1] if convolution.endswith(".up.0") else shape[0]
 
 
-def shapes(channels: int) -> dict[str, tuple[int, ...]]:
+def unets(channels: int, auxiliary: bool) -> dict[str, tuple[int, ...]]:
+    """:func:`convolutions` of all U-Nets of one encoder.
+
+    Args:
+        channels: of the input images, without the weather's.
+        auxiliary: whether it is of MALICE Aux.
+    """
+    if not auxiliary:
+        return convolutions(channels)
+    return convolutions(channels + WEATHER_WIDTH) | convolutions(TERRAIN_CHANNELS, TERRAIN)
+
+
+def shapes(channels: int, auxiliary: bool = False) -> dict[str, tuple[int, ...]]:
     """Shapes of all weights of one encoder by canonical name, batch norms folded.
 
     Args:
-        channels: of the input images (Sentinel-2: 10, Sentinel-1: 3).
+        channels: of the input images (Sentinel-2: 10, Sentinel-1: 3; of MALICE Aux 16 and 4).
+        auxiliary: whether it is of MALICE Aux.
     """
     known: dict[str, tuple[int, ...]] = {}
-    for name, shape in convolutions(channels).items():
+    for name, shape in unets(channels, auxiliary).items():
         known[f"{name}.weight"] = shape
         known[f"{name}.bias"] = (bias_size(name, shape),)
+    if auxiliary:
+        sizes = (WEATHER, WIDTH, WIDTH, WEATHER_WIDTH)
+        for index, (inputs, outputs) in zip((0, 2, 4), itertools.pairwise(sizes), strict=True):
+            known[f"{METEO}.{index}.weight"], known[f"{METEO}.{index}.bias"] = (outputs, inputs), (outputs,)
     for layer in range(LAYERS):
         block = f"{TEMPORAL}.layer_stack.{layer}"
         known[f"{block}.attn.mha.in_proj_weight"] = (3 * WIDTH, WIDTH)
@@ -131,6 +156,11 @@ def from_state(state: Weights, sensor: str, source: str) -> dict[str, npt.NDArra
     return canonical(found, source)
 
 
+def is_auxiliary(weights: Weights) -> bool:
+    """Whether canonical weights are of MALICE Aux: its weather and terrain only come together."""
+    return any(name.startswith((f"{METEO}.", f"{TERRAIN}.")) for name in weights)
+
+
 def canonical(weights: Weights, source: str = "weights") -> dict[str, npt.NDArray[Any]]:
     """The weights of one encoder with batch norms folded into their convolutions, checked.
 
@@ -149,11 +179,14 @@ def canonical(weights: Weights, source: str = "weights") -> dict[str, npt.NDArra
     first = f"{SPATIAL}.in_conv.conv.conv.0.weight"
     if first not in left or left[first].ndim != 4:
         raise ModelError(f"{source}: no weight {first} (64, C, 3, 3): this is no MALICE encoder")
-    channels = left[first].shape[1]
+    auxiliary = is_auxiliary(left)
+    channels = left[first].shape[1] - (WEATHER_WIDTH if auxiliary else 0)
+    if channels < 1:
+        raise ModelError(f"{source}: {first} {left[first].shape} has no channel besides those of the weather")
     result: dict[str, npt.NDArray[Any]] = {}
-    for name, shape in shapes(channels).items():
+    for name, shape in shapes(channels, auxiliary).items():
         result[name] = _take(left, name, shape, source)
-    for name, shape in convolutions(channels).items():
+    for name, shape in unets(channels, auxiliary).items():
         norm, size = batch_norm_of(name), bias_size(name, shape)
         if f"{norm}.weight" in left:
             scale, shift, mean, variance = (_take(left, f"{norm}.{part}", (size,), source) for part in BATCH_NORM)

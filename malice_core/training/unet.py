@@ -7,6 +7,7 @@ tensor names of the published checkpoints below ``hss_encoding.my_model``.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 WIDTH = 64
@@ -84,18 +85,19 @@ class UNet(nn.Module):
 
     Args:
         channels: C of the input images.
+        constants: K further input channels, each one number over an image, after the others.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, constants: int = 0) -> None:
         super().__init__()
-        self.in_conv = ConvBlock(*conv_bn_relu(channels, WIDTH, 3), *conv_bn_relu(WIDTH, WIDTH, 3))
+        self.in_conv = ConvBlock(*conv_bn_relu(channels + constants, WIDTH, 3), *conv_bn_relu(WIDTH, WIDTH, 3))
         self.down_blocks = nn.ModuleList([DownBlock(64), DownBlock(64), DownBlock(128)])
         self.up_blocks = nn.ModuleList([UpBlock(128, 64), UpBlock(64, 32), UpBlock(32, 32)])
         self.out_conv = ConvBlock(*conv_bn_relu(32, WIDTH, 3))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, 64, H, W)"""
-        x = self.in_conv(x)
+    def forward(self, x: Tensor, constants: Tensor | None = None) -> Tensor:
+        """(N, C, H, W), (N, K) -> (N, 64, H, W)"""
+        x = self.in_conv(x) if constants is None else self._begin(x, constants)
         skips = []
         for down in self.down_blocks:
             skips.append(x)
@@ -103,3 +105,18 @@ class UNet(nn.Module):
         for up in self.up_blocks:
             x = up(x, skips.pop())
         return self.out_conv(x)  # type: ignore[no-any-return]
+
+    def _begin(self, x: Tensor, constants: Tensor) -> Tensor:
+        """``in_conv`` of images and constants, without their maps.
+
+        A constant stays one under padding by reflection, so its share of the first convolution is a number for each
+        image and output: the sum of the kernel times the constant.
+        """
+        first, *others = self.in_conv.conv.conv
+        assert isinstance(first, nn.Conv2d)
+        images, folded = torch.split(first.weight, [x.shape[1], constants.shape[1]], dim=1)
+        x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), images, first.bias)
+        x = x + F.linear(constants, folded.sum((2, 3)))[:, :, None, None]
+        for layer in others:
+            x = layer(x)
+        return x
