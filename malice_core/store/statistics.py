@@ -1,4 +1,4 @@
-"""Normalisation statistics of the published MALICE encoders.
+"""Normalisation statistics of the published MALICE and MALICE Aux encoders.
 
 Source: the statistics files distributed with the published MALICE models (openeo_malice, Evoland Land Monitoring
 Evolution project), of the training set's bands after the transform named here. A channel enters the network as
@@ -19,7 +19,8 @@ class Statistics:
     Attributes:
         channels, transform: as in the model card (``cards.Modality``).
         med, qmin, qmax: median and robust range per channel, after the transform. Sentinel-2: surface reflectance
-            x 10000; Sentinel-1: natural logarithm of linear power (of the plain ratio for VH/VV).
+            x 10000; Sentinel-1: natural logarithm of linear power (of the plain ratio for VH/VV). MALICE Aux:
+            see its tables.
     """
 
     channels: tuple[str, ...]
@@ -46,3 +47,47 @@ MALICE = {
         (-2.4399311542510986, -1.0318946838378906, -0.174086332321167),
     ),
 }
+
+#: Channels of the angles, in the network's order; after the bands of their sensor in :data:`AUX`.
+S2_ANGLES = ("cos_sun_zen", "cos_sun_az", "sin_sun_az", "cos_view_zen", "cos_view_az", "sin_view_az")
+S1_ANGLES = ("cos_incidence",)
+
+#: MALICE Aux, by sensor key. Its transform is of the bands alone, never of the cosines and sines. ``log10`` is of linear
+#: power clipped to 1e-4 … 2; of the ratio VH/VV + 1e-5, clipped alike. Its order of VV and VH is not MALICE's.
+AUX = {
+    "s2": Statistics(
+        (*S2.bands, *S2_ANGLES),
+        "none",
+        (
+            *(417.0, 667.0, 571.0, 1118.0, 2302.0, 2644.0, 2783.0, 2903.0, 1905.0, 1059.0),
+            *(0.7431448101997375, -0.9396926164627075, 0.3420202136039734),
+            *(0.9925461411476135, -0.01745235174894333, 0.6946584582328796),
+        ),
+        (
+            *(119.0, 223.0, 157.0, 391.0, 795.0, 918.0, 930.0, 1015.0, 368.0, 230.0),
+            *(0.3420201539993286, -0.9848077297210693, 0.17364829778671265),
+            *(0.9816271662712097, -0.6691306829452515, -0.9993908405303955),
+        ),
+        (
+            *(5436.0, 5312.0, 5180.0, 5430.0, 5561.0, 5698.0, 5844.0, 5760.0, 3685.0, 2888.0),
+            *(0.8987940549850464, -0.838670551776886, 0.5446390509605408),
+            *(0.9993908405303955, 0.6156615018844604, 0.9998477101325989),
+        ),
+    ),
+    "s1": Statistics(
+        ("VV", "VH", "VH/VV", *S1_ANGLES),
+        "log10",
+        (-0.9671186208724976, -1.6097209453582764, -0.6400625705718994, 0.7704038023948669),
+        (-1.6232051849365234, -2.4282705783843994, -1.3512961864471436, 0.39574891328811646),
+        (-0.38241294026374817, -0.9166959524154663, 0.0, 0.9257873296737671),
+    ),
+}
+
+#: MALICE Aux' terrain: elevation in metres, and what is derived of it (``surroundings/terrain.py``).
+AUX_TERRAIN = Statistics(
+    ("dem_data", "sin_slope", "cos_aspect", "sin_aspect"),
+    "none",
+    (345.2990417480469, 0.10651609301567078, 0.02537093125283718, 0.008985517546534538),
+    (26.011276245117188, 0.007958950474858284, -0.9880567789077759, -0.9883748886969421),
+    (1674.464599609375, 0.5679880976676941, 0.9896059036254883, 0.9880805611610413),
+)
