@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
@@ -23,7 +26,6 @@ from helpers_finetune import (  # noqa: E402
     settings,
     write_geojson,
     write_geopackage,
-    write_pastis,
     write_scene,
 )
 from helpers_stack import LEFT, TOP, write  # noqa: E402
@@ -31,9 +33,10 @@ from rasterio.warp import transform_geom  # noqa: E402
 
 from malice_core.errors import InputError  # noqa: E402
 from malice_core.grid import Lattice, Window  # noqa: E402
+from malice_core.images.reading import Pool  # noqa: E402
 from malice_core.training.finetuning import labels as labelling  # noqa: E402
-from malice_core.training.finetuning.labels import NONE  # noqa: E402
-from malice_core.training.finetuning.pastis import Pastis  # noqa: E402
+from malice_core.training.finetuning import sites  # noqa: E402
+from malice_core.training.finetuning.labels import NONE, Labelled  # noqa: E402
 from malice_core.training.finetuning.places import SPLITS, Places  # noqa: E402
 from malice_core.training.finetuning.samples import PixelBatches, Pixels, RandomCrops  # noqa: E402
 from malice_core.training.finetuning.sites import Site  # noqa: E402
@@ -62,6 +65,11 @@ def opened() -> Iterator[Any]:
     yield site
     for one in made:
         one.close()
+
+
+def given_labels(found: Labelled) -> np.ndarray[Any, Any]:
+    """(H, W) labels as they were given, NONE where there is none."""
+    return np.array([*found.values, NONE])[found.index]
 
 
 def polygons() -> tuple[list[Any], list[int]]:
@@ -109,7 +117,7 @@ def test_polygons_of_another_crs_have_the_same_pixels(tmp_path: Path) -> None:
     found = labelling.read(path, LATTICE, EXTENT)
     assert found.window == EXTENT
     assert dict(found.names) == {1: "crop 2", 2: "crop 3", 3: "wheat"}
-    np.testing.assert_array_equal(found.labels, np.array([3, 1, 2])[classes() - 1])
+    np.testing.assert_array_equal(given_labels(found), np.array([3, 1, 2])[classes() - 1])
 
 
 def test_holes_overlaps_and_missing_values(tmp_path: Path) -> None:
@@ -121,7 +129,25 @@ def test_holes_overlaps_and_missing_values(tmp_path: Path) -> None:
     wanted[:8, :8] = 5
     wanted[2:5, 2:5] = NONE
     wanted[6:, 6:] = 9  # of two polygons the later one
-    np.testing.assert_array_equal(found.labels, wanted)
+    np.testing.assert_array_equal(given_labels(found), wanted)
+
+
+def test_texts_are_cleaned_and_empty_geometries_left_out(tmp_path: Path) -> None:
+    """Blanks around a text mean nothing, an empty text is no class; files may begin with a byte order mark."""
+    shapes = [box(0, 0, 4, 4), box(0, 4, 4, 4), box(4, 0, 4, 4), box(4, 4, 4, 4)]
+    path = write_geojson(tmp_path / "l.geojson", shapes, ["a", " a ", "", "b"])
+    content = json.loads(path.read_text())
+    nothing = [("Polygon", []), ("MultiPolygon", []), ("MultiPolygon", [[]])]
+    content["features"] += [
+        {"type": "Feature", "properties": {"crop": "c"}, "geometry": {"type": kind, "coordinates": coordinates}}
+        for kind, coordinates in nothing
+    ]
+    path.write_text(json.dumps(content), encoding="utf-8-sig")
+    found = labelling.read(path, LATTICE, EXTENT)
+    assert set(found.names.values()) == {"a", "b"}
+    wanted = np.full((8, 8), NONE)
+    wanted[:4], wanted[4:, 4:] = 1, 2
+    np.testing.assert_array_equal(given_labels(found), wanted)
 
 
 def test_part_of_a_raster_that_has_images_counts(tmp_path: Path) -> None:
@@ -131,17 +157,22 @@ def test_part_of_a_raster_that_has_images_counts(tmp_path: Path) -> None:
     assert found.window == Window(EXTENT.row, EXTENT.col, 7, 6)
     wanted = values[0, 3:, 4:].astype(np.int32)
     wanted[wanted == 45] = NONE
-    np.testing.assert_array_equal(found.labels, wanted)
+    np.testing.assert_array_equal(given_labels(found), wanted)
 
 
 @pytest.mark.parametrize(("nodata", "ignore", "none"), [(0, None, 0), (None, None, 0), (255, None, 255), (255, 7, 7)])
 def test_what_is_no_label(tmp_path: Path, nodata: int | None, ignore: int | None, none: int) -> None:
     values = np.resize(np.array([0, 1, 7, 255], np.uint8), (1, 8, 8))
     found = labelling.read(write(tmp_path / "l.tif", values, names=None, nodata=nodata), LATTICE, EXTENT, ignore=ignore)
-    assert (found.labels[values[0] == none] == NONE).all()
-    assert (found.labels[values[0] == 1] == 1).all()
-    # 0 is a class where another label is said to be none.
-    assert (found.labels[values[0] == 0] == 0).any() == (ignore is not None)
+    labels = given_labels(found)
+    assert (labels[values[0] == none] == NONE).all()
+    assert (labels[values[0] == 1] == 1).all()
+    # 0 is none where nothing else is said to be.
+    assert (labels[values[0] == 0] == 0).any() == (nodata not in (0, None) or ignore is not None)
+    # Where nobody decided that, the run tells what it did.
+    told = "".join(found.notes)
+    assert ("16 pixels of 0" in told) == (nodata is None and ignore is None)
+    assert ("0 is a class" in told) == (nodata == 255 and ignore is None)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +204,12 @@ def test_labels_that_cannot_be_used(tmp_path: Path) -> None:
     )
     (tmp_path / "text.geojson").write_text("no json")
     (tmp_path / "cut.gpkg").write_bytes(b"SQLite format 3\0" + bytes(50))
+    with closing(sqlite3.connect(write_geopackage(tmp_path / "column.gpkg", shapes, values))) as base, base:
+        base.execute("UPDATE gpkg_geometry_columns SET column_name = 'shape'")
+    for kind, coordinates in (("Polygon", []), ("MultiPolygon", [[]]), ("Polygon", [[]])):
+        feature = {"properties": {"crop": 1}, "geometry": {"type": kind, "coordinates": coordinates}}
+        name = f"{kind}{len(coordinates)}.geojson"
+        (tmp_path / name).write_text(json.dumps({"features": [feature]}))
     numbers = np.ones((1, 8, 8), np.float32)
     cases: list[tuple[Path, dict[str, Any], str]] = [
         (tmp_path / "none.tif", {}, "none.tif"),
@@ -189,6 +226,11 @@ def test_labels_that_cannot_be_used(tmp_path: Path) -> None:
         (tmp_path / "point.geojson", {}, "Point"),
         (tmp_path / "text.geojson", {}, "text.geojson"),
         (tmp_path / "cut.gpkg", {}, "cut.gpkg"),
+        (tmp_path / "column.gpkg", {}, "no column shape"),
+        (tmp_path / "Polygon0.geojson", {}, "no polygon with a value"),
+        (tmp_path / "MultiPolygon1.geojson", {}, "no polygon with a value"),
+        (tmp_path / "Polygon1.geojson", {}, "a ring of 0 points"),
+        (write_geojson(tmp_path / "line.geojson", [[[(LEFT, TOP)] * 2 + [(LEFT, TOP - 50)] * 2]], [1]), {}, "no area"),
         (write_geopackage(tmp_path / "two.gpkg", shapes, values, ("a", "b")), {}, "layers a, b"),
         (tmp_path / "two.gpkg", {"layer": "c"}, "it has a, b"),
         (tmp_path / "old.shp", {}, "GeoPackage"),
@@ -271,82 +313,62 @@ def test_classes_without_a_pixel_to_train_on_are_told(scene: Path, tmp_path: Pat
     pytest.fail("the pixel was always trained on")
 
 
-# PASTIS-R
+def test_what_the_images_leave_in_doubt_is_told(scene: Path, tmp_path: Path, opened: Any) -> None:
+    """What embed would warn of, with the keys of data in place of its options."""
+    for path in sorted((scene / "S2").glob("*.tif")):
+        with rasterio.open(path) as file:
+            write(tmp_path / "S2" / path.name, file.read() + np.uint16(1200))
+    given = [f"data.labels={scene / 'labels.tif'}", f"data.s2={tmp_path / 'S2'}"]
+    site = opened(*given)
+    assert any("04.00 seems to be in the data; if so, give data.s2_offset=-1000" in note for note in site.notes)
+    assert not any("--" in note for note in site.notes)
 
 
-def test_pastis_gives_what_numpy_computes(tmp_path: Path) -> None:
-    folder = write_pastis(tmp_path / "p")
-    places = Pastis(settings(f"data.pastis={folder}"), BOTH)
-    assert [places.name(tile) for tile in range(5)] == [f"patch {100 + i}" for i in range(5)]
-    assert [one.name for one in places.legend.classes] == ["background", "meadow", "soft winter wheat"]
-    assert ([one.code for one in places.legend.classes], places.legend.nodata) == ([0, 1, 2], 255)
-    for tile in range(5):
-        split = ["train", "train", "train", "val", "test"][tile]
-        s2 = np.load(folder / "DATA_S2" / f"S2_{100 + tile}.npy").astype(np.float64)
-        s1 = np.load(folder / "DATA_S1A" / f"S1A_{100 + tile}.npy").astype(np.float64)
-        raw = np.load(folder / "ANNOTATIONS" / f"TARGET_{100 + tile}.npy")[0].astype(int)
-        np.testing.assert_array_equal(places.target(tile, split), np.where(raw == 19, -1, raw))
-        for other in set(SPLITS) - {split}:
-            assert (places.target(tile, other) == -1).all()
-        optical, radar = places.view(tile, "s2"), places.view(tile, "s1")
-        lost = (s2 == 0).all(1) | (s2 == -10000).all(1)
-        np.testing.assert_array_equal(optical.observed[0].numpy(), ~lost)
-        np.testing.assert_allclose(optical.images[0].numpy(), np.where(lost[:, None], 0, s2))
-        dead = np.isnan(s1[:, 0])
-        np.testing.assert_array_equal(radar.observed[0].numpy(), ~dead)
-        np.testing.assert_allclose(
-            radar.images[0].numpy(), np.where(dead[:, None], 0, 10 ** (s1[:, :2] / 10)), rtol=1e-5
-        )
-        # 2018-09-24 is day 1666 since 2014-03-03; dates go by their number, not as they lie in the file.
-        assert optical.days.tolist() == [[1666, 1706, 1765, 1855]]
-        assert radar.days.tolist() == [[1673, 1685, 1770]]
-    cut = places.crop(0, "s2", slice(0, 16), slice(0, 16))
-    assert torch.equal(cut.images, places.view(0, "s2").images)
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("data.dates=x", "data.dates=x: give START/END"),
+        ("data.dates=2031-01-01/2032-01-01", "change data.dates"),
+        ("class_names={1: wheat, 2: wheat}", "labels 1 and 2 are both called wheat"),
+        ("class_names={1: '2'}", "labels 1 and 2 are both called 2"),
+        ("class_names={1: ' '}", "must be names by label"),
+        ("data.s1_orbit=7", "no image of relative orbit 7"),
+    ],
+)
+def test_what_is_wrong_is_named_as_it_was_given(scene: Path, opened: Any, given: str, told: str) -> None:
+    images = [f"data.{sensor}={scene / sensor.upper()}" for sensor in BOTH]
+    with pytest.raises(InputError) as error:
+        opened(f"data.labels={scene / 'labels.tif'}", *images, given)
+    assert told in str(error.value)
+    assert "--" not in str(error.value)
 
 
-def test_pastis_folders_that_cannot_be_used(tmp_path: Path) -> None:
-    folder = write_pastis(tmp_path / "p")
-    one = folder / "DATA_S2" / "S2_100.npy"
+def test_names_of_labels_that_do_not_occur_are_told(scene: Path, opened: Any) -> None:
+    site = opened(
+        f"data.labels={scene / 'labels.tif'}", f"data.s2={scene / 'S2'}", "class_names={1: ' wheat', 9: oats}"
+    )
+    assert [one.name for one in site.legend.classes] == ["wheat", "2", "3"]
+    assert "class_names: no pixel has the label 9" in site.notes
 
-    def told(*given: str, have: tuple[str, ...] = BOTH, read: bool = False) -> str:
-        def use() -> None:
-            places = Pastis(settings(f"data.pastis={folder}", *given), have)
-            if read:
-                places.view(0, "s2")
 
-        with pytest.raises(InputError) as error:
-            use()
-        return str(error.value)
+def test_a_site_that_cannot_be_used_leaves_no_file_open(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[int] = []
+    close = Pool.close
+    monkeypatch.setattr(Pool, "close", lambda self: (closed.append(id(self)), close(self))[1])
+    images = [f"data.{sensor}={scene / sensor.upper()}" for sensor in BOTH]
+    with pytest.raises(InputError, match=r"none\.tif"):
+        Site(settings(f"data.labels={tmp_path / 'none.tif'}", *images), BOTH)
+    assert len(set(closed)) == 2
 
-    assert "no patch" in told("data.train_folds=[7]", "data.val_folds=[8]", "data.test_folds=[]")
-    assert "0 classes to train on" in told("data.train_folds=[7]", "data.val_folds=[4]")
-    assert "no S1 encoder" in told(have=("s2",))
-    assert "taken whole" in told("data.max_dates=3")
-    assert "named twice" in told("data.val_folds=[1]")
-    radar, optical = (folder / "DATA_S1A" / "S1A_100.npy", np.load(folder / "DATA_S1A" / "S1A_100.npy")), np.load(one)
-    np.save(radar[0], 10 ** (radar[1] / 10))
-    assert "DATA_S1A" in told()
-    np.save(radar[0], radar[1])
-    np.save(one, optical / np.float32(10000))
-    assert "reflectance x 10000" in told()
-    np.save(one, optical)
-    np.save(one, np.load(one)[:3])
-    assert "S2_100.npy" in told(read=True)
-    np.save(one, np.array([{"a": 1}], object), allow_pickle=True)
-    assert "S2_100.npy" in told(read=True)
-    (folder / "DATA_S1A").rename(folder / "DATA_S1D")
-    assert "data.sensors=[s2]" in told()
-    target = folder / "ANNOTATIONS" / "TARGET_101.npy"
-    np.save(target, np.zeros((3, 12, 16), np.uint8))
-    assert "TARGET_101.npy" in told("data.sensors=[s2]")
-    target.unlink()
-    assert "TARGET_101.npy" in told("data.sensors=[s2]")
-    meta = folder / "metadata.geojson"
-    content = json.loads(meta.read_text())
-    content["features"][2]["properties"]["dates-S2"] = {"0": 20189999}
-    meta.write_text(json.dumps(content))
-    assert "feature 2" in told("data.sensors=[s2]")
-    meta.write_text("[]")
-    assert "metadata.geojson" in told("data.sensors=[s2]")
-    meta.unlink()
-    assert "metadata.geojson" in told("data.sensors=[s2]")
+
+def test_images_are_kept_in_a_share_of_the_memory_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sites.os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 20}[name])
+    limit = tmp_path / "max"
+    monkeypatch.setattr(sites, "_LIMITS", (f"{limit}",))
+    assert sites.kept_bytes() == 1 << 30
+    limit.write_text("max\n")
+    assert sites.kept_bytes() == 1 << 30
+    limit.write_text("1000000\n")
+    assert sites.kept_bytes() == 250000

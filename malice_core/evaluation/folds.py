@@ -58,7 +58,7 @@ class Folds:
     def split(self, number: int) -> tuple[Mask, Mask]:
         """(H, W) masks of the pixels to train on and of those to test on, of one fold."""
         test = self.fold == number
-        return self.counted & ~_grown(test, self.guard), test
+        return self.counted & ~grown(test, self.guard), test
 
 
 def spatial_folds(
@@ -102,11 +102,11 @@ def spatial_folds(
     if not 2 <= count <= len(table):
         raise InputError(f"{count} folds of {len(table)} blocks with labels: give 2 to {len(table)} --folds")
     fold = np.full(labels.shape, -1, np.int16)
-    fold[rows, cols] = _deal(table / table.sum(axis=0), count, np.random.default_rng(seed))[blocks]
+    fold[rows, cols] = deal(table / table.sum(axis=0), count, np.random.default_rng(seed))[blocks]
     return Folds(labels, fold, tuple(map(int, classes)), count, guard)
 
 
-def _deal(shares: npt.NDArray[np.float64], count: int, rng: np.random.Generator) -> npt.NDArray[np.int16]:
+def deal(shares: npt.NDArray[np.float64], count: int, rng: np.random.Generator) -> npt.NDArray[np.int16]:
     """(blocks,) fold of each block: of random deals the one whose poorest fold has most of its poorest class."""
     hands = np.arange(len(shares), dtype=np.int16) % count
     best, chosen = (-1.0, -np.inf), hands
@@ -120,11 +120,13 @@ def _deal(shares: npt.NDArray[np.float64], count: int, rng: np.random.Generator)
     return chosen
 
 
-def _grown(mask: Mask, by: int) -> Mask:
+def grown(mask: Mask, by: int) -> Mask:
     """A mask and all pixels up to ``by`` rows and columns away."""
-    grown = mask
     for axis in (0, 1):
-        padded = np.pad(grown, [(by, by) if axis == a else (0, 0) for a in (0, 1)])
         length = mask.shape[axis]
-        grown = np.any([np.take(padded, range(s, s + length), axis) for s in range(2 * by + 1)], axis=0)
-    return grown
+        at = np.arange(length)
+        # How many True there are before each row or column: more at the end of a neighbourhood than at its begin?
+        before = np.insert(np.cumsum(mask, axis, dtype=np.int32), 0, 0, axis)
+        ends, begins = np.minimum(at + by + 1, length), np.maximum(at - by, 0)
+        mask = np.take(before, ends, axis) > np.take(before, begins, axis)
+    return mask

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,26 +21,45 @@ from malice_core.evaluation import rasters
 from malice_core.grid import Lattice, Window
 from malice_core.training.finetuning import vectors
 
-#: A pixel without a label; no raster of whole numbers that is read here has it.
+#: A label that is none; no class has this number.
 NONE = np.iinfo(np.int32).min
-#: A pixel without a class to learn or to score.
+#: A pixel without a class to learn or to score, or without a label.
 IGNORED = -1
 Labels = NDArray[np.int32]
+Index = NDArray[np.int16]
+#: Different labels a file may have: their places are numbers of two bytes.
+MAX_LABELS = 1 << 15
+#: Pixels of a raster that are worked on at once.
+STRIP = 1 << 20
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Labels of an area.
+    """Labels of an area; 2 bytes a pixel, 6 of polygons.
 
     Attributes:
         window: the area, global pixels.
-        labels: of every pixel, as they were given, or numbers for texts; :data:`NONE` where there is none.
+        values: labels that occur, ascending, as they were given, or numbers for texts.
+        index: (H, W) place of a pixel's label in ``values``; :data:`IGNORED` where it has none.
         names: texts by their number; empty where labels are numbers.
+        pieces: (H, W) number of the polygon a pixel is of, one for those of a class that touch, -1 where there is
+            none; None of a raster.
+        notes: what a user should know; one line each.
     """
 
     window: Window
-    labels: Labels
+    values: tuple[int, ...]
+    index: Index
     names: Mapping[int, str]
+    pieces: NDArray[np.int32] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def strips(shape: tuple[int, int], step: int = 1) -> Iterator[slice]:
+    """Rows of a raster in parts of about :data:`STRIP` pixels, each a multiple of ``step`` rows but the last."""
+    height = max(1, STRIP // max(1, shape[1]) // step) * step
+    for row in range(0, shape[0], height):
+        yield slice(row, min(row + height, shape[0]))
 
 
 def read(
@@ -61,7 +80,7 @@ def read(
         extent: what the images cover.
         band: of a raster.
         field, layer: of polygons.
-        ignore: label that means none, beside a raster's nodata. None: 0 of a raster, none of polygons.
+        ignore: label that means none, beside a raster's nodata. None: 0 of a raster that declares no nodata, else none.
 
     Raises:
         InputError: if the file cannot be read, does not fit, or there is no label in ``extent``.
@@ -71,24 +90,19 @@ def read(
             f"data.labels={path}: Shapefiles are not read; save it as GeoPackage (ogr2ogr FILE.gpkg {path.name})"
         )
     if vectors.is_vector(path):
-        found = _of_polygons(path, lattice, extent, field, layer)
+        found = _of_polygons(path, lattice, extent, field, layer, ignore)
     else:
         if field is not None or layer is not None:
             raise InputError(
                 f"data.field and data.layer belong to polygons, {path} is read as a raster: leave them out"
             )
-        found = _of_raster(path, lattice, extent, band)
-        ignore = 0 if ignore is None else ignore
-    if ignore is not None:
-        if found.names:
-            raise InputError(f"ignore_index={ignore}: the classes of {path} are texts: leave it out")
-        found.labels[found.labels == ignore] = NONE
-    if not (found.labels != NONE).any():
+        found = _of_raster(path, lattice, extent, band, ignore)
+    if not found.values:
         raise InputError(f"data.labels={path}: no label where there are images: do they overlap?")
     return found
 
 
-def _of_raster(path: Path, lattice: Lattice, extent: Window, band: int) -> Labelled:
+def _of_raster(path: Path, lattice: Lattice, extent: Window, band: int, ignore: int | None) -> Labelled:
     place = rasters.place_of(path)
     (width, height), (rows, cols) = place.pixel, place.shape
     if place.crs is None or place.crs != CRS.from_user_input(lattice.crs) or width <= 0 or height >= 0:
@@ -97,6 +111,10 @@ def _of_raster(path: Path, lattice: Lattice, extent: Window, band: int) -> Label
     if not lattice.holds(rasterio.Affine(width, 0, place.left, 0, height, place.top)) or window.shape != place.shape:
         raise InputError(f"data.labels={path} ({place}) is not on the pixels of the images: warp it to them, nearest")
     part = window.intersect(extent)
+    index = np.full(part.shape, IGNORED, np.int16)
+    # Labels are numbered as they come up; when all are known, by size.
+    numbers: dict[int, int] = {}
+    zeros = 0
     try:
         with rasterio.open(path) as file:
             if not 1 <= band <= file.count:
@@ -105,21 +123,60 @@ def _of_raster(path: Path, lattice: Lattice, extent: Window, band: int) -> Label
                 raise InputError(
                     f"data.labels={path}: band {band} is {file.dtypes[band - 1]}, classes are whole numbers"
                 )
-            inside = RasterWindow(part.col - window.col, part.row - window.row, part.width, part.height)
-            values = file.read(band, window=inside) if part.pixels else np.zeros((0, 0), np.int32)
             nodata = file.nodatavals[band - 1]
+            for strip in strips(part.shape) if part.pixels else ():
+                row = part.row - window.row + strip.start
+                inside = RasterWindow(part.col - window.col, row, part.width, strip.stop - strip.start)
+                values = file.read(band, window=inside)
+                zeros += int((values == 0).sum())
+                known = np.ones(values.shape, np.bool_) if nodata is None else values != nodata
+                if ignore is not None or nodata is None:
+                    known &= values != (ignore or 0)
+                present, place_of = np.unique(values[known], return_inverse=True)
+                _require_labels(path, present)
+                given = [numbers.setdefault(int(value), len(numbers)) for value in present]
+                if len(numbers) > MAX_LABELS:
+                    raise InputError(
+                        f"data.labels={path} has more than {MAX_LABELS} different labels: are these classes?"
+                    )
+                index[strip][known] = np.array(given, np.int16)[place_of]
     except (RasterioError, OSError) as error:
         raise InputError(f"data.labels: cannot read {path}: {error}") from error
+    labels = sorted(numbers)
+    places = {label: place for place, label in enumerate(labels)}
+    # The last one is for pixels of -1.
+    final = np.array([*(places[label] for label in numbers), IGNORED], np.int16)
+    for strip in strips(part.shape):
+        index[strip] = final[index[strip]]
+    return Labelled(part, tuple(labels), index, {}, None, _about_zero(path, nodata, ignore, zeros))
+
+
+def _require_labels(path: Path, labels: NDArray[Any]) -> None:
+    """Raises InputError if one of some ascending labels is too large a number."""
     limits = np.iinfo(np.int32)
-    known = np.ones(values.shape, np.bool_) if nodata is None else values != nodata
-    if known.any() and (values[known].max() > limits.max or values[known].min() <= limits.min):
+    if len(labels) and (int(labels[-1]) > limits.max or int(labels[0]) <= limits.min):
         raise InputError(f"data.labels={path} has values beyond {limits.min + 1} to {limits.max}: these are no classes")
-    return Labelled(part, np.where(known, values, NONE).astype(np.int32), {})
 
 
-def _of_polygons(path: Path, lattice: Lattice, extent: Window, field: str | None, layer: str | None) -> Labelled:
+def _about_zero(path: Path, nodata: float | None, ignore: int | None, zeros: int) -> tuple[str, ...]:
+    """What became of pixels of 0, which some mean as a class and others as none."""
+    if not zeros or ignore is not None or nodata == 0:
+        return ()
+    if nodata is None:
+        return (
+            f"{zeros} pixels of 0 in {path.name} are taken as no label, as it declares no nodata: ignore_index=-1 (or "
+            "another number that is no class) makes 0 a class",
+        )
+    return (f"0 is a class in {path.name} ({zeros} pixels), as its nodata is {nodata:g}: ignore_index=0 leaves it out",)
+
+
+def _of_polygons(
+    path: Path, lattice: Lattice, extent: Window, field: str | None, layer: str | None, ignore: int | None
+) -> Labelled:
     given = vectors.read(path, field, layer)
-    shapes = [{"type": "MultiPolygon", "coordinates": parts} for parts in given.polygons]
+    # Parts of a feature are dealt with one by one: a file may hold all fields of a class as one feature.
+    parts = [(part, value) for several, value in zip(given.polygons, given.values, strict=True) for part in several]
+    shapes = [{"type": "Polygon", "coordinates": part} for part, _ in parts]
     try:
         moved = transform_geom(CRS.from_user_input(given.crs), lattice.crs, shapes)
     # What PROJ cannot do arrives as an exception of GDAL's without a common base.
@@ -128,28 +185,83 @@ def _of_polygons(path: Path, lattice: Lattice, extent: Window, field: str | None
             f"data.labels: cannot bring {path} from {given.crs:.60} to the images' CRS: {error}"
         ) from error
     names = sorted({value for value in given.values if isinstance(value, str)})
+    if names and ignore is not None:
+        raise InputError(f"ignore_index={ignore}: the classes of {path} are texts: leave it out")
     numbers = {name: number for number, name in enumerate(names, 1)}
-    values = [numbers[value] if isinstance(value, str) else value for value in given.values]
-    if any(abs(value) >= -int(NONE) for value in values):
+    labels = [numbers[value] if isinstance(value, str) else value for _, value in parts]
+    if any(abs(label) >= -int(NONE) for label in labels):
         raise InputError(f"data.labels={path} has classes beyond {-int(NONE) - 1}: name them by text")
-    points = np.array([p[:2] for shape in moved for part in shape["coordinates"] for ring in part for p in ring])
+    points = np.array([p[:2] for shape in moved for ring in shape["coordinates"] for p in ring])
     if not np.isfinite(points).all():
         raise InputError(
             f"data.labels: polygons of {path} cannot be brought to the images' CRS: is {given.crs:.60} right?"
         )
     (left, bottom), (right, top) = points.min(axis=0), points.max(axis=0)
+    if left >= right or bottom >= top:
+        raise InputError(f"data.labels: the polygons of {path} have no area: draw them around pixels")
     window = lattice.window(float(left), float(bottom), float(right), float(top)).intersect(extent)
+    values = sorted(set(labels))
+    if len(values) > MAX_LABELS:
+        raise InputError(f"data.labels={path} has more than {MAX_LABELS} different labels: are these classes?")
     if not window.pixels:
-        return Labelled(window, np.zeros((0, 0), np.int32), {})
+        return Labelled(window, (), np.full((0, 0), IGNORED, np.int16), {})
     # A pixel has the class of the polygon that holds its centre; of several, that of the last.
-    drawn = rasterio.features.rasterize(
-        list(zip(moved, values, strict=True)),
+    pieces = rasterio.features.rasterize(
+        list(zip(moved, range(len(moved)), strict=True)),
         out_shape=window.shape,
-        fill=int(NONE),
+        fill=-1,
         transform=lattice.transform(window),
         dtype="int32",
     )
-    return Labelled(window, drawn, {number: name for name, number in numbers.items()})
+    # The last one is for pixels of -1.
+    kept = [*(label != ignore for label in labels), False]
+    places = np.where(kept, np.searchsorted(values, [*labels, 0]), IGNORED)
+    joined = touching(pieces, places)
+    seen = np.zeros(len(values), np.bool_)
+    for strip in strips(window.shape):
+        here = places[pieces[strip]]
+        seen[here[here != IGNORED]] = True
+    # Only labels that occur count.
+    places = np.where(places != IGNORED, np.where(seen, np.cumsum(seen) - 1, IGNORED)[places], IGNORED).astype(np.int16)
+    index = np.empty(window.shape, np.int16)
+    for strip in strips(window.shape):
+        index[strip] = places[pieces[strip]]
+        pieces[strip] = joined[pieces[strip]]
+    present = tuple(value for value, there in zip(values, seen, strict=True) if there)
+    return Labelled(window, present, index, {number: name for name, number in numbers.items()}, pieces)
+
+
+def touching(pieces: NDArray[np.int32], places: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    """The number that all pieces share which touch and are of one class: the smallest of them.
+
+    Args:
+        pieces: (H, W) numbers from 0, -1 where there is none.
+        places: (pieces + 1,) class of each, :data:`IGNORED` last.
+
+    Returns:
+        (pieces + 1,) by number; -1 last.
+    """
+    joined = np.arange(len(places), dtype=np.int32)
+    joined[-1] = -1
+
+    def root(piece: int) -> int:
+        while joined[piece] != piece:
+            joined[piece] = joined[joined[piece]]
+            piece = int(joined[piece])
+        return piece
+
+    for strip in strips(pieces.shape):
+        # With the row below, whose pixels may touch the strip's.
+        rows = pieces[strip.start : strip.stop + 1]
+        for one, other in ((rows[:, :-1], rows[:, 1:]), (rows[:-1], rows[1:])):
+            touch = (one != other) & (one >= 0) & (other >= 0)
+            pairs = np.unique(np.stack([one[touch], other[touch]], axis=1), axis=0)
+            for a, b in pairs[places[pairs[:, 0]] == places[pairs[:, 1]]].tolist():
+                low, high = sorted((root(a), root(b)))
+                joined[high] = low
+    for piece in range(len(joined) - 1):
+        joined[piece] = root(piece)
+    return joined
 
 
 @dataclass(frozen=True)
@@ -166,7 +278,7 @@ class Legend:
     classes: tuple[Class, ...]
     nodata: int
 
-    def index(self, labels: Labels) -> NDArray[np.int16]:
+    def index(self, labels: NDArray[np.integer[Any]]) -> NDArray[np.int16]:
         """Index of the class of every label; :data:`IGNORED` where it has none."""
         known = np.array(self.labels, np.int64)
         place = np.searchsorted(known, labels).clip(max=len(known) - 1)
@@ -185,13 +297,22 @@ def legend(present: Iterable[int], names: Mapping[int, str], colours: Mapping[in
         colours: by label.
 
     Raises:
-        InputError: if there are fewer than two classes or more than 254.
+        InputError: if there are fewer than two classes or more than 254, or two have one name.
     """
     labels = tuple(sorted(set(present)))
+    told = {label: names.get(label, f"{label}") for label in labels}
     if len(labels) < 2:
-        raise InputError(f"{len(labels)} classes to train on ({', '.join(map(str, labels)) or 'none'}), two are needed")
+        raise InputError(
+            f"{len(labels)} classes to train on ({', '.join(told.values()) or 'none'}), two are needed: label several "
+            "places of each class, far apart"
+        )
     if len(labels) >= MAX_CLASSES:
         raise InputError(f"{len(labels)} classes to train on, a byte holds {MAX_CLASSES - 1}: are these classes?")
+    # Scores, and rasters of probabilities, go by name.
+    first: dict[str, int] = {}
+    for label, name in told.items():
+        if first.setdefault(name, label) != label:
+            raise InputError(f"class_names: labels {first[name]} and {label} are both called {name}: rename one")
     direct = labels[0] >= 0 and labels[-1] <= 255 and {0, 255} - set(labels)
     nodata = 0 if not direct or labels[0] > 0 else 255
     return Legend(
@@ -199,7 +320,7 @@ def legend(present: Iterable[int], names: Mapping[int, str], colours: Mapping[in
         tuple(
             Class(
                 label if direct else number,
-                names.get(label, f"{label}"),
+                told[label],
                 (colours or {}).get(label) or colour(number - 1),
             )
             for number, label in enumerate(labels, 1)
@@ -218,7 +339,13 @@ def names_of(given: Any) -> dict[int, str]:
         return {}
     result: dict[int, str] = {}
     for key, name in given.items() if isinstance(given, Mapping) else [(None, None)]:
-        if type(key) is not int or not isinstance(name, str | int) or not f"{name}":
+        if type(key) is not int or not isinstance(name, str | int) or not f"{name}".strip():
             raise InputError(f"class_names={given} must be names by label: 'class_names={{1: wheat, 2: maize}}'")
-        result[key] = f"{name}"
+        result[key] = f"{name}".strip()
     return result
+
+
+def unused(given: Any, present: Iterable[int]) -> list[str]:
+    """A line about names in ``class_names`` of labels that do not occur, if there are any."""
+    missing = sorted(set(names_of(given)) - set(present))
+    return [f"class_names: no pixel has the label {', '.join(map(str, missing[:10]))}"] if missing else []

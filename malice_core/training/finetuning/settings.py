@@ -33,7 +33,7 @@ class Data:
     s2_offset: str
     folds: int
     block: int
-    guard: int
+    guard: int | None
     pastis: str | None
     sensors: list[str]
     train_folds: list[int]

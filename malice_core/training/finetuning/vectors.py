@@ -32,7 +32,7 @@ class Features:
     Attributes:
         crs: as rasterio takes it.
         polygons: a feature's, one or more.
-        values: the attribute of each feature: whole number or text.
+        values: the attribute of each feature: whole number, or text without blanks around it.
     """
 
     crs: str
@@ -46,7 +46,7 @@ def is_vector(path: Path) -> bool:
 
 
 def read(path: Path, field: str | None, layer: str | None) -> Features:
-    """Reads the polygons of a file; features without a value have no class and are left out.
+    """Reads the polygons of a file; features without a value (none, or an empty text) have no class and are left out.
 
     Args:
         path: GeoJSON or GeoPackage.
@@ -71,6 +71,9 @@ def read(path: Path, field: str | None, layer: str | None) -> Features:
     polygons, values = [], []
     for geometry, row in content:
         value = row.get(field)
+        if isinstance(value, str):
+            # Typed by hand: "wheat " is wheat, and blanks are nothing.
+            value = value.strip() or None
         if value is None or not geometry:
             continue
         polygons.append(geometry)
@@ -94,7 +97,8 @@ Rows = Iterator[tuple[list[Polygon], dict[str, Any]]]
 
 
 def _geojson(path: Path) -> tuple[str, Rows]:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    # Some programs begin UTF-8 with a byte order mark.
+    content = json.loads(path.read_text(encoding="utf-8-sig"))
     if not isinstance(content, dict) or not isinstance(content.get("features"), list):
         raise ValueError("it is no FeatureCollection")
     # Before RFC 7946 files named their CRS; many still do.
@@ -122,7 +126,9 @@ def _feature(one: Any) -> tuple[list[Polygon], dict[str, Any]]:
     coordinates = geometry.get("coordinates")
     try:
         parts = [coordinates] if kind == "Polygon" else list(coordinates)
-        return [_checked([[(float(p[0]), float(p[1])) for p in ring] for ring in part]) for part in parts], properties
+        polygons = [[[(float(p[0]), float(p[1])) for p in ring] for ring in part] for part in parts]
+        # A polygon without rings is an empty one (RFC 7946, 3.1).
+        return [_checked(polygon) for polygon in polygons if polygon], properties
     except (TypeError, IndexError, ValueError) as error:
         raise ValueError(f"coordinates of a {kind} are damaged ({error})") from error
 
@@ -162,6 +168,8 @@ def _geopackage(path: Path, layer: str | None) -> tuple[str, Rows]:
         keys = {str(row[1]) for row in base.execute(f"PRAGMA table_info({table})") if row[5]}
         found = base.execute(f"SELECT * FROM {table}")
         fields = [str(one[0]) for one in found.description]
+        if column not in fields:
+            raise ValueError(f"layer {name} has no column {column}, where gpkg_geometry_columns says geometries are")
         rows = []
         for row in found:
             values = dict(zip(fields, row, strict=True))
