@@ -68,8 +68,8 @@ class Pastis(Places):
                 self._patches.append((patch, split, days))
         if not self._patches:
             raise InputError(f"data.pastis={self.folder}: no patch is of the folds asked for")
-        ignore = VOID if settings.ignore_index is None else settings.ignore_index
-        raw = [self._annotation(patch, ignore) for patch, _, _ in self._patches]
+        ignored = {VOID, VOID if settings.ignore_index is None else settings.ignore_index}
+        raw = [self._annotation(patch, ignored) for patch, _, _ in self._patches]
         names = {**dict(enumerate(NAMES)), **labelling.names_of(settings.class_names)}
         present = [np.unique(labels) for labels in raw]
         trained = {
@@ -80,15 +80,23 @@ class Pastis(Places):
         }
         self.legend = labelling.legend(trained - {int(NONE)}, names)
         everything = {int(label) for labels in present for label in labels} - {int(NONE)}
+        self.notes += labelling.unused(settings.class_names, everything)
         self.notes += left_out(sorted(everything), self.legend, names)
         self._classes = [self.legend.index(labels) for labels in raw]
         self.side = min(min(labels.shape) for labels in raw) // 8 * 8
+        # All files now, so that none is found to be missing after hours.
+        sizes = [{s: self._images(tile, s)[1] for s in self.sensors} for tile in range(len(self))]
         for sensor in self.sensors:
             self._require_units(sensor)
+        if "s1" in self.sensors:
+            self.notes.append(
+                "Sentinel-1 of PASTIS-R is sigma0, encoder and prediction take gamma0, about a decibel more: maps of "
+                "other images may be worse than the scores say; data.sensors=[s2] leaves it out"
+            )
         require_split(self, "give other folds")
         digest = hashlib.sha256()
-        for (patch, split, days), labels in zip(self._patches, raw, strict=True):
-            digest.update(json.dumps([patch, split, days]).encode())
+        for (patch, split, days), size, labels in zip(self._patches, sizes, raw, strict=True):
+            digest.update(json.dumps([patch, split, days, size]).encode())
             digest.update(labels.tobytes())
         self.facts = {
             "hash": digest.hexdigest(),
@@ -97,7 +105,7 @@ class Pastis(Places):
             "pixels": {split: int(self.pixels(split).sum()) for split in SPLITS},
         }
 
-    def _annotation(self, patch: str, ignore: int) -> labelling.Labels:
+    def _annotation(self, patch: str, ignored: Collection[int]) -> labelling.Labels:
         path = self.folder / "ANNOTATIONS" / f"TARGET_{patch}.npy"
         values = _array(path, 3)
         if values.shape[0] < 1 or min(values.shape[1:]) < 16 or any(side % 8 for side in values.shape[1:]):
@@ -107,7 +115,7 @@ class Pastis(Places):
         if not np.issubdtype(values.dtype, np.integer):
             raise InputError(f"data.pastis: {path} is {values.dtype}, classes are whole numbers")
         labels = np.array(values[0], np.int32)
-        labels[labels == ignore] = NONE
+        labels[np.isin(labels, list(ignored))] = NONE
         return labels
 
     def _require_units(self, sensor: str) -> None:
@@ -139,7 +147,12 @@ class Pastis(Places):
         height, width = self._classes[tile].shape
         return self.crop(tile, sensor, slice(0, height), slice(0, width))
 
-    def crop(self, tile: int, sensor: str, rows: slice, cols: slice) -> View:
+    def _images(self, tile: int, sensor: str) -> tuple[NDArray[Any], int]:
+        """The images of a patch, memory-mapped, and the bytes of their file.
+
+        Raises:
+            InputError: if they cannot be read, or are not of the patch's dates and size.
+        """
         patch, _, dates = self._patches[tile]
         folder, prefix, _, bands = FOLDERS[sensor]
         path = self.folder / folder / f"{prefix}_{patch}.npy"
@@ -147,6 +160,13 @@ class Pastis(Places):
         shape = (len(dates[sensor]), bands, *self._classes[tile].shape)
         if values.shape != shape:
             raise InputError(f"data.pastis: {path} is {values.shape}, dates and annotation of the patch say {shape}")
+        if not (np.issubdtype(values.dtype, np.integer) or np.issubdtype(values.dtype, np.floating)):
+            raise InputError(f"data.pastis: {path} is {values.dtype}, images are numbers")
+        return values, path.stat().st_size
+
+    def crop(self, tile: int, sensor: str, rows: slice, cols: slice) -> View:
+        values, _ = self._images(tile, sensor)
+        dates = self._patches[tile][2]
         part = np.array(values[..., rows, cols], np.float32)
         images, observed = (_reflectance if sensor == "s2" else _power)(part)
         seen = torch.from_numpy(observed)[None]
