@@ -52,8 +52,8 @@ MALICE = {
 S2_ANGLES = ("cos_sun_zen", "cos_sun_az", "sin_sun_az", "cos_view_zen", "cos_view_az", "sin_view_az")
 S1_ANGLES = ("cos_incidence",)
 
-#: MALICE Aux, by sensor key. Its transform is of the bands alone, never of the cosines and sines. ``log10`` is of linear
-#: power clipped to 1e-4 … 2; of the ratio VH/VV + 1e-5, clipped alike. Its order of VV and VH is not MALICE's.
+#: MALICE Aux, by sensor key. The transform is of the bands alone, never of the cosines and sines. ``log10`` is of
+#: linear power clipped to 1e-4 … 2; of the ratio VH/VV + 1e-5, clipped alike. VV and VH are not in MALICE's order.
 AUX = {
     "s2": Statistics(
         (*S2.bands, *S2_ANGLES),
