@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 
 import numpy as np
@@ -103,6 +104,21 @@ def test_a_number_that_never_changes_is_not_blown_up() -> None:
     standard = ((torch.from_numpy(features) - head.mean) * head.scale).numpy()
     np.testing.assert_allclose(standard.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(np.delete(standard.std(0), 3), 1, atol=1e-4)
+
+
+def test_standardising_takes_little_memory_beside_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And gives what numpy computes of all at once, also far from 0."""
+    features = np.random.default_rng(0).normal(300, 2, (20001, 640)).astype(np.float32)
+    head = heads.make("linear", 10, 2, 1, 1)
+    tracemalloc.start()
+    try:
+        head.standardise(features)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < features.nbytes
+    np.testing.assert_allclose(head.mean, features.mean(axis=0, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(1 / head.scale, features.std(axis=0, dtype=np.float64), rtol=1e-5)
 
 
 def crops(seed: int = 0) -> Crops:

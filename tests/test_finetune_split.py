@@ -10,22 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 pytest.importorskip("hydra")
 pytest.importorskip("torchmetrics")
 
-from helpers_finetune import box, settings, write_geojson, write_scene
-from helpers_stack import LEFT, TOP, write
+from helpers_finetune import box, settings, write_geojson, write_pastis, write_scene  # noqa: E402
+from helpers_stack import LEFT, TOP, write  # noqa: E402
 
-from malice_core.errors import InputError
-from malice_core.evaluation.folds import spatial_folds
-from malice_core.grid import Lattice
-from malice_core.training.finetuning import labels as labelling
-from malice_core.training.finetuning import split
-from malice_core.training.finetuning.labels import Labelled
-from malice_core.training.finetuning.places import TEST, TRAIN, VAL
-from malice_core.training.finetuning.sites import Site
+from malice_core.errors import InputError  # noqa: E402
+from malice_core.evaluation.folds import spatial_folds  # noqa: E402
+from malice_core.grid import Lattice  # noqa: E402
+from malice_core.training.finetuning import labels as labelling  # noqa: E402
+from malice_core.training.finetuning import samples, split  # noqa: E402
+from malice_core.training.finetuning.labels import Labelled  # noqa: E402
+from malice_core.training.finetuning.pastis import Pastis  # noqa: E402
+from malice_core.training.finetuning.places import TEST, TRAIN, VAL  # noqa: E402
+from malice_core.training.finetuning.sites import Site  # noqa: E402
 
 LATTICE = Lattice.anchored("EPSG:32631", 10, LEFT, TOP)
 SIDE = 160
@@ -150,6 +151,31 @@ def test_too_little_to_split_is_told_by_name(tmp_path: Path) -> None:
     few = labelling.read(write_geojson(tmp_path / "f.geojson", shapes, ["wheat", "maize"]), LATTICE, EXTENT)
     with pytest.raises(InputError, match=r"data\.folds=3: there are 2 groups of polygons"):
         split.deal(few, few.names, folds=3, block=8)
+
+
+def test_embeddings_are_held_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are filled into what is returned; nothing is put together at the end."""
+    places = Pastis(settings(f"data.pastis={write_pastis(tmp_path / 'p')}", "data.sensors=[s2]"), ("s2",))
+    wanted: dict[str, list[samples.Pixels]] = {"train": [], "val": []}
+
+    def fake(halo: int, encoder: Any, normalise: Any, views: Any, target: Any) -> samples.Pixels:
+        known = target[target >= 0]
+        # A pixel that was not observed has no embedding.
+        count = len(known) - 1
+        made = samples.Pixels(torch.rand(count, 640), torch.from_numpy(known[:count].astype(np.int64)))
+        of = made.target // len(places.legend.labels)
+        for number, split_name in enumerate(wanted):
+            part = of == number
+            wanted[split_name].append(samples.Pixels(made.features[part], made.target[part] % 3))
+        return made
+
+    monkeypatch.setattr(samples, "embedded", fake)
+    monkeypatch.setattr(torch, "cat", None)
+    found = samples.embed_splits(places, None, {}, ("train", "val"), most=10**6)  # type: ignore[arg-type]
+    monkeypatch.undo()
+    for name, parts in wanted.items():
+        assert torch.equal(found[name].features, torch.cat([part.features for part in parts]))
+        assert torch.equal(found[name].target, torch.cat([part.target for part in parts]))
 
 
 @pytest.mark.parametrize("kind", ["raster", "polygons"])

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from malice_core.graphs import IR_VERSION, OPSET
 
 WIDTH = 64
+#: Embeddings that are summed up at once.
+ROWS = 1 << 11
 
 
 class Head(nn.Module, ABC):
@@ -45,8 +47,12 @@ class Head(nn.Module, ABC):
 
     def standardise(self, features: NDArray[np.float32]) -> None:
         """Settles mean and spread of the input by those of (N, tokens·64) embeddings."""
-        self.mean.copy_(torch.from_numpy(features.mean(axis=0, dtype=np.float64)))
-        spread = features.std(axis=0, dtype=np.float64)
+        # Sums of float64 by parts: numpy's own would hold all of the input twice more.
+        parts = [features[row : row + ROWS] for row in range(0, len(features), ROWS)]
+        mean = np.sum([part.sum(axis=0, dtype=np.float64) for part in parts], axis=0) / len(features)
+        squares = np.sum([np.square(part - mean).sum(axis=0) for part in parts], axis=0)
+        self.mean.copy_(torch.from_numpy(mean))
+        spread = np.sqrt(squares / len(features))
         # A number that never changes tells nothing: it is not blown up.
         self.scale.copy_(torch.from_numpy(1 / np.where(spread > 1e-4, spread, 1.0)))
 

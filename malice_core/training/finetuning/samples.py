@@ -128,7 +128,7 @@ def embed_splits(
     seed: int = 0,
     tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Pixels]:
-    """The embeddings of some splits, on the processor.
+    """The embeddings of some splits, on the processor: tokens·256 bytes a pixel, and what one tile takes.
 
     Args:
         places: images and labels.
@@ -142,7 +142,8 @@ def embed_splits(
         InputError: if no pixel of a split was observed.
     """
     left = {split: _drawn(places, split, most, seed, tell) for split in splits}
-    parts: dict[str, list[Pixels]] = {split: [] for split in splits}
+    # Filled as tiles come: parts put together at the end would be there twice.
+    made = {split: _Growing(int(left[split].sum())) for split in splits}
     for tile in range(len(places)):
         targets = {}
         for split in splits:
@@ -152,16 +153,33 @@ def embed_splits(
             target[labelled] = np.where(chosen, target[labelled], IGNORED)
             targets[split] = target
         for split, found in by_split(places, encoder, normalise, tile, targets).items():
-            parts[split].append(found.to("cpu"))
+            made[split].add(found)
         if (tile + 1) % 50 == 0:
             tell(f"{tile + 1} of {len(places)} tiles embedded")
-    for split, made in parts.items():
-        if not sum(len(part.target) for part in made):
+    for split, one in made.items():
+        if not one.count:
             raise InputError(f"no labelled pixel of {split} was observed by every sensor: do images cover the labels?")
-    return {
-        split: Pixels(torch.cat([part.features for part in made]), torch.cat([part.target for part in made]))
-        for split, made in parts.items()
-    }
+    return {split: one.pixels() for split, one in made.items()}
+
+
+class _Growing:
+    """Pixels that come in parts, at most ``most`` of them."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.count = most, 0
+        self._features, self._target = torch.empty(0, 0), torch.empty(most, dtype=torch.int64)
+
+    def add(self, part: Pixels) -> None:
+        """Takes a part, from whatever device."""
+        if not self.count:
+            self._features = torch.empty(self.most, part.features.shape[1])
+        rows = slice(self.count, self.count + len(part.target))
+        self._features[rows], self._target[rows] = part.features, part.target
+        self.count += len(part.target)
+
+    def pixels(self) -> Pixels:
+        """All that came."""
+        return Pixels(self._features[: self.count], self._target[: self.count])
 
 
 def _drawn(places: Places, split: str, most: int, seed: int, tell: Callable[[str], None]) -> NDArray[np.bool_]:
