@@ -21,9 +21,11 @@ from malice_core.encoder import CHUNK
 from malice_core.errors import InputError
 from malice_core.product import Raster
 from malice_core.runtime import Backend, Session
+from malice_core.series import Series, compared
 
 if TYPE_CHECKING:
     from malice_core.job import Job
+    from malice_core.stack import Stack
 
 #: Of a raster of probabilities, which are whole percents.
 NO_PERCENT = 255
@@ -56,6 +58,12 @@ class ClassLayout:
                 names = " and ".join(name.upper() for name in self.classifier.sensors)
                 cure = f"give --{sensor} too" if wanted else f"drop --{sensor}"
                 raise InputError(f"the classifier in {self.classifier.folder} was trained on {names}: {cure}")
+
+    def warn(self, job: Job, stacks: Mapping[str, Stack], warnings: list[str]) -> None:
+        """Adds a warning if the images are notably unlike those of training."""
+        given = {sensor: Series.of(stack, job) for sensor, stack in stacks.items()}
+        if (line := compared(given, self.classifier.series)) is not None:
+            warnings.append(line)
 
     @property
     def sensors(self) -> tuple[str, ...]:

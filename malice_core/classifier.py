@@ -2,7 +2,7 @@
 
 A folder that ``malice_core.finetune`` writes, and people exchange:
 
-    classifier.json        sensors, classes with names and colours, nodata, where it comes from
+    classifier.json        sensors, classes with names and colours, nodata, dates of training, where it comes from
     head.onnx              embedding (P, sensors·queries·width) -> logits (P, classes)
     encoder/               model.json and the graphs, as of any model
 
@@ -25,6 +25,7 @@ import onnx
 from malice_core import cards, safety
 from malice_core.cards import Card
 from malice_core.errors import ModelError
+from malice_core.series import Series
 
 FILE_NAME, HEAD, ENCODER, SCHEMA = "classifier.json", "head.onnx", "encoder", 1
 #: Below a run's folder.
@@ -60,6 +61,7 @@ class Classifier:
         graph: bytes of the head.
         provenance: free text values, such as scores.
         folder: where it was read from.
+        series: the images it was trained on, by sensor; empty where nobody wrote them down.
     """
 
     card: Card
@@ -69,6 +71,7 @@ class Classifier:
     graph: bytes
     provenance: dict[str, str]
     folder: Path
+    series: Mapping[str, Series]
 
     @property
     def features(self) -> int:
@@ -117,12 +120,14 @@ def write(
     nodata: int,
     graph: bytes,
     provenance: Mapping[str, str],
+    series: Mapping[str, Series],
 ) -> None:
     """Writes head and description beside an encoder that is there.
 
     Args:
         folder: holds ``encoder/`` with the files of ``card``.
         graph: bytes of the head.
+        series: the images of training by sensor.
     """
     (folder / HEAD).write_bytes(graph)
     content = {
@@ -133,6 +138,7 @@ def write(
         "nodata": nodata,
         "classes": [asdict(one) for one in classes],
         "provenance": dict(provenance),
+        "series": {sensor: one.plain() for sensor, one in series.items()},
     }
     (folder / FILE_NAME).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -166,8 +172,9 @@ def read(path: Path) -> Classifier:
     provenance = content.get("provenance")
     if not isinstance(provenance, dict) or not all(isinstance(value, str) for value in provenance.values()):
         raise ModelError(f"{source}: provenance is {provenance!r:.60}, must be a table of texts")
+    series = _series(content.get("series", {}), source)
     graph = _graph(folder / HEAD, content.get("head"))
-    found = Classifier(card, tuple(sensors), classes, nodata, graph, provenance, folder)
+    found = Classifier(card, tuple(sensors), classes, nodata, graph, provenance, folder, series)
     _require_shapes(found)
     return found
 
@@ -188,6 +195,13 @@ def _classes(given: Any, source: Path) -> tuple[Class, ...]:
     if len({one.code for one in result}) != len(result) or len(result) < 2:
         raise ModelError(f"{source}: classes must be two or more, each with a code of its own")
     return tuple(result)
+
+
+def _series(given: Any, source: Path) -> dict[str, Series]:
+    try:
+        return {str(sensor): Series.read(one) for sensor, one in dict(given).items()}
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{source}: series of images of training cannot be read: {error}") from error
 
 
 def _is_byte(value: Any) -> bool:

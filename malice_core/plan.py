@@ -136,6 +136,8 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
             selection.warn_about_series(sensor, stack, warnings)
             warnings.extend(stack.warnings)
             notes.extend(stack.notes)
+        if classes is not None:
+            classes.warn(job, stacks, warnings)
         for stack in stacks.values():
             selection.refuse_inputs(job, stack.files(), () if classes is None else classes.beside(job.output).values())
         layout: Product = classes or Layout.of(card, wanted, queries, job.dtype)

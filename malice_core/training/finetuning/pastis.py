@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from malice_core.bands import DATE_ORIGIN
 from malice_core.errors import InputError
+from malice_core.series import Series
 from malice_core.training.batch import View
 from malice_core.training.finetuning import labels as labelling
 from malice_core.training.finetuning.labels import IGNORED, NONE
@@ -93,6 +94,7 @@ class Pastis(Places):
                 "Sentinel-1 of PASTIS-R is sigma0, encoder and prediction take gamma0, about a decibel more: maps of "
                 "other images may be worse than the scores say; data.sensors=[s2] leaves it out"
             )
+        self.series = {sensor: self._series(sensor) for sensor in self.sensors}
         require_split(self, "give other folds")
         digest = hashlib.sha256()
         for (patch, split, days), size, labels in zip(self._patches, sizes, raw, strict=True):
@@ -104,6 +106,17 @@ class Pastis(Places):
             "tiles": len(self),
             "pixels": {split: int(self.pixels(split).sum()) for split in SPLITS},
         }
+
+    def _series(self, sensor: str) -> Series:
+        """Dates of the patches that are trained on; each has its own."""
+        dates = [days[sensor] for _, split, days in self._patches if split == "train"]
+        first, last = min(map(min, dates)), max(map(max, dates))
+        return Series(
+            least=min(map(len, dates)),
+            most=max(map(len, dates)),
+            first=DATE_ORIGIN + timedelta(days=first),
+            last=DATE_ORIGIN + timedelta(days=last),
+        )
 
     def _annotation(self, patch: str, ignored: Collection[int]) -> labelling.Labels:
         path = self.folder / "ANNOTATIONS" / f"TARGET_{patch}.npy"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malice_core.errors import InputError
+from malice_core.series import Series
 from malice_core.training.batch import View
 from malice_core.training.finetuning.labels import IGNORED, Legend
 
@@ -28,6 +29,7 @@ class Places(ABC):
         side: of the largest square crop that fits into every tile.
         notes: what a user should know; one line each.
         facts: what ``run.json`` says of the data; ``hash`` identifies it.
+        series: dates and how they were chosen, by sensor.
     """
 
     sensors: tuple[str, ...]
@@ -36,6 +38,7 @@ class Places(ABC):
     side: int
     notes: list[str]
     facts: dict[str, Any]
+    series: dict[str, Series]
 
     @abstractmethod
     def __len__(self) -> int:

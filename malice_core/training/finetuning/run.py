@@ -239,7 +239,7 @@ def _finish(settings: Tuning, folder: Path, start: Start, places: Places, made: 
         **told,
     }
     trained = network.encoder.cpu() if network.encoder is not None else None
-    write_classifier(folder, start, trained, network.head.cpu(), places.legend, provenance)
+    write_classifier(folder, start, trained, network.head.cpu(), places.legend, provenance, places.series)
     values = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items())
     say(f"done after {trainer.current_epoch} epochs, best epoch {found['best_epoch']}: {values}")
     images = " ".join(f"--{sensor} PATH" for sensor in places.sensors)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from malice_core import selection
 from malice_core.errors import InputError
 from malice_core.grid import Window
+from malice_core.series import Series
 from malice_core.stack import discover
 from malice_core.training.batch import View
 from malice_core.training.embedding import read_view
@@ -105,6 +106,7 @@ class Site(Places):
             selection.warn_about_series(sensor, stack, self.notes)
             self.notes += stack.warnings
         self.notes += found.notes
+        self.series = {sensor: Series.of(stack, job) for sensor, stack in self.stacks.items()}
         return found
 
     def _split(self, found: labelling.Labelled, settings: Tuning) -> None:

@@ -16,6 +16,7 @@ from malice_core import cards, classifier, models, runtime
 from malice_core.cards import Card, Modality
 from malice_core.classifier import Classifier
 from malice_core.errors import ModelError, OutputError
+from malice_core.series import Series
 from malice_core.store import agreement, modelwriter, restoring, states
 from malice_core.store.states import Encoders
 from malice_core.store.statistics import Statistics
@@ -111,6 +112,7 @@ def write_classifier(
     head: Head,
     legend: Legend,
     provenance: Mapping[str, str],
+    series: Mapping[str, Series],
 ) -> Classifier:
     """Writes ``RUN/classifier``, whole or not at all, and proves that its graphs compute what was trained.
 
@@ -121,6 +123,7 @@ def write_classifier(
         head: as trained.
         legend: the classes.
         provenance: free text values.
+        series: the images of training by sensor.
 
     Raises:
         ModelError: if graphs and torch disagree.
@@ -136,7 +139,7 @@ def write_classifier(
         folder.mkdir()
         card = _write_encoder(folder, start, encoder, provenance)
         sensors = list(start.statistics)
-        classifier.write(part, card, sensors, legend.classes, legend.nodata, _checked_graph(head), provenance)
+        classifier.write(part, card, sensors, legend.classes, legend.nodata, _checked_graph(head), provenance, series)
         found = classifier.read(part)
         part.chmod(0o755)
         if target.exists():
