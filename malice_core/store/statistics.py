@@ -91,3 +91,35 @@ AUX_TERRAIN = Statistics(
     (26.011276245117188, 0.007958950474858284, -0.9880567789077759, -0.9883748886969421),
     (1674.464599609375, 0.5679880976676941, 0.9896059036254883, 0.9880805611610413),
 )
+
+#: MALICE Aux' weather: AgERA5 as openEO stores it, temperatures in K x 100, precipitation in mm x 100, radiation in
+#: J m-2, vapour pressure in hPa x 1000, wind in m s-1 x 100 (``surroundings/weather.py``). One number a variable, for
+#: each of its six days.
+AUX_WEATHER = Statistics(
+    ("dew_temp", "prec", "sol_rad", "temp_max", "temp_mean", "temp_min", "vap_press", "wind_speed"),
+    "none",
+    (
+        *(27947.66015625, 52.0, 12552083.0, 28816.84375, 28393.2578125, 27982.5546875),
+        *(9618.49609375, 245.69976806640625),
+    ),
+    (
+        26655.541015625,
+        0.0,
+        1932976.0,
+        27373.390625,
+        27058.60546875,
+        26730.759765625,
+        3799.3720703125,
+        106.55682373046875,
+    ),
+    (
+        28883.90234375,
+        1277.0,
+        25775438.0,
+        30177.75,
+        29600.291015625,
+        29064.443359375,
+        17743.544921875,
+        567.7232666015625,
+    ),
+)
