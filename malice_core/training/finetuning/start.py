@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from malice_core.series import Series
 from malice_core.store import agreement, modelwriter, restoring, states
 from malice_core.store.states import Encoders
 from malice_core.store.statistics import Statistics
-from malice_core.training import checkpoint, exporting
+from malice_core.training import checkpoint, exporting, runfolder
 from malice_core.training.finetuning.heads import Head
 from malice_core.training.finetuning.labels import Legend
 from malice_core.training.malice import MaliceEncoder
@@ -31,6 +33,8 @@ from malice_core.training.normalise import Normalise
 ENCODER_TOLERANCE = 10 * agreement.TOLERANCE
 #: Largest difference of a head's logits between torch and its graph that rounding explains.
 TOLERANCE = 1e-3
+#: The classifier that a new one is taking the place of.
+OLD = f".{classifier.FOLDER}.old"
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,19 @@ class Start:
         """What ``model`` names.
 
         Raises:
-            ModelError: if there is no such model, it is damaged, or the checkpoint is of another network.
+            ModelError: if there is no such model, it is damaged, or the checkpoint is of another network or does not
+                say how images are normalised.
         """
+        if given is not None and os.sep in given and Path(given).is_dir():
+            raise ModelError(_cure(Path(given)))
         if given is not None and (Path(given).suffix in (".ckpt", ".pt", ".pth") or os.sep in given):
             return cls._of_checkpoint(Path(given))
-        card = models.default() if given is None else models.load(given)
+        try:
+            card = models.default() if given is None else models.load(given)
+        except ModelError:
+            if given is not None and (Path(given) / runfolder.CONFIG).is_file():
+                raise ModelError(_cure(Path(given))) from None
+            raise
         statistics = {sensor: _statistics(modality) for sensor, modality in card.modalities.items()}
         found = states.encoders(restoring.state_of(card), statistics, f"model {card.name}")
         return cls(card.name, found, statistics, card, card.licence, card.citation)
@@ -70,6 +82,12 @@ class Start:
     def _of_checkpoint(cls, path: Path) -> Start:
         # Tensors and plain settings are read, nothing is unpickled.
         content = checkpoint.read(path)
+        if "statistics" not in content.hyper_parameters and any(name.startswith("head.") for name in content.state):
+            # Those of the published encoders, taken where a checkpoint has none, may not be those of this one.
+            raise ModelError(
+                f"{path} is of a fine-tuning and does not say how images are normalised: give checkpoints of "
+                "pre-training, or of runs with mode=full of this version"
+            )
         statistics = exporting.statistics_of(content.hyper_parameters, f"{path}")
         found = states.encoders(content.state, statistics, f"{path}")
         return cls(path.name, found, statistics, None, "NOASSERTION", "none")
@@ -77,7 +95,18 @@ class Start:
     @property
     def identity(self) -> str:
         """What is known of the weights, in one line."""
-        return f"model {self.name} ({self.card.identity})" if self.card else f"checkpoint {self.name}"
+        return f"{'model' if self.card else 'checkpoint'} {self.name} ({self.digest})"
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that change whenever a weight or the normalisation does."""
+        if self.card:
+            return self.card.identity
+        content = [{sensor: asdict(part) for sensor, part in self.statistics.items()}]
+        digest = hashlib.sha256(json.dumps(content).encode())
+        for name, array in sorted(self.found.state.items()):
+            digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
 
     def for_sensors(self, sensors: Sequence[str]) -> Start:
         """The same with the encoders of some sensors only."""
@@ -93,6 +122,15 @@ class Start:
     def normalise(self) -> dict[str, Normalise]:
         """By sensor."""
         return {sensor: Normalise(sensor, part) for sensor, part in self.statistics.items()}
+
+
+def _cure(folder: Path) -> str:
+    """What to give in place of a folder."""
+    inside = sorted((folder / runfolder.CHECKPOINTS).glob("*.ckpt"))
+    best = [path for path in inside if path.name != runfolder.LAST]
+    if inside:
+        return f"model={folder} is a run folder: give one of its checkpoints, such as model={(best or inside)[-1]}"
+    return f"model={folder} is a folder without checkpoints: give the name of an installed model, or a checkpoint"
 
 
 def _statistics(modality: Modality) -> Statistics:
@@ -116,6 +154,8 @@ def write_classifier(
 ) -> Classifier:
     """Writes ``RUN/classifier``, whole or not at all, and proves that its graphs compute what was trained.
 
+    One that is there stays until the new one has its name; a kill just between is mended by :func:`put_back`.
+
     Args:
         run: the run's folder.
         start: what the run began with, its sensors those of the run.
@@ -130,6 +170,7 @@ def write_classifier(
         OutputError: if it cannot be written.
     """
     target = run / classifier.FOLDER
+    put_back(run)
     try:
         part = Path(tempfile.mkdtemp(prefix=f".{classifier.FOLDER}.", dir=run))
     except OSError as error:
@@ -143,14 +184,29 @@ def write_classifier(
         found = classifier.read(part)
         part.chmod(0o755)
         if target.exists():
-            target.rename(part.with_name(f"{part.name}.old"))
+            target.rename(run / OLD)
         part.rename(target)
         return replace(found, folder=target, card=cards.read(target / classifier.ENCODER))
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}; make room and resume the run") from error
     finally:
-        for left in (part, part.with_name(f"{part.name}.old")):
-            shutil.rmtree(left, ignore_errors=True)
+        put_back(run)
+
+
+def put_back(run: Path) -> None:
+    """Removes what writing a classifier left; the old one gets its name back where no new one has it.
+
+    Raises:
+        OutputError: if it cannot be renamed.
+    """
+    target, old = run / classifier.FOLDER, run / OLD
+    if old.exists() and not target.exists():
+        try:
+            old.rename(target)
+        except OSError as error:
+            raise OutputError(f"cannot rename {old} to {target}: {error.strerror}; do so yourself") from error
+    for left in run.glob(f".{classifier.FOLDER}.*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _write_encoder(folder: Path, start: Start, encoder: MaliceEncoder | None, provenance: Mapping[str, str]) -> Card:
