@@ -320,7 +320,8 @@ def test_a_run_is_resumed_with_its_own_data_only(
     assert cli.run_command(finetune.parser(), [f"train.resume={run}", "data.guard=0"]) == 2
     assert "hash" in one_line(capfd)
     assert cli.run_command(finetune.parser(), [f"train.resume={run}", "head.kind=master_query", "head.heads=4"]) == 2
-    assert "another network" in one_line(capfd)
+    assert "another architecture" in one_line(capfd)
+    assert cli.run_command(finetune.parser(), [f"train.resume={run}"]) == 0
 
 
 # What is refused

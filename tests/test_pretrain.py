@@ -244,7 +244,7 @@ def test_run_folders_of_one_second_are_numbered(tmp_path: Path, monkeypatch: pyt
     composed = compose_settings(["dataset.path=d"])
     made = []
     for _ in range(3):
-        made.append(runfolder.create(composed))
+        made.append(runfolder.create(composed).folder)
         (made[-1] / "file").touch()
     assert [path.name.removeprefix(made[0].name) for path in made] == ["", "-2", "-3"]
 

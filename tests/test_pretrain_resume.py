@@ -163,6 +163,28 @@ def test_more_epochs_can_be_added(whole: Path, data: Path, tmp_path: Path) -> No
     assert [row["epoch"] for row in read_curves(tmp_path / "short")] == [0, 1]
 
 
+def test_a_moved_run_keeps_its_best_epochs_and_takes_another_rate(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train(data, tmp_path / "run", "train.trainer.max_epochs=1") == 0
+    assert state(tmp_path / "run")["optimizer_states"][0]["param_groups"][0]["initial_lr"] == 1e-3
+    (best,) = (tmp_path / "run" / "checkpoints").glob("best-*")
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    capfd.readouterr()
+    assert resume(moved, "train.scheduler.t_0=5") == 2
+    assert "train.scheduler.t_0=5" in one_line(capfd)
+    assert resume(moved, "train.trainer.max_epochs=2", "train.lr=0.0002") == 0
+    last = state(moved)
+    (kept,) = (one for name, one in last["callbacks"].items() if name.startswith("ModelCheckpoint"))
+    names = {path.name for path in (moved / "checkpoints").glob("best-*")}
+    assert best.name in names
+    assert {Path(path).name for path in kept["best_k_models"]} == names
+    assert {Path(path).parent for path in kept["best_k_models"]} == {moved / "checkpoints"}
+    # The second of two epochs of a cycle has half of the cycle's rate.
+    assert [row["lr"] for row in read_curves(moved)] == pytest.approx([1e-3, 1e-4])
+    assert last["lr_schedulers"][0]["base_lrs"] == pytest.approx([2e-4])
+
+
 def test_slurm_jobs_are_queued_again(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

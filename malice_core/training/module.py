@@ -64,7 +64,7 @@ class PretrainingModule(LightningModule):
         given = MALICE if statistics is None else {key: _statistics(value) for key, value in statistics.items()}
         # Plain containers only, so that reading a checkpoint's hyper-parameters executes nothing.
         self.save_hyperparameters(ignore=["statistics"])
-        self.save_hyperparameters({"statistics": {key: _plain(value) for key, value in given.items()}})
+        self.save_hyperparameters({"statistics": {key: plain(value) for key, value in given.items()}})
         self.lr, self.t_0, self.t_mult = lr, t_0, t_mult
         self.unet_lr, self.warmup_steps = unet_lr, warmup_steps
         self.model = Malice({sensor: len(part.channels) for sensor, part in given.items()}, dropout, checkpointing)
@@ -108,6 +108,20 @@ class PretrainingModule(LightningModule):
         optimizer = torch.optim.Adam(groups, lr=self.lr)
         scheduler = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, self.t_0, self.t_mult)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+    def on_train_start(self) -> None:
+        """A run that goes on takes the rate it is told now; what Lightning restored is the one of before."""
+        for config in self.trainer.lr_scheduler_configs:
+            scheduler = config.scheduler
+            assert isinstance(scheduler, torch.optim.lr_scheduler.CosineAnnealingWarmRestarts)
+            change = self.lr / scheduler.base_lrs[0]
+            if change == 1:
+                continue
+            # The cycle's cosine falls to 0, so every rate of it is in proportion.
+            scheduler.base_lrs = [rate * change for rate in scheduler.base_lrs]
+            for group in scheduler.optimizer.param_groups:
+                group["lr"] *= change
+                group["initial_lr"] *= change
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """As Lightning's, at a share of the rate while the run warms up."""
@@ -167,5 +181,6 @@ def _statistics(given: Statistics | Mapping[str, Any]) -> Statistics:
     return Statistics(transform=str(given["transform"]), **rows)
 
 
-def _plain(statistics: Statistics) -> dict[str, Any]:
+def plain(statistics: Statistics) -> dict[str, Any]:
+    """As plain containers, for a checkpoint's hyper-parameters."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(statistics).items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
@@ -38,8 +37,8 @@ from malice_core.training.module import PretrainingModule
 from malice_core.training.pictures import Pictures
 from malice_core.training.probing import Probe, Site
 from malice_core.training.runfolder import say
-from malice_core.training.saving import LastCheckpoint, StepSeed, Stop, WholeCheckpoints
-from malice_core.training.settings import Settings, TrainerOptions
+from malice_core.training.saving import LastCheckpoint, Restore, StepSeed, Stop, WholeCheckpoints, tidy
+from malice_core.training.settings import KEPT, Settings, TrainerOptions, kept
 
 
 def pretrain(
@@ -68,6 +67,7 @@ def pretrain(
     composed, resume = runfolder.settle(PRETRAIN, overrides, config_dir, config_name, _absolute)
     settings = composed.settings
     stop.requeue = stop.requeue and settings.train.requeue
+    stop.folder = None if resume is None else resume.folder
     if settings.train.threads is not None:
         torch.set_num_threads(settings.train.threads)
     data = datamodule(settings)
@@ -75,30 +75,34 @@ def pretrain(
     data.setup("fit")
     L.seed_everything(settings.seed, workers=True, verbose=False)
     network = module(settings)
+    facts = runfolder.facts_of(data.data) | {"settings": kept(settings, KEPT)}
     if resume is not None:
         require_fitting(resume.checkpoint, network)
-        runfolder.require_same_data(resume.folder, runfolder.facts_of(data.data))
+        runfolder.require_same_data(resume.folder, facts)
     site = Site.open(settings.evaluate) if settings.evaluate.labels is not None else None
-    folder = runfolder.create(composed) if resume is None else resume.folder
+    new = runfolder.create(composed) if resume is None else None
+    folder = new.folder if new is not None else stop.folder
+    assert folder is not None, "a run is new, or resumed"
+    stop.folder = folder
     os.environ[runfolder.FOLDER] = f"{folder}"
-    own = callbacks(settings, folder, stop)
+    own = [Restore(), *callbacks(settings, folder, stop)]
     if site is not None:
         # Before the curves, which take up its scores.
         own.insert(0, Probe(site, settings.evaluate.every_n_epochs))
     try:
         trainer = make_trainer(settings, folder, own, loggers(settings, folder))
-    except DeviceError:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # of a run that never was
+        if runfolder.is_first():
+            runfolder.describe(folder, settings.plain(), composed.subdir, overrides, facts, device_of(trainer))
+    except BaseException:
+        if new is not None:
+            new.discard()
         raise
-    if runfolder.is_first():
-        facts = runfolder.facts_of(data.data)
-        runfolder.describe(folder, settings.plain(), composed.subdir, overrides, facts, device_of(trainer))
     counts = ", ".join(f"{len(data.data.of_split(split))} patches {split}" for split in ("train", "val"))
     say(f"run {folder}\n{counts}; {device_of(trainer)}, {settings.train.trainer.precision}")
     if resume is not None:
         say(f"going on from {resume.checkpoint}")
     fit(trainer, network, data, None if resume is None else resume.checkpoint)
+    tidy(trainer)
     best = trainer.checkpoint_callback
     assert isinstance(best, ModelCheckpoint)
     say(f"done after {trainer.current_epoch} epochs; best {best.best_model_path or 'checkpoint: none'}")
@@ -186,7 +190,7 @@ def module(settings: Settings) -> PretrainingModule:
         raise InputError(f"module: {error}") from error
 
 
-def require_fitting(path: Path, network: PretrainingModule) -> None:
+def require_fitting(path: Path, network: L.LightningModule) -> None:
     """Raises:
     InputError: if a checkpoint is damaged, or of another network.
     """
@@ -200,12 +204,13 @@ def require_fitting(path: Path, network: PretrainingModule) -> None:
         what = f"{missing[0]} is missing" if missing else f"{unknown[0]} is not in this network"
         raise InputError(
             f"train.resume: {path} is of another architecture: {what} ({len(missing)} tensors missing, {len(unknown)} "
-            "unknown); resume checkpoints of malice_core.pretrain only"
+            "unknown); resume runs with the command that began them and the same network, or begin a new run"
         )
     for name, shape in wanted.items():
         if state[name].shape != shape:
             raise InputError(
-                f"train.resume: {path} is of another architecture: {name} is {state[name].shape}, here {shape}"
+                f"train.resume: {path} is of another architecture: {name} is {state[name].shape}, here {shape}; resume "
+                "it with the same network, or begin a new run"
             )
 
 
@@ -232,6 +237,8 @@ def callbacks(settings: Settings, folder: Path, stop: Stop) -> list[Callback]:
             monitor=given.checkpoint.monitor,
             save_top_k=given.checkpoint.save_top_k,
             save_on_train_epoch_end=False,
+            # An epoch that is done again after a kill takes the place of its file.
+            enable_version_counter=False,
         )
     )
     return made

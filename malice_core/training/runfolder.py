@@ -13,9 +13,11 @@ Files appear under their names when they are whole. Only the first of several pr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -46,6 +48,34 @@ class Resume:
 
     folder: Path
     checkpoint: Path
+
+
+@dataclass(frozen=True)
+class New:
+    """The folder of a new run.
+
+    Attributes:
+        folder: is there.
+        before: names of what was in it; None: it was made for the run.
+    """
+
+    folder: Path
+    before: frozenset[str] | None
+
+    def discard(self) -> None:
+        """Removes what this start made: of a run that never was, nothing could be resumed."""
+        if not is_first():
+            return
+        if self.before is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        # The failure that led here is what is told.
+        with contextlib.suppress(OSError):
+            for path in [path for path in self.folder.iterdir() if path.name not in self.before]:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
 
 
 def is_first() -> bool:
@@ -86,7 +116,7 @@ def settle(
         command: whose settings they are.
         overrides: ``KEY=VALUE``; ``train.resume`` names a run.
         config_dir, config_name: the user's own YAML files, and the file to begin with.
-        absolute: makes the paths of new settings absolute, so that the run can be resumed from anywhere.
+        absolute: makes the paths of settings absolute, so that the run can be resumed from anywhere.
 
     Raises:
         InputError: for settings that cannot be, or a run that cannot be found.
@@ -98,7 +128,9 @@ def settle(
         if config_dir is not None or config_name is not None:
             raise InputError("train.resume takes the run's own configuration: leave out --config-dir and --config-name")
         resume = find(given)
-        return compose_for(command, others, base=resume.folder / CONFIG), resume
+        composed = compose_for(command, others, base=resume.folder / CONFIG)
+        absolute(composed.settings)
+        return composed, resume
     composed = compose_for(command, others, config_dir, config_name)
     settings: Any = composed.settings
     if settings.train.resume is not None:
@@ -111,19 +143,21 @@ def requeued(composed: Composed[Any]) -> Resume | None:
     """The run that this SLURM job began before it was put back into the queue."""
     if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
         return None
-    checkpoint = composed.folder / CHECKPOINTS / LAST
-    return Resume(composed.folder.absolute(), checkpoint.absolute()) if checkpoint.is_file() else None
+    folder = composed.folder.absolute()
+    checkpoint = folder / CHECKPOINTS / LAST
+    ours = checkpoint.is_file() and (folder / CONFIG).is_file()
+    return Resume(folder, checkpoint) if ours else None
 
 
-def create(composed: Composed[Any]) -> Path:
-    """A new folder for a run; never one with anything in it.
+def create(composed: Composed[Any]) -> New:
+    """A new folder for a run; never one with anything in it, but what this SLURM job began before it was queued again.
 
     Raises:
         InputError: if the folder that the user named is there, or several processes cannot agree on one.
         OutputError: if it cannot be made.
     """
     if (known := os.environ.get(FOLDER)) and not is_first():
-        return Path(known)
+        return New(Path(known), frozenset())
     folder, slurm = composed.folder.absolute(), "SLURM_JOB_ID" in os.environ
     started_apart = (
         int(os.environ.get("WORLD_SIZE", "1")) > 1 or getattr(composed.settings.train.trainer, "num_nodes", 1) > 1
@@ -131,20 +165,28 @@ def create(composed: Composed[Any]) -> Path:
     if started_apart and not (composed.named or slurm):
         raise InputError("processes started one by one must share a run folder: give hydra.run.dir=FOLDER to all")
     if not is_first():
-        return folder
-    if _used(folder) and (composed.named or slurm) and os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
-        raise InputError(
-            f"{folder} is there already: give another hydra.run.dir or run_id; train.resume={folder} goes on with it"
-        )
+        return New(folder, frozenset())
+    if _used(folder) and (composed.named or slurm):
+        if not (folder / CONFIG).is_file():
+            raise InputError(
+                f"{folder} is there already and no run folder ({CONFIG} is missing): give another hydra.run.dir or "
+                "run_id"
+            )
+        if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+            raise InputError(
+                f"{folder} is there already: give another hydra.run.dir or run_id; train.resume={folder} goes on with "
+                "it"
+            )
     number = 1
     while _used(folder) and not (composed.named or slurm):
         number += 1
         folder = composed.folder.absolute().with_name(f"{composed.folder.name}-{number}")
     try:
+        before = frozenset(path.name for path in folder.iterdir()) if folder.exists() else None
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the run folder {folder}: {error.strerror}; give another output_dir") from error
-    return folder
+    return New(folder, before)
 
 
 def _used(folder: Path) -> bool:
@@ -179,7 +221,7 @@ def describe(
     Args:
         settings: as plain containers.
         subdir: folder in it for the command line's changes, None for none.
-        data: what is trained on; its ``hash`` identifies it.
+        data: what is trained on, see :func:`require_same_data`; kept as it was at the run's first start.
         device: in words.
 
     Raises:
@@ -215,15 +257,38 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def require_same_data(folder: Path, data: dict[str, Any]) -> None:
-    """Raises:
-    InputError: if the run in the folder was begun with other data.
+    """Compares with how the run in a folder was begun.
+
+    Args:
+        folder: of the run.
+        data: ``hash`` of the data and its ``path``; where the run has them, ``encoder``, a digest of the weights it
+            begins with, with ``model``, their name for people, and ``settings`` that cannot change, by key.
+
+    Raises:
+        InputError: if it was begun with something else, or its record is damaged.
     """
     record = read_record(folder)
-    if record is not None and record["data"]["hash"] != data["hash"]:
+    if record is None:
+        return
+    before: dict[str, Any] = record["data"]
+    if before["hash"] != data["hash"]:
         raise InputError(
             f"{data['path']} is not what {folder} was trained on (hash {data['hash'][:12]}, was "
-            f"{record['data']['hash'][:12]}): give that dataset, or begin a new run"
+            f"{before['hash'][:12]}): give that dataset, or begin a new run"
         )
+    # Records of earlier versions lack these.
+    if "encoder" in data and before.get("encoder", data["encoder"]) != data["encoder"]:
+        raise InputError(
+            f"{data['model']} is not what {folder} was begun with ({before.get('model')}): give that as model, or "
+            "begin a new run"
+        )
+    known = before.get("settings", {})
+    for key, value in data.get("settings", {}).items():
+        if known.get(key, value) != value:
+            raise InputError(
+                f"{key}={value} does not go with {folder}, which was begun with {known[key]}: leave it out, or begin a "
+                "new run"
+            )
 
 
 def facts_of(data: Dataset) -> dict[str, Any]:

@@ -5,22 +5,28 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from malice_core.errors import Cancelled, OutputError
 from malice_core.training.batch import Batch
-from malice_core.training.runfolder import CHECKPOINTS, LAST
+from malice_core.training.runfolder import CHECKPOINTS, LAST, is_first
+
+#: Our names of best checkpoints: epoch and score. Versions before this one added -v1 to a name that was there already.
+BEST = re.compile(r"best-(\d+)-(.+?)(-v\d+)?\.ckpt(\.part)?")
+#: Of a checkpoint: epochs that were asked for.
+EPOCHS = "malice_max_epochs"
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -69,12 +75,16 @@ class Stop:
 
     Args:
         requeue: put the SLURM job back into the queue when its time is up.
+
+    Attributes:
+        folder: of the run, once it is known.
     """
 
     def __init__(self, requeue: bool = True) -> None:
         self.requeue = requeue and "SLURM_JOB_ID" in os.environ
         self.training = False
-        self._signal: int | None = None
+        self.folder: Path | None = None
+        self._told = self._time_is_up = self._queued = False
 
     def listen(self) -> None:
         """From here on, signals of this process are ours."""
@@ -83,24 +93,35 @@ class Stop:
                 signal.signal(getattr(signal, name), self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        repeated = self._signal is not None
-        self._signal = number
+        if self._queued:
+            # SLURM ends the job that it queues again, and the run is leaving.
+            return
+        repeated, self._told = self._told, True
+        # Remembered: SIGTERM may follow before the step is done.
+        self._time_is_up |= number == getattr(signal, "SIGUSR1", None)
         if repeated or not self.training:
-            raise Cancelled("stopped")
+            self._leave("stopped")
 
     def wanted(self, trainer: L.Trainer) -> bool:
         """Whether any process of the run was told to stop; all of them must ask."""
-        mine = self._signal is not None
         if trainer.world_size == 1:
-            return mine
-        return bool(trainer.strategy.reduce_boolean_decision(mine, all=False))
+            return self._told
+        return bool(trainer.strategy.reduce_boolean_decision(self._told, all=False))
 
-    def leave(self, trainer: L.Trainer, folder: Path) -> None:
+    def leave(self, trainer: L.Trainer) -> NoReturn:
         """Ends the run. Raises Cancelled, always."""
-        last = folder / CHECKPOINTS / LAST
-        text = f"stopped in epoch {trainer.current_epoch} at step {trainer.global_step}; "
-        text += f"train.resume={folder} goes on" if last.exists() else "nothing was saved yet"
-        if self.requeue and trainer.is_global_zero and self._signal == getattr(signal, "SIGUSR1", None):
+        self._leave(f"stopped in epoch {trainer.current_epoch} at step {trainer.global_step}")
+
+    def obey(self) -> None:
+        """Raises Cancelled if training was told to stop when it was all but over."""
+        if self._told:
+            self._leave("stopped")
+
+    def _leave(self, text: str) -> NoReturn:
+        saved = self.folder is not None and (self.folder / CHECKPOINTS / LAST).exists()
+        text += f"; train.resume={self.folder} goes on" if saved else "; nothing was saved yet"
+        if self._time_is_up and self.requeue and is_first():
+            self._queued = True
             text += f"; {requeue_job()}"
         raise Cancelled(text)
 
@@ -156,7 +177,7 @@ class LastCheckpoint(Callback):
         if wanted or due or before_last:
             self.save(trainer)
         if wanted:
-            self.stop.leave(trainer, self.folder)
+            self.stop.leave(trainer)
 
     def on_validation_batch_end(
         self,
@@ -169,20 +190,22 @@ class LastCheckpoint(Callback):
     ) -> None:
         """After each batch of validation."""
         if self.stop.wanted(trainer):
-            self.stop.leave(trainer, self.folder)
+            self.stop.leave(trainer)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """When validation and the learning rate's step of the epoch before are done."""
         if trainer.current_epoch == 0:
             return
         self.save(trainer, between_epochs=True)
+        tidy(trainer)
         if self.stop.wanted(trainer):
-            self.stop.leave(trainer, self.folder)
+            self.stop.leave(trainer)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """When the run is over, so that more epochs can be added."""
         self.stop.training = False
         self.save(trainer, between_epochs=True)
+        tidy(trainer)
 
     def save(self, trainer: L.Trainer, between_epochs: bool = False) -> None:
         """Writes the checkpoint; every process must call this."""
@@ -199,3 +222,86 @@ class LastCheckpoint(Callback):
             for part in ("total", "current"):
                 done = progress[part]["completed"]
                 progress[part] |= dict.fromkeys(("ready", "started", "processed"), done)
+
+
+class Restore(Callback):
+    """Puts right what a checkpoint says of best epochs and patience, before Lightning takes it over.
+
+    Lightning drops the best epochs where the run folder has another name than before, believes that their files are
+    there, goes on with the patience of before, and trains on where patience had ended the run; that is right only where
+    another number of epochs is asked for than before.
+    """
+
+    def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Notes how many epochs were asked for."""
+        checkpoint[EPOCHS] = trainer.max_epochs
+
+    def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Changes what the checkpoint holds of the run's callbacks."""
+        states = checkpoint["callbacks"]
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set in its constructor
+            state = states.get(callback.state_key)
+            if state is None:
+                continue
+            if isinstance(callback, ModelCheckpoint):
+                found = _on_disk(callback, state, int(checkpoint["epoch"]))
+                # Processes wait for each other where they disagree, and not all may see the folder.
+                states[callback.state_key] = trainer.strategy.broadcast(found)
+            if isinstance(callback, EarlyStopping):
+                changed = checkpoint.get(EPOCHS, trainer.max_epochs) != trainer.max_epochs
+                if changed and state["wait_count"] >= state["patience"]:
+                    state["wait_count"] = 0
+                state["patience"] = callback.patience
+                trainer.should_stop |= state["wait_count"] >= callback.patience
+
+
+def _on_disk(callback: ModelCheckpoint, state: dict[str, Any], epoch: int) -> dict[str, Any]:
+    """A state of ``callback`` with the files that are in its folder, whatever that was called before."""
+    folder = Path(f"{callback.dirpath}")
+    scores = {folder / Path(path).name: score for path, score in state["best_k_models"].items()}
+    there = {path: score for path, score in scores.items() if path.is_file()}
+    # Killed between writing a best checkpoint, which replaced one of these, and the last: it is in its name alone.
+    strays = {path: score for path in folder.glob("best-*.ckpt") if (score := _score(path, epoch)) is not None}
+    strays = {path: score for path, score in strays.items() if path not in there}
+    better = sorted(strays, key=lambda path: float(strays[path]), reverse=callback.mode == "max")
+    there |= {path: strays[path] for path in better[: len(scores) - len(there)]}
+    ranked = sorted(there, key=lambda path: float(there[path]), reverse=callback.mode == "max")
+    if callback.save_top_k >= 0:
+        ranked = ranked[: callback.save_top_k]
+    full = bool(ranked) and len(ranked) == callback.save_top_k
+    return state | {
+        "dirpath": callback.dirpath,
+        "best_k_models": {f"{path}": there[path] for path in ranked},
+        "best_model_path": f"{ranked[0]}" if ranked else "",
+        "best_model_score": there[ranked[0]] if ranked else None,
+        "kth_best_model_path": f"{ranked[-1]}" if full else "",
+        "kth_value": there[ranked[-1]] if full else callback.kth_value,
+        "last_model_path": "",
+    }
+
+
+def _score(path: Path, epoch: int) -> torch.Tensor | None:
+    """What the name of a best checkpoint of an epoch up to ``epoch`` says, None for other files."""
+    found = BEST.fullmatch(path.name)
+    if found is None or int(found[1]) > epoch:
+        return None
+    try:
+        return torch.tensor(float(found[2]))
+    except ValueError:
+        return None
+
+
+def tidy(trainer: L.Trainer) -> None:
+    """Removes best checkpoints that are so no longer: a kill between two files leaves them.
+
+    To be called when the last checkpoint says which are the best.
+    """
+    best = trainer.checkpoint_callback
+    if not trainer.is_global_zero or not isinstance(best, ModelCheckpoint) or not best.best_k_models:
+        return
+    kept = {Path(path).name for path in best.best_k_models}
+    for path in Path(f"{best.dirpath}").glob("best-*.ckpt*"):
+        if BEST.fullmatch(path.name) and path.name not in kept:
+            # One file too many is no reason to end a run.
+            with contextlib.suppress(OSError):
+                path.unlink()

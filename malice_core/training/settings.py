@@ -254,6 +254,10 @@ _CHOICES = {
 }
 
 
+#: What a run that goes on cannot change: Lightning restores the schedule, and the best epochs were chosen already.
+KEPT = ("train.unet_lr", "train.scheduler.t_0", "train.scheduler.t_mult", "callbacks.checkpoint.monitor")
+
+
 def check_values(settings: Any, limits: Limits, choices: Mapping[str, Sequence[str]]) -> None:
     """Raises:
     InputError: naming the first value that is beyond its limits, or none of its choices.
@@ -287,6 +291,11 @@ def check(settings: Settings) -> None:
         )
     if settings.evaluate.labels is not None and not any(settings.evaluate.paths(sensor) for sensor in ("s2", "s1")):
         raise InputError("evaluate.labels is given without images: give evaluate.s2=PATH, evaluate.s1=PATH or both")
+
+
+def kept(settings: Any, keys: Sequence[str]) -> dict[str, Any]:
+    """Values of some keys, for the record of a run."""
+    return {key: _at(settings, key) for key in keys}
 
 
 def _at(settings: Any, key: str) -> Any:

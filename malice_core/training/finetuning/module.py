@@ -21,10 +21,12 @@ from torchmetrics.classification import (
 )
 
 from malice_core.errors import TrainingError
+from malice_core.store.statistics import Statistics
 from malice_core.training.finetuning.heads import Head
 from malice_core.training.finetuning.labels import IGNORED
 from malice_core.training.finetuning.samples import Crops, Pixels, Tile, embedded
 from malice_core.training.malice import MaliceEncoder
+from malice_core.training.module import plain
 from malice_core.training.normalise import Normalise
 
 
@@ -73,15 +75,16 @@ def means(scores: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
 class TuningModule(L.LightningModule):
     """A head, with its encoder where that is trained too.
 
-    Checkpoints of a frozen run hold the head alone. Where the encoder is trained its batch norms stay as they are in
-    evaluation, statistics and all: small batches have none to speak of, and those of an installed model are folded
-    into its convolutions.
+    Checkpoints of a frozen run hold the head alone; others say how images are normalised, too. Where the encoder is
+    trained its batch norms stay as they are in evaluation, statistics and all: small batches have none to speak of, and
+    those of an installed model are folded into its convolutions.
 
     Args:
         head: to train.
         encoder: None: frozen, batches are embeddings.
         normalise: by sensor, where there is an encoder.
         halo: of the tiles in validation.
+        statistics: of ``normalise``, for the checkpoints.
         lr, encoder_lr, weight_decay: of AdamW.
     """
 
@@ -92,16 +95,26 @@ class TuningModule(L.LightningModule):
         normalise: Mapping[str, Normalise],
         *,
         halo: int = 0,
+        statistics: Mapping[str, Statistics] | None = None,
         lr: float = 1e-3,
         encoder_lr: float = 1e-4,
         weight_decay: float = 0.01,
     ) -> None:
         super().__init__()
+        if encoder is not None and statistics is not None:
+            # Plain containers only, so that reading a checkpoint's hyper-parameters executes nothing.
+            self.save_hyperparameters({"statistics": {key: plain(value) for key, value in statistics.items()}})
         self.head, self.encoder, self.halo = head, encoder, halo
         self.normalise = nn.ModuleDict(normalise if encoder is not None else {})
         self.lr, self.encoder_lr, self.weight_decay = lr, encoder_lr, weight_decay
         self.scores = Scores(head.classes)
         self._losses: list[tuple[float, int]] = []
+
+    def on_train_start(self) -> None:
+        """A run that goes on takes the rates it is told now; what Lightning restored are those of before."""
+        for optimizer in self.trainer.optimizers:
+            for group, rate in zip(optimizer.param_groups, (self.lr, self.encoder_lr), strict=False):
+                group["lr"], group["weight_decay"] = rate, self.weight_decay
 
     def train(self, mode: bool = True) -> TuningModule:
         """Batch norms of the encoder are never in training mode."""

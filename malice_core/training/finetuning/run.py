@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from numpy.typing import NDArray
 
 from malice_core import models
-from malice_core.errors import InputError, ModelError
+from malice_core.errors import InputError, TrainingError
 from malice_core.training import checkpoint, runfolder
 from malice_core.training.callbacks import Curves, PlainProgress, Speed
 from malice_core.training.composing import Composed
@@ -27,13 +27,13 @@ from malice_core.training.finetuning.module import Scores, TuningModule, means
 from malice_core.training.finetuning.pastis import Pastis
 from malice_core.training.finetuning.places import Places, describe
 from malice_core.training.finetuning.samples import PixelBatches, RandomCrops, Tiles, TuningData
-from malice_core.training.finetuning.settings import COMMAND, Tuning
+from malice_core.training.finetuning.settings import COMMAND, Tuning, fixed
 from malice_core.training.finetuning.sites import Site
-from malice_core.training.finetuning.start import Start, write_classifier
+from malice_core.training.finetuning.start import Start, put_back, write_classifier
 from malice_core.training.malice import MaliceEncoder
-from malice_core.training.run import device_of, fit, quiet, trainer_of
+from malice_core.training.run import device_of, fit, quiet, require_fitting, trainer_of
 from malice_core.training.runfolder import Resume, say
-from malice_core.training.saving import LastCheckpoint, StepSeed, Stop
+from malice_core.training.saving import LastCheckpoint, Restore, StepSeed, Stop, tidy
 
 SCORES = "scores.json"
 #: Tiles from which mean and spread of embeddings are taken where the encoder is trained.
@@ -67,9 +67,13 @@ def finetune(
     composed, resume = runfolder.settle(COMMAND, overrides, config_dir, config_name, _absolute)
     settings = composed.settings
     stop.requeue = stop.requeue and settings.train.requeue
+    stop.folder = None if resume is None else resume.folder
     if settings.train.threads is not None:
         torch.set_num_threads(settings.train.threads)
     start = Start.of(settings.model)
+    if settings.model is None:
+        # Another model may be the default one when the run goes on.
+        settings.model = start.name
     if start.card is not None and (warning := models.caution(start.card)):
         say(f"note: {warning}")
     places = Pastis(settings, start.found.sensors) if settings.data.pastis else Site(settings, start.found.sensors)
@@ -80,7 +84,7 @@ def finetune(
 
 
 def _absolute(settings: Tuning) -> None:
-    """Makes paths absolute, so that the run can be resumed from anywhere."""
+    """Makes paths absolute, those of a run that goes on too, so that the run can be resumed from anywhere."""
     data = settings.data
     for name in ("labels", "pastis"):
         if (given := getattr(data, name)) is not None:
@@ -95,12 +99,12 @@ def _absolute(settings: Tuning) -> None:
 
 
 @dataclass
-class _Prepared:
-    """What is trained, and on what."""
+class _Made:
+    """What is trained, and the encoder, trained or not, with its normalisation."""
 
     network: TuningModule
-    data: TuningData
-    frozen: MaliceEncoder
+    encoder: MaliceEncoder
+    normalise: torch.nn.ModuleDict
 
 
 def _run(
@@ -111,52 +115,83 @@ def _run(
     overrides: Sequence[str],
     stop: Stop,
 ) -> None:
-    settings, facts = composed.settings, places.facts | {"model": start.identity}
-    if resume is not None:
-        runfolder.require_same_data(resume.folder, facts)
+    settings = composed.settings
+    own_facts = {"model": start.identity, "encoder": start.digest, "settings": fixed(settings)}
+    facts = places.facts | own_facts
     if settings.mode == "full" and settings.train.crop_size > places.side:
         raise InputError(f"train.crop_size={settings.train.crop_size} is larger than the tiles: give {places.side}")
     L.seed_everything(settings.seed, workers=True, verbose=False)
-    folder = runfolder.create(composed) if resume is None else resume.folder
-    own = _callbacks(settings, folder, stop)
+    made = _made(settings, start, places)
+    if resume is not None:
+        # Before anything of the run is written: what is refused leaves it as it was.
+        runfolder.require_same_data(resume.folder, facts)
+        require_fitting(resume.checkpoint, made.network)
+        put_back(resume.folder)
+    new = runfolder.create(composed) if resume is None else None
+    folder = new.folder if new is not None else stop.folder
+    assert folder is not None, "a run is new, or resumed"
+    stop.folder = folder
+    own = [Restore(), *_callbacks(settings, folder, stop)]
     try:
         trainer = trainer_of(settings.train.trainer.options(), settings.train.deterministic, folder, own, [])
-        runfolder.describe(folder, settings.plain(), composed.subdir, overrides, facts, device_of(trainer))
+        described = (folder, settings.plain(), composed.subdir, overrides, facts, device_of(trainer))
+        if new is not None:
+            runfolder.describe(*described)
         say(f"run {folder}\n{start.identity}, {settings.mode}; {describe(places)}; {device_of(trainer)}")
         for note in places.notes:
             say(f"note: {note}")
-        made = _prepared(settings, start, places, trainer.strategy.root_device)
+        with _enough_memory("give train.trainer.accelerator=cpu, or fewer dates"):
+            data = _data(settings, made, places, trainer.strategy.root_device)
+        if resume is not None:
+            runfolder.describe(*described)
+            say(f"going on from {resume.checkpoint}")
     except BaseException:
-        if resume is None:
-            # Of a run that never was: nothing in it could be resumed.
-            shutil.rmtree(folder, ignore_errors=True)
+        if new is not None:
+            new.discard()
         raise
-    if resume is not None:
-        _require_fitting(resume.checkpoint, made.network)
-        say(f"going on from {resume.checkpoint}")
-    fit(trainer, made.network, made.data, None if resume is None else resume.checkpoint, _SMALLER)
-    _finish(settings, folder, start, places, made, trainer)
+    fit(trainer, made.network, data, None if resume is None else resume.checkpoint, _SMALLER)
+    stop.obey()
+    with _enough_memory(f"train.resume={folder} train.trainer.accelerator=cpu scores the run and ends it"):
+        _finish(settings, folder, start, places, made, trainer)
 
 
-def _prepared(settings: Tuning, start: Start, places: Places, device: torch.device) -> _Prepared:
-    train, full = settings.train, settings.mode == "full"
-    given = settings.head
+@contextlib.contextmanager
+def _enough_memory(cure: str) -> Iterator[None]:
+    """Raises:
+    TrainingError: if a GPU's memory is short.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(f"out of GPU memory: {cure}") from error
+
+
+def _made(settings: Tuning, start: Start, places: Places) -> _Made:
+    train, given = settings.train, settings.head
     head = heads.make(given.kind, 10 * len(places.sensors), len(places.legend.classes), given.queries, given.heads)
     encoder, normalise = start.encoder(), start.normalise()
     rates: dict[str, Any] = {"lr": train.lr, "encoder_lr": train.encoder_lr, "weight_decay": train.weight_decay}
-    encoder.to(device)
-    on_device = torch.nn.ModuleDict({sensor: part.to(device) for sensor, part in normalise.items()})
-    if full:
+    if settings.mode == "full":
+        more: dict[str, Any] = {"halo": places.halo, "statistics": start.statistics}
+        network = TuningModule(head, encoder, normalise, **more, **rates)
+    else:
+        network = TuningModule(head, None, {}, **rates)
+    return _Made(network, encoder, torch.nn.ModuleDict(normalise))
+
+
+def _data(settings: Tuning, made: _Made, places: Places, device: torch.device) -> TuningData:
+    """What is trained on; the head learns mean and spread of its input from it."""
+    train, head = settings.train, made.network.head
+    encoder, on_device = made.encoder.to(device), made.normalise.to(device)
+    if settings.mode == "full":
         head.standardise(_some(places, encoder, on_device))
-        network = TuningModule(head, encoder, normalise, halo=places.halo, **rates)
         crops = RandomCrops(places, train.crop_size, train.max_len, settings.seed)
-        return _Prepared(network, TuningData(crops, Tiles(places, "val"), train.batch_size, settings.seed), encoder)
+        return TuningData(crops, Tiles(places, "val"), train.batch_size, settings.seed)
     options: dict[str, Any] = {"most": settings.data.max_pixels, "seed": settings.seed, "tell": say}
     found = samples.embed_splits(places, encoder, on_device, ("train", "val"), **options)
     head.standardise(found["train"].features.numpy())
     batches = PixelBatches(found["train"], train.batch_pixels, settings.seed)
-    data = TuningData(batches, PixelBatches(found["val"], train.batch_pixels, None), 1, settings.seed)
-    return _Prepared(TuningModule(head, None, normalise, **rates), data, encoder)
+    return TuningData(batches, PixelBatches(found["val"], train.batch_pixels, None), 1, settings.seed)
 
 
 def _some(places: Places, encoder: MaliceEncoder, normalise: torch.nn.ModuleDict) -> NDArray[np.float32]:
@@ -191,36 +226,29 @@ def _callbacks(settings: Tuning, folder: Path, stop: Stop) -> list[Callback]:
             mode="max",
             save_top_k=1,
             save_on_train_epoch_end=False,
+            # An epoch that is done again after a kill takes the place of its file.
+            enable_version_counter=False,
         )
     )
     return made
 
 
-def _require_fitting(path: Path, network: TuningModule) -> None:
-    """Raises:
-    InputError: if a checkpoint is damaged, or of another network.
-    """
-    try:
-        state = checkpoint.read(path).state
-    except ModelError as error:
-        raise InputError(f"train.resume: {error}") from error
-    for name, tensor in network.state_dict().items():
-        if name not in state or state[name].shape != tuple(tensor.shape):
-            raise InputError(f"train.resume: {path} is of another network: {name} is missing or of another shape")
-
-
-def _finish(settings: Tuning, folder: Path, start: Start, places: Places, made: _Prepared, trainer: L.Trainer) -> None:
+def _finish(settings: Tuning, folder: Path, start: Start, places: Places, made: _Made, trainer: L.Trainer) -> None:
     """Takes the best epoch, scores it, and writes the classifier."""
+    tidy(trainer)
     best = trainer.checkpoint_callback
     assert isinstance(best, ModelCheckpoint)
     path = Path(best.best_model_path)
     if not path.is_file():
-        raise InputError(f"the best checkpoint {path} of the run is gone: begin a new run")
+        more = f"train.resume={folder} train.trainer.max_epochs={trainer.current_epoch + 1}"
+        raise InputError(
+            f"the best checkpoint in {folder / runfolder.CHECKPOINTS} is gone: {more} trains on, or begin a new run"
+        )
     network, device = made.network, trainer.strategy.root_device
     state = checkpoint.read(path).state
     network.load_state_dict({name: torch.from_numpy(np.array(state[name])) for name in network.state_dict()})
     network.to(device).eval()
-    encoder = network.encoder if network.encoder is not None else made.frozen.to(device)
+    encoder = network.encoder if network.encoder is not None else made.encoder.to(device)
     found: dict[str, Any] = {"best_epoch": _epoch_of(path), "monitor": f"val/{settings.train.monitor}"}
     for split, scores in _scored(places, encoder, network, start, device).items():
         found[split] = _plain(scores, places)

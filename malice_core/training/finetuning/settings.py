@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from malice_core.errors import InputError
 from malice_core.job import Job
 from malice_core.training.composing import Command
-from malice_core.training.settings import Limits, TrainerOptions, check_values
+from malice_core.training.settings import Limits, TrainerOptions, check_values, kept
 
 
 @dataclass
@@ -188,6 +188,12 @@ def check(settings: Tuning) -> None:
         for name in ("field", "layer", "scl", "dates", "max_dates", "max_cloud", "s1_orbit"):
             if getattr(data, name) is not None:
                 raise InputError(f"data.{name} belongs to data.labels, a folder of PASTIS is taken whole: leave it out")
+        # Values that ask for nothing: whatever else is there, somebody gave.
+        for name, nothing in (("band", 1), ("mask_clouds", False), ("s2_offset", "auto")):
+            if (given := getattr(data, name)) != nothing:
+                raise InputError(
+                    f"data.{name}={given} belongs to data.labels, a folder of PASTIS is taken as it is: leave it out"
+                )
         if not data.sensors or not set(data.sensors) <= {"s2", "s1"} or len(set(data.sensors)) < len(data.sensors):
             raise InputError(f"data.sensors={data.sensors} must be some of s2, s1")
         folds = [*data.train_folds, *data.val_folds, *data.test_folds]
@@ -220,6 +226,19 @@ def job_of(data: Data) -> Job:
         s1_orbit=data.s1_orbit,
         s2_offset=data.s2_offset,
     )
+
+
+def fixed(settings: Tuning) -> dict[str, Any]:
+    """Settings by key that a run cannot change when it goes on: pixels, what they hold, and by what the best is chosen.
+
+    Only those are here that neither the data's hash nor the shapes of the network tell.
+    """
+    keys = ["seed", "mode", "data.mask_clouds", "data.s2_offset", "train.monitor"]
+    if settings.mode == "frozen":
+        keys.append("data.max_pixels")
+    if settings.head.kind == "master_query":
+        keys.append("head.heads")
+    return kept(settings, keys)
 
 
 COMMAND = Command("finetune", Tuning, check)
