@@ -1,8 +1,9 @@
 """The demonstration: simulate a scene, embed it, draw it. ``python -m malice_core.demo --out demo``.
 
-Everything is written below the folder given: ``scene/``, ``embedding.tif``, ``demo.png``, and ``models/`` when no
-model was installed. The picture needs matplotlib and scikit-learn, which ``make setup`` installs. The embedding is made
-by the engine's shell, or by QGIS where ``--qgis-process`` names it (``make demo`` does, with the plugin in a profile).
+Everything is written below the folder given: ``scene/``, ``embedding.tif``, ``demo.png``. The model is the engine's
+choice, as for every user: what is installed, else the one that ships. The picture needs matplotlib and scikit-learn,
+which ``make setup`` installs. The embedding is made by the engine's shell, or by QGIS where ``--qgis-process`` names it
+(``make demo`` does, with the plugin in a profile).
 """
 
 from __future__ import annotations
@@ -23,9 +24,8 @@ from rasterio.windows import Window
 
 from malice_core import bands, models, simulate
 from malice_core.cli import Parser, fail
-from malice_core.errors import Cancelled, InputError, MaliceError, ModelError
+from malice_core.errors import Cancelled, InputError, MaliceError
 
-MODEL = "malice"
 #: Dates with more cloud are left out, as users of the published networks do.
 MAX_CLOUD = 30
 #: Every n-th pixel goes into the principal components.
@@ -50,76 +50,43 @@ def run(folder: Path, spec: simulate.Spec, qgis_process: str = "") -> Path:
     scene, output, picture = folder / "scene", folder / "embedding.tif", folder / "demo.png"
     print(f"1/4 simulating {spec.width} x {spec.height} pixels into {scene}", flush=True)
     simulate.write(spec, scene)
-    print(f"2/4 model {MODEL}", flush=True)
-    environment = _model(folder / "models")
+    card = models.default()
+    print(f"2/4 model {card.name}, found in {card.folder}", flush=True)
     print("3/4 embedding", flush=True)
     if qgis_process:
-        _in_qgis(qgis_process, scene, output, environment)
+        _in_qgis(qgis_process, scene, output, card.name)
     else:
         images = ["--s2", f"{scene / 'S2'}", "--s1", f"{scene / 'S1'}", "--scl", f"{scene / 'SCL'}"]
-        choice = ["--max-cloud", f"{MAX_CLOUD}", "--model", MODEL]
-        _module(["embed", *images, *choice, "--output", f"{output}", "--overwrite"], environment)
+        choice = ["--max-cloud", f"{MAX_CLOUD}", "--model", card.name]
+        _module(["embed", *images, *choice, "--output", f"{output}", "--overwrite"])
     print("4/4 drawing", flush=True)
     draw(scene, output, picture)
     return picture
 
 
-def _in_qgis(program: str, scene: Path, output: Path, environment: dict[str, str]) -> None:
+def _in_qgis(program: str, scene: Path, output: Path, model: str) -> None:
     """Embeds by ``malice:embed`` of QGIS; it prints its log and what went wrong."""
     folders = [f"FOLDER_{key}={scene / key}" for key in ("S2", "S1", "SCL")]
-    choice = [f"MAX_CLOUD={MAX_CLOUD}", f"MODEL={MODEL}", f"OUTPUT={output}"]
+    choice = [f"MAX_CLOUD={MAX_CLOUD}", f"MODEL={model}", f"OUTPUT={output}"]
     command = [program, "run", "malice:embed", "--", *folders, *choice]
     print("    " + shlex.join([Path(program).name, *command[1:]]), flush=True)
     try:
-        code = subprocess.run(command, env=environment, check=False).returncode
+        code = subprocess.run(command, check=False).returncode
     except OSError as error:
         raise InputError(f"--qgis-process {program} cannot be run: {error.strerror}") from error
     if code:
         raise MaliceError(f"qgis_process ended with code {code}; what went wrong is said above")
 
 
-def _module(arguments: list[str], environment: dict[str, str]) -> None:
+def _module(arguments: list[str]) -> None:
     """Runs ``python -m malice_core.…``; it has said itself what went wrong when MaliceError comes back."""
     command = [sys.executable, "-m", f"malice_core.{arguments[0]}", *arguments[1:]]
-    code = subprocess.run(command, env=environment, check=False).returncode
+    code = subprocess.run(command, check=False).returncode
     if code:
         failure: MaliceError = InputError("") if code == InputError.exit_code else MaliceError("")
         if code == Cancelled.exit_code:
             failure = Cancelled("")
         raise failure
-
-
-def _model(store: Path) -> dict[str, str]:
-    """Sees to it that the model is there; returns the environment in which the engine finds it.
-
-    In turn: what is installed, the files of MALICE_TESTDATA, the network. The last two write to ``store``, so that
-    the user's own store stays as it is.
-    """
-    environment = dict(os.environ)
-    try:
-        print(f"    found in {models.load(MODEL).folder}", flush=True)
-        return environment
-    except ModelError:
-        pass
-    environment["MALICE_MODELS"] = os.pathsep.join(
-        filter(None, [f"{store.resolve()}", environment.get("MALICE_MODELS")])
-    )
-    if (store / MODEL).is_dir():
-        return environment
-    data = os.environ.get("MALICE_TESTDATA")
-    files = [Path(data) / "models" / f"malice_{sensor}.onnx" for sensor in ("s2", "s1")] if data else []
-    if files and all(path.is_file() for path in files):
-        _module(["models", "import", *map(str, files), "--name", MODEL], environment)
-        return environment
-    command = [sys.executable, "-m", "malice_core.models", "install", MODEL]
-    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        reason = done.stderr.strip().removeprefix("error: ")
-        raise ModelError(
-            f"the demo needs the published encoders ({reason}): with a network run it again, or set MALICE_TESTDATA to "
-            "a folder that holds models/malice_s2.onnx and models/malice_s1.onnx"
-        )
-    return environment
 
 
 def draw(scene: Path, embedding: Path, picture: Path) -> None:

@@ -164,6 +164,10 @@ def model_card(folder: Path, settings: Settings, rows: list[dict[str, Any]]) -> 
         "same_mod_loss": f"{settings.module.loss.same_mod_loss}",
         "block_gradient": f"{settings.module.projector.block_gradient}",
         "encoder_mask": settings.module.loss.encoder_mask,
+        "stride": f"{settings.module.loss.stride}",
+        "start": settings.module.start,
+        "unet_lr": f"{settings.train.unet_lr}",
+        "warmup_steps": f"{settings.train.warmup_steps}",
     }
     for name in ("total_loss", "rec", "inv", "rec_vs_median", "cosine_s1_s2"):
         if f"val/{name}" in best:
