@@ -53,6 +53,20 @@ def alone() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def slurm_job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes this a SLURM job of one task; returns the file that holds what scontrol is told."""
+    tool, told = folder / "bin" / "scontrol", folder / "told"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\necho "$@" >> "{told}"\n')
+    tool.chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_NODELIST": "localhost"}
+    slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    return told
+
+
 def small_stack(folder: Path) -> Path:
     """Six whole and clear images of either sensor, 48 x 64 pixels, and labels."""
     for i in range(6):

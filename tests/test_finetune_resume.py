@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ pytest.importorskip("torchmetrics")
 
 from helpers_finetune import tune, write_pastis, write_scene  # noqa: E402
 from helpers_models import write_random_model  # noqa: E402
-from helpers_pretrain import alone, one_line, state  # noqa: E402
+from helpers_pretrain import alone, one_line, slurm_job, state  # noqa: E402
 
 from malice_core import classifier, cli, finetune  # noqa: E402
 from malice_core.errors import ModelError  # noqa: E402
@@ -330,16 +329,7 @@ def test_a_run_that_patience_ended_is_over(patches: Path, tmp_path: Path) -> Non
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A SLURM job; what scontrol was told."""
-    tool = tmp_path / "bin" / "scontrol"
-    tool.parent.mkdir()
-    tool.write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/told"\n')
-    tool.chmod(0o755)
-    slurm = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_NODELIST": "localhost"}
-    slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
-    for name, value in slurm.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
-    return tmp_path / "told"
+    return slurm_job(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("where", ["embedding", "scoring"])

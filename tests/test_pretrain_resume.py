@@ -26,6 +26,7 @@ from helpers_pretrain import (  # noqa: E402
     begin,
     one_line,
     resume,
+    slurm_job,
     small_dataset,
     small_stack,
     state,
@@ -188,21 +189,13 @@ def test_a_moved_run_keeps_its_best_epochs_and_takes_another_rate(
 def test_slurm_jobs_are_queued_again(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    tool = tmp_path / "bin" / "scontrol"
-    tool.parent.mkdir()
-    tool.write_text(f'#!/bin/sh\necho "$@" > "{tmp_path}/told"\n')
-    tool.chmod(0o755)
-    slurm = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_NODELIST": "localhost"}
-    slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
-    for name, value in slurm.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    told = slurm_job(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     command = [f"dataset.path={data}", *TINY, "train.trainer.devices=1"]
     with monkeypatch.context() as patch:
         at_step(patch, "on_train_batch_end", 2, lambda: signal.raise_signal(signal.SIGUSR1))
         assert cli.run_command(pretrain.parser(), command) == 3
-    assert (tmp_path / "told").read_text() == "requeue 7\n"
+    assert told.read_text() == "requeue 7\n"
     assert "queued again" in one_line(capfd)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert cli.run_command(pretrain.parser(), command) == 0

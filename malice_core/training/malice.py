@@ -111,29 +111,17 @@ class UBarn(nn.Module):
             pixels = torch.cat([pixels, token[:, None].to(pixels.dtype)], dim=1)
         if not (self.checkpointing and torch.is_grad_enabled()):
             return self.temporal_encoder(pixels, mask)  # type: ignore[no-any-return]
-        some = max(1, CHUNK // pixels.shape[1])
-        parts = zip(torch.split(pixels, some), torch.split(mask, some), strict=True)
-        return torch.cat([checkpoint(self.temporal_encoder, *part, use_reentrant=False) for part in parts])
+        count = max(1, CHUNK // pixels.shape[1])
+        parts = zip(torch.split(pixels, count), torch.split(mask, count), strict=True)
+        return torch.cat([checkpoint(self.temporal_encoder, *some, use_reentrant=False) for some in parts])
 
 
 class ModalityEncoder(nn.Module):
-    """The part of the encoder that one modality has to itself."""
+    """Holds what one modality has to itself under its published name."""
 
     def __init__(self, channels: int, dropout: float, terrain: SpatialSpectralEncoding | None = None) -> None:
         super().__init__()
         self.ubarn = UBarn(channels, dropout, terrain)
-
-    def forward(
-        self,
-        images: Tensor,
-        days: Tensor,
-        padded: Tensor,
-        mask: Tensor,
-        part: Part = WHOLE,
-        surroundings: Surroundings | None = None,
-    ) -> Tensor:
-        """As of :class:`UBarn`."""
-        return self.ubarn(images, days, padded, mask, part, surroundings)  # type: ignore[no-any-return]
 
 
 class MaliceEncoder(nn.Module):
@@ -214,7 +202,7 @@ class MaliceEncoder(nn.Module):
         mask = additive_mask(present.permute(0, 2, 3, 1).flatten(0, 2))
         if surroundings is not None:
             mask = F.pad(mask, (0, 1))  # the terrain's token is never missing
-        x = self.get_submodule(f"encoder_{sensor}")(images, days, padded, mask, part, surroundings)
+        x = self.get_submodule(f"encoder_{sensor}.ubarn")(images, days, padded, mask, part, surroundings)
         latent: Tensor = self.common_temp_proj(x, mask, sensor)
         return latent.view(batch, *present.shape[2:], *latent.shape[1:])
 

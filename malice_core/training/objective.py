@@ -149,8 +149,8 @@ class Objective(nn.Module):
         part = self._part(model, batch)
         frame = self.frame if part == WHOLE else 0
         series = {sensor: self.encode(model, sensor, batch, part) for sensor in OTHER}
-        latents = {sensor: _halves(part.latents) for sensor, part in series.items()}
-        seen = {sensor: _halves(part.seen) for sensor, part in series.items()}
+        latents = {sensor: _halves(one.latents) for sensor, one in series.items()}
+        seen = {sensor: _halves(one.seen) for sensor, one in series.items()}
         tokens = losses.project(model.projector, latents, seen, self.block_gradient)
         inv = losses.invariance(tokens, seen, self.same_mod_loss, frame)
 
