@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from malice_core.errors import Cancelled
 
@@ -35,8 +35,9 @@ class Cancel:
             raise Cancelled(MESSAGE)
 
 
-def watch_signals(cancel: Cancel, report: Callable[[], None]) -> None:
-    """Cancels on SIGTERM and SIGINT: tidily if the run can, within a second always.
+@contextlib.contextmanager
+def watch_signals(cancel: Cancel, report: Callable[[], None]) -> Iterator[None]:
+    """Cancels on SIGTERM and SIGINT: tidily if the run can, within a second always. Afterwards signals are as before.
 
     A Python handler waits for the main thread, which may be deep in a library; the wake-up socket is written by the
     system's own handler, and another thread listens.
@@ -46,17 +47,25 @@ def watch_signals(cancel: Cancel, report: Callable[[], None]) -> None:
     """
     listen, wake = socket.socketpair()
     wake.setblocking(False)
-    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
-    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: None)
+    stops = {getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)}
 
     def wait() -> None:
         with listen, wake:
-            listen.recv(1)
-            _stop(cancel, report)
+            # The system tells of every signal that Python handles, by its number: others' are not for us.
+            while number := listen.recv(1)[0]:
+                if number in stops:
+                    _stop(cancel, report)
 
+    others = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    handlers = {number: signal.signal(number, lambda *_: None) for number in stops}
     threading.Thread(target=wait, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(others)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        wake.send(b"\0")
 
 
 def watch_stdin(cancel: Cancel, report: Callable[[], None]) -> None:

@@ -191,8 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if told.acquire(blocking=False):
             print(f"error: {cancelling.MESSAGE}", file=sys.stderr)
 
-    cancelling.watch_signals(cancel, report)
-    code = run_command(parser(cancel), arguments)
+    with cancelling.watch_signals(cancel, report):
+        code = run_command(parser(cancel), arguments)
     if code == Cancelled.exit_code:
         told.acquire(blocking=False)
     return code

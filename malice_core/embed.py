@@ -188,34 +188,34 @@ def run_engine(
         if told.acquire(blocking=False):
             reporter.error(Cancelled.exit_code, cancelling.MESSAGE)
 
-    try:
-        cancelling.watch_signals(cancel, report)
-        options = make_parser().parse_args(arguments)
-        if getattr(options, "contract", False):
-            print(json.dumps({"contract": malice_core.CONTRACT, "version": malice_core.__version__}))
-            return 0
-        if options.cancel_on_stdin_close:
-            cancelling.watch_stdin(cancel, report)
-        start(options, reporter, cancel)
-    except Cancelled:
-        report()
-        return Cancelled.exit_code
-    except MaliceError as error:
-        reporter.error(error.exit_code, str(error))
-        return error.exit_code
-    except MemoryError:
-        reporter.error(1, "out of memory; give a smaller --memory or --block")
-        return 1
-    except BrokenPipeError:
-        # The reader of our output is gone: there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:
-        if os.environ.get("MALICE_DEBUG"):
-            raise
-        reporter.error(1, f"unexpected {type(error).__name__}: {error}; MALICE_DEBUG=1 gives a traceback to report")
-        return 1
-    return 0
+    with cancelling.watch_signals(cancel, report):
+        try:
+            options = make_parser().parse_args(arguments)
+            if getattr(options, "contract", False):
+                print(json.dumps({"contract": malice_core.CONTRACT, "version": malice_core.__version__}))
+                return 0
+            if options.cancel_on_stdin_close:
+                cancelling.watch_stdin(cancel, report)
+            start(options, reporter, cancel)
+        except Cancelled:
+            report()
+            return Cancelled.exit_code
+        except MaliceError as error:
+            reporter.error(error.exit_code, str(error))
+            return error.exit_code
+        except MemoryError:
+            reporter.error(1, "out of memory; give a smaller --memory or --block")
+            return 1
+        except BrokenPipeError:
+            # The reader of our output is gone: there is nobody left to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except Exception as error:
+            if os.environ.get("MALICE_DEBUG"):
+                raise
+            reporter.error(1, f"unexpected {type(error).__name__}: {error}; MALICE_DEBUG=1 gives a traceback to report")
+            return 1
+        return 0
 
 
 if __name__ == "__main__":

@@ -223,11 +223,11 @@ def test_a_folder_of_places_is_what_appending_them_gives(
     with monkeypatch.context() as patch:
         real, calls = dataset_command._build, []
 
-        def stopping(*arguments: object) -> None:
+        def stopping(*arguments: object, **options: object) -> None:
             calls.append(arguments)
             if len(calls) == 3:
                 raise InputError("stopped")
-            real(*arguments)  # type: ignore[arg-type]
+            real(*arguments, **options)  # type: ignore[arg-type]
 
         patch.setattr(dataset_command, "_build", stopping)
         assert run(command) == 2

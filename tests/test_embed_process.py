@@ -19,6 +19,7 @@ import rasterio
 from helpers_embed import command, embedded, free_names, run, write_image, write_series
 
 from malice_core import pipeline
+from malice_core.cancelling import GRACE_SECONDS, Cancel, watch_signals
 from malice_core.errors import OutputError
 from malice_core.scratch import folder_of
 
@@ -76,9 +77,11 @@ def kill_and_resume(job: list[object], tmp_path: Path, times: int, seed: int = 0
             output.unlink()
         if killed == times:
             break
-        process = start(*job, "--resume")
+        process, begun = start(*job, "--resume"), time.monotonic()
         try:
             process.wait(rng.uniform(0.2, 1.0) * duration)
+            # Faster than thought: the machine was busy before, or a cache is warm by now.
+            duration = min(duration, time.monotonic() - begun)
         except subprocess.TimeoutExpired:
             process.kill()
             killed += 1
@@ -112,6 +115,29 @@ def test_a_killed_run_is_resumed(job: list[object], tmp_path: Path) -> None:
 @pytest.mark.acceptance
 def test_ten_kills_at_random_moments(job: list[object], tmp_path: Path) -> None:
     kill_and_resume(job, tmp_path, 10)
+
+
+@posix
+def test_other_signals_do_not_cancel_and_signals_are_as_before_afterwards() -> None:
+    cancel, before = Cancel(), signal.getsignal(signal.SIGINT)
+    kept = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        with watch_signals(cancel, lambda: None):
+            signal.raise_signal(signal.SIGUSR1)
+            time.sleep(2 * GRACE_SECONDS)
+            cancel.check()
+        # Nobody listens any more: the process is still there when those who left have had their time.
+        signal.signal(signal.SIGINT, lambda *_: None)
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(2 * GRACE_SECONDS)
+        cancel.check()
+        signal.signal(signal.SIGINT, before)
+        with watch_signals(cancel, lambda: None):
+            pass
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGUSR1, kept)
 
 
 @posix
