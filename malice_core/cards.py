@@ -16,6 +16,7 @@ from typing import Any
 from malice_core import safety
 from malice_core.bands import SENSORS
 from malice_core.errors import ModelError
+from malice_core.store.statistics import ANGLES, AUX_TERRAIN, AUX_WEATHER, Statistics
 
 FILE_NAME = "model.json"
 SCHEMA = 1
@@ -24,7 +25,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 #: Tag of a model for trying out, trained on simulated scenes: the default only where no other model is installed.
 DEMO = "demo"
 #: How physical values become network channels, see ``features.py``.
-TRANSFORMS = ("none", "ln")
+TRANSFORMS = ("none", "ln", "log10")
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,16 @@ class Modality:
     """What one encoder eats and yields.
 
     Attributes:
-        channels: network channels in order; a band of the sensor, or a ratio such as ``VH/VV``.
-        transform: ``none``, or ``ln`` (natural logarithm of every channel).
+        channels: network channels in order; a band of the sensor, or a ratio such as ``VH/VV``; of MALICE Aux then
+            cosines and sines of angles (``statistics.ANGLES``).
+        transform: of the bands: ``none``, ``ln`` (natural logarithm) or ``log10`` (decimal, of what was clipped to
+            1e-4 … 2).
         med, qmin, qmax: per channel, after the transform: clip to [qmin, qmax], subtract med, divide by
             (qmax - qmin).
         spatial, temporal: the two graphs, see ``graphs.py``.
         low, high: per output channel, bounds no embedding value can leave (from the last LayerNorm's
             weights); fixed-point output types are scaled by them.
+        weather: the graph of the weather, of MALICE Aux; else None.
     """
 
     channels: tuple[str, ...]
@@ -58,6 +62,26 @@ class Modality:
     temporal: Graph
     low: tuple[float, ...]
     high: tuple[float, ...]
+    weather: Graph | None = None
+
+    @property
+    def angles(self) -> tuple[str, ...]:
+        """Those of the channels that are angles; empty but of MALICE Aux."""
+        return tuple(channel for channel in self.channels if channel in ANGLES)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What MALICE Aux knows of a place besides images; its angles are channels of the images.
+
+    Attributes:
+        weather, terrain: channels in order, with their normalisation.
+        graph: the terrain's, one for all modalities.
+    """
+
+    weather: Statistics
+    terrain: Statistics
+    graph: Graph
 
 
 @dataclass(frozen=True)
@@ -75,6 +99,7 @@ class Card:
         queries, width: an embedding is (queries, width) numbers a pixel and modality.
         modalities: by sensor key (``s2``, ``s1``).
         tags: words that programs look for, such as :data:`DEMO`; a card without the field has none.
+        surroundings: of MALICE Aux; None: the network sees images alone.
         folder: where the card was read from (not part of the file).
     """
 
@@ -90,6 +115,7 @@ class Card:
     width: int
     modalities: dict[str, Modality]
     tags: tuple[str, ...] = ()
+    surroundings: Surroundings | None = None
     folder: Path | None = field(default=None, compare=False)
 
     @property
@@ -101,10 +127,20 @@ class Card:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def graph_path(self, sensor: str, role: str) -> Path:
-        """Path of one graph file; ``role`` is ``spatial`` or ``temporal``."""
+        """Path of one graph file.
+
+        Args:
+            sensor: whose graph; without meaning for the terrain's, which all share.
+            role: ``spatial``, ``temporal``, and of MALICE Aux ``weather`` or ``terrain``.
+        """
         assert self.folder is not None, "the card was not read from a store"
-        graph: Graph = getattr(self.modalities[sensor], role)
-        return self.folder / graph.file
+        return self.folder / self._graph(sensor, role).file
+
+    def _graph(self, sensor: str, role: str) -> Graph:
+        graph = self.surroundings.graph if role == "terrain" and self.surroundings else None
+        graph = graph or getattr(self.modalities[sensor], role)
+        assert isinstance(graph, Graph), f"{self.name} has no graph of {role}"
+        return graph
 
     def graph_bytes(self, sensor: str, role: str) -> bytes:
         """The bytes of one graph, after checking them against the card.
@@ -123,7 +159,7 @@ class Card:
                 f"model {self.name}: cannot read {path}: {error.strerror}; import or install the model again"
             ) from error
         digest = hashlib.sha256(content).hexdigest()
-        wanted = getattr(self.modalities[sensor], role).sha256
+        wanted = self._graph(sensor, role).sha256
         if digest != wanted:
             raise ModelError(
                 f"model {self.name}: {path.name} is damaged (sha256 {digest[:12]}…, the card says "
@@ -138,6 +174,11 @@ def to_json(card: Card) -> dict[str, Any]:
     content = asdict(card)
     content.pop("folder")
     content["date_origin"] = card.date_origin.isoformat()
+    # What only MALICE Aux has is left out of other cards, so that they stay as they are.
+    for part in (content, *content["modalities"].values()):
+        for word in ("surroundings", "weather"):
+            if word in part and part[word] is None:
+                part.pop(word)
     return {"schema": SCHEMA, **content}
 
 
@@ -201,7 +242,9 @@ def parse(content: Any, source: str, folder: Path | None = None) -> Card:
     entries = reader.take("modalities", dict)
     if not entries:
         reader.fail("modalities", entries, "at least one of s2, s1")
-    modalities = {key: _modality(value, source, key, width) for key, value in entries.items()}
+    surroundings = _surroundings(reader, source) if "surroundings" in reader.left else None
+    aux = surroundings is not None
+    modalities = {key: _modality(value, source, key, width, aux) for key, value in entries.items()}
     card = Card(
         name=name,
         title=reader.take("title", str),
@@ -215,46 +258,79 @@ def parse(content: Any, source: str, folder: Path | None = None) -> Card:
         width=width,
         modalities=modalities,
         tags=tuple(tags),
+        surroundings=surroundings,
         folder=folder,
     )
     reader.finish()
     return card
 
 
-def _modality(content: Any, source: str, key: str, width: int) -> Modality:
+def _modality(content: Any, source: str, key: str, width: int, aux: bool) -> Modality:
     if key not in SENSORS or key == "scl":
         raise ModelError(f"{source}: modality '{key}' is not one of s2, s1")
-    reader = _Reader(content, source, f"modalities.{key}.")
+    prefix = f"modalities.{key}."
+    reader = _Reader(content, source, prefix)
+    found = _statistics(reader)
+    angles = tuple(channel for channel in found.channels if channel in ANGLES)
+    for channel in found.channels[: len(found.channels) - len(angles)]:
+        if not set(channel.split("/")) <= set(SENSORS[key].bands):
+            reader.fail("channels", channel, f"bands of {SENSORS[key].title} or ratios of them, then angles")
+    if angles and angles != (ANGLES[:-1] if key == "s2" else ANGLES[-1:]):
+        reader.fail("channels", list(angles), f"all angles of {SENSORS[key].title} in order, or none")
+    if bool(angles) != aux:
+        reader.fail("channels", list(found.channels), "with angles where the card has surroundings, else without")
+    low, high = reader.numbers("low", width), reader.numbers("high", width)
+    if any(a >= b for a, b in zip(low, high, strict=True)):
+        reader.fail("low", list(low), "smaller than high in every channel")
+    modality = Modality(
+        channels=found.channels,
+        transform=found.transform,
+        med=found.med,
+        qmin=found.qmin,
+        qmax=found.qmax,
+        spatial=_graph(reader, "spatial"),
+        temporal=_graph(reader, "temporal"),
+        low=low,
+        high=high,
+        weather=_graph(reader, "weather") if aux else None,
+    )
+    reader.finish()
+    return modality
+
+
+def _surroundings(parent: _Reader, source: str) -> Surroundings:
+    reader = _Reader(parent.take("surroundings", dict), source, "surroundings.")
+    parts = []
+    for word, known in (("weather", AUX_WEATHER), ("terrain", AUX_TERRAIN)):
+        inner = _Reader(reader.take(word, dict), source, f"surroundings.{word}.")
+        parts.append(_statistics(inner))
+        if parts[-1].channels != known.channels:
+            inner.fail("channels", list(parts[-1].channels), f"{', '.join(known.channels)}, in this order")
+        if parts[-1].transform != "none":
+            inner.fail("transform", parts[-1].transform, "none")
+        inner.finish()
+    weather, terrain = parts
+    surroundings = Surroundings(weather, terrain, _graph(reader, "graph"))
+    reader.finish()
+    return surroundings
+
+
+def _statistics(reader: _Reader) -> Statistics:
     channels = tuple(reader.take("channels", list))
     for channel in channels:
-        if not isinstance(channel, str) or not set(channel.split("/")) <= set(SENSORS[key].bands):
-            reader.fail("channels", channel, f"bands of {SENSORS[key].title} or ratios of them")
+        if not isinstance(channel, str):
+            reader.fail("channels", channel, "text")
     transform = reader.take("transform", str)
     if transform not in TRANSFORMS:
         reader.fail("transform", transform, " or ".join(TRANSFORMS))
     qmin, qmax = reader.numbers("qmin", len(channels)), reader.numbers("qmax", len(channels))
     if any(low >= high for low, high in zip(qmin, qmax, strict=True)):
         reader.fail("qmin", list(qmin), "smaller than qmax in every channel")
-    low, high = reader.numbers("low", width), reader.numbers("high", width)
-    if any(a >= b for a, b in zip(low, high, strict=True)):
-        reader.fail("low", list(low), "smaller than high in every channel")
-    modality = Modality(
-        channels=channels,
-        transform=transform,
-        med=reader.numbers("med", len(channels)),
-        qmin=qmin,
-        qmax=qmax,
-        spatial=_graph(reader, "spatial", source, key),
-        temporal=_graph(reader, "temporal", source, key),
-        low=low,
-        high=high,
-    )
-    reader.finish()
-    return modality
+    return Statistics(channels, transform, reader.numbers("med", len(channels)), qmin, qmax)
 
 
-def _graph(parent: _Reader, role: str, source: str, key: str) -> Graph:
-    reader = _Reader(parent.take(role, dict), source, f"modalities.{key}.{role}.")
+def _graph(parent: _Reader, role: str) -> Graph:
+    reader = _Reader(parent.take(role, dict), parent.source, f"{parent.prefix}{role}.")
     file = reader.take("file", str)
     # A card comes from elsewhere: a graph must lie in the card's own folder.
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*\.onnx", file):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from malice_core.bands import SENSORS
 from malice_core.cards import Modality
 from malice_core.grid import Window
+from malice_core.store.statistics import ANGLES, LOG10_RANGE, LOG10_RATIO, Statistics
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -21,13 +22,12 @@ class Normaliser:
 
     Args:
         sensor: key of the sensor whose bands come in, in ``Sensor.bands`` order.
-        modality: channels, transform and statistics from the model card.
+        modality: channels, transform and statistics, of a model card or of ``store.statistics``.
     """
 
-    def __init__(self, sensor: str, modality: Modality) -> None:
-        bands = SENSORS[sensor].bands
-        self._parts = [tuple(bands.index(band) for band in channel.split("/")) for channel in modality.channels]
-        self._log = modality.transform == "ln"
+    def __init__(self, sensor: str, modality: Modality | Statistics) -> None:
+        self._parts = parts_of(sensor, modality)
+        self._transform = modality.transform
         column = (-1, 1, 1)
         self._med = np.asarray(modality.med, np.float32).reshape(column)
         self._low = np.asarray(modality.qmin, np.float32).reshape(column)
@@ -36,19 +36,21 @@ class Normaliser:
 
     @property
     def channels(self) -> int:
-        return len(self._parts)
+        return len(self._low)
 
-    def __call__(self, values: Float, observed: Bool) -> Float:
+    def __call__(self, values: Float, observed: Bool, angles: Float | None = None) -> Float:
         """Network input of one date.
 
         Args:
             values: (bands, H, W), physical units of the sensor.
             observed: (H, W); pixels without an observation become 0 in every channel, the median's value.
+            angles: of MALICE Aux, cosines and sines: (A,) of the whole date, or (A, H, W).
 
         Returns:
             (channels, H, W) float32: clip to [qmin, qmax], minus med, over (qmax - qmin); NaN to 0.
         """
         out = np.empty((self.channels, *values.shape[1:]), np.float32)
+        logarithm = self._transform == "log10"
         # Missing pixels carry 0, whose logarithm and ratio are noise that is overwritten below.
         with np.errstate(divide="ignore", invalid="ignore"):
             for channel, parts in enumerate(self._parts):
@@ -56,14 +58,36 @@ class Normaliser:
                     out[channel] = values[parts[0]]
                 else:
                     np.divide(values[parts[0]], values[parts[1]], out=out[channel])
-            if self._log:
-                np.log(out, out=out)
+                    if logarithm:
+                        out[channel] += np.float32(LOG10_RATIO)
+            bands = out[: len(self._parts)]
+            if self._transform == "ln":
+                np.log(bands, out=bands)
+            elif logarithm:
+                np.log10(np.clip(bands, *LOG10_RANGE, out=bands), out=bands)
+        if len(self._parts) < self.channels:
+            if angles is None:
+                raise ValueError("this network takes angles")
+            out[len(self._parts) :] = angles.reshape(len(angles), *((1, 1) if angles.ndim == 1 else angles.shape[1:]))
         np.clip(out, self._low, self._high, out=out)
         out -= self._med
         out /= self._range
         np.nan_to_num(out, copy=False, nan=0.0)
         out *= observed
         return out
+
+
+def parts_of(sensor: str, modality: Modality | Statistics) -> list[tuple[int, ...]]:
+    """The bands of a sensor, by index, that each channel is made of: one, or two of which it is the ratio.
+
+    The angles of MALICE Aux, which come last, are not among them.
+    """
+    bands = SENSORS[sensor].bands
+    return [
+        tuple(bands.index(band) for band in channel.split("/"))
+        for channel in modality.channels
+        if channel not in ANGLES
+    ]
 
 
 def mirror_index(begin: int, size: int, first: int, count: int) -> NDArray[np.intp]:

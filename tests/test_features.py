@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from malice_core.cards import Graph, Modality
 from malice_core.features import Normaliser, mirror_index, mirror_source
 from malice_core.grid import Window
+from malice_core.store.statistics import AUX
 
 
 def modality(
@@ -41,6 +42,33 @@ def test_zero_backscatter_at_a_missing_pixel_leaves_no_nan() -> None:
     m = modality(("VH", "VV", "VH/VV"), "ln", [-3.7, -2.2, -1.5], [-5.8, -3.8, -3.2], [-2.4, -1.0, -0.2])
     out = Normaliser("s1", m)(np.zeros((2, 3, 3), np.float32), np.zeros((3, 3), bool))
     assert (out == 0).all()
+
+
+def test_aux_s1_is_vv_first_in_decimal_logarithms_of_clipped_power_and_its_angle_is_as_it_is() -> None:
+    statistics = AUX["s1"]
+    vv, vh = np.array([0.13, 3.0, 2e-5, 0.13]), np.array([0.023, 0.5, 1e-5, 0.023])
+    angles = np.cos(np.radians([38.5])).astype(np.float32)
+    observed = np.array([[True, True, True, False]])
+    out = Normaliser("s1", statistics)(np.stack([vv, vh]).astype(np.float32)[:, None], observed, angles)
+    bands = [np.log10(np.clip(band, 1e-4, 2)) for band in (vv, vh, vh / vv + 1e-5)]
+    rows = [*bands, np.full(4, angles[0])]
+    for channel, row in enumerate(rows):
+        low, high, med = (numbers[channel] for numbers in (statistics.qmin, statistics.qmax, statistics.med))
+        expected = np.where(observed[0], (np.clip(row, low, high) - med) / (high - low), 0)
+        np.testing.assert_allclose(out[channel, 0], expected, atol=2e-6)
+
+
+def test_angles_may_differ_from_pixel_to_pixel() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.uniform(500, 4000, (10, 2, 3)).astype(np.float32)
+    angles = rng.uniform(-1, 1, (6, 2, 3)).astype(np.float32)
+    normalise, seen = Normaliser("s2", AUX["s2"]), np.ones((2, 3), bool)
+    out = normalise(values, seen, angles)
+    for row, col in np.ndindex(2, 3):
+        np.testing.assert_array_equal(
+            out[:, row, col],
+            normalise(values[:, row : row + 1, col : col + 1], seen[:1, :1], angles[:, row, col])[:, 0, 0],
+        )
 
 
 @given(st.integers(2, 20), st.integers(0, 60), st.integers(0, 60))

@@ -11,7 +11,7 @@ import pytest
 from malice_core.bands import SENSORS
 from malice_core.cards import Graph, Modality
 from malice_core.features import Normaliser
-from malice_core.store.statistics import MALICE
+from malice_core.store.statistics import AUX, MALICE, Statistics
 
 torch = pytest.importorskip("torch")
 from malice_core.training import losses  # noqa: E402
@@ -34,8 +34,9 @@ def tensor(array: Array) -> torch.Tensor:
 # Normalisation
 
 
+@pytest.mark.parametrize("network", [MALICE, AUX])
 @pytest.mark.parametrize("sensor", ["s2", "s1"])
-def test_normalisation_is_the_engines(sensor: str) -> None:
+def test_normalisation_is_the_engines(sensor: str, network: dict[str, Statistics]) -> None:
     rng = np.random.default_rng(0)
     shape = (2, 3, len(SENSORS[sensor].bands), 9, 8)
     top = 8000 if sensor == "s2" else 0.6
@@ -45,17 +46,22 @@ def test_normalisation_is_the_engines(sensor: str) -> None:
     padded = np.array([[False, False, True], [False, False, False]])
     observed[padded] = False
     images *= observed[:, :, None]
-    known, graph = MALICE[sensor], Graph("a.onnx", "0" * 64)
+    known, graph = network[sensor], Graph("a.onnx", "0" * 64)
+    angles = rng.uniform(-1, 1, (2, 3, 6 if sensor == "s2" else 1)).astype(np.float32) if network is AUX else None
     card = Modality(
         known.channels, known.transform, known.med, known.qmin, known.qmax, graph, graph, (0.0,) * 64, (1.0,) * 64
     )
     wanted = np.stack(
         [
-            [Normaliser(sensor, card)(image, seen) for image, seen in zip(*place, strict=True)]
-            for place in zip(images, observed, strict=True)
+            [
+                Normaliser(sensor, card)(images[b, t], observed[b, t], None if angles is None else angles[b, t])
+                for t in range(3)
+            ]
+            for b in range(2)
         ]
     )
-    view = View(tensor(images), torch.zeros(2, 3), tensor(padded), tensor(observed), tensor(observed))
+    given = (tensor(images), torch.zeros(2, 3), tensor(padded), tensor(observed), tensor(observed))
+    view = View(*given, angles=None if angles is None else tensor(angles))
     for statistics in (known, card):
         got = Normalise(sensor, statistics)(view).numpy()
         assert got.dtype == np.float32

@@ -51,9 +51,13 @@ MALICE = {
 #: Channels of the angles, in the network's order; after the bands of their sensor in :data:`AUX`.
 S2_ANGLES = ("cos_sun_zen", "cos_sun_az", "sin_sun_az", "cos_view_zen", "cos_view_az", "sin_view_az")
 S1_ANGLES = ("cos_incidence",)
+ANGLES = (*S2_ANGLES, *S1_ANGLES)
 
-#: MALICE Aux, by sensor key. The transform is of the bands alone, never of the cosines and sines. ``log10`` is of
-#: linear power clipped to 1e-4 … 2; of the ratio VH/VV + 1e-5, clipped alike. VV and VH are not in MALICE's order.
+#: ``log10`` is of linear power clipped to this range; a ratio gets LOG10_RATIO more before, and is clipped alike.
+LOG10_RANGE, LOG10_RATIO = (1e-4, 2.0), 1e-5
+
+#: MALICE Aux, by sensor key. The transform is of the bands alone, never of the cosines and sines. VV and VH are not in
+#: MALICE's order.
 AUX = {
     "s2": Statistics(
         (*S2.bands, *S2_ANGLES),

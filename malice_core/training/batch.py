@@ -6,7 +6,8 @@ objective eats them: this is the contract between the two.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +27,9 @@ class View:
         padded: (B, T) bool, True where there is no date.
         observed: (B, T, H, W) bool, False where the source had no data, and where padded.
         clear: (B, T, H, W) bool, observed and not cloud or shadow: where the losses look.
+        angles: (B, T, A) float32, cosines and sines of MALICE Aux, not normalised; None for MALICE.
+        weather: (B, T, 48) float32 of MALICE Aux, in the units of AgERA5 as openEO stores it, not normalised, variable
+            by variable, six days each; None for MALICE.
     """
 
     images: Tensor
@@ -33,14 +37,20 @@ class View:
     padded: Tensor
     observed: Tensor
     clear: Tensor
+    angles: Tensor | None = None
+    weather: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> View:
         """The same on another device."""
-        return View(*(getattr(self, field.name).to(device, non_blocking=non_blocking) for field in fields(self)))
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> View:
         """The same in pinned memory, which copies to a GPU faster."""
-        return View(*(getattr(self, field.name).pin_memory() for field in fields(self)))
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> View:
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(part) for name, part in parts.items() if part is not None})
 
 
 @dataclass
@@ -50,15 +60,19 @@ class Batch:
     Attributes:
         views: by key, see ``VIEWS``; T may differ between them.
         names: of the places, so that a batch that goes wrong can be named.
+        terrain: (B, 4, H, W) float32 of MALICE Aux, as ``Terrain.read`` gives it, not normalised; None for MALICE.
     """
 
     views: dict[str, View]
     names: tuple[str, ...]
+    terrain: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same on another device."""
-        return Batch({key: view.to(device, non_blocking) for key, view in self.views.items()}, self.names)
+        terrain = None if self.terrain is None else self.terrain.to(device, non_blocking=non_blocking)
+        return Batch({key: view.to(device, non_blocking) for key, view in self.views.items()}, self.names, terrain)
 
     def pin_memory(self) -> Batch:
         """The same in pinned memory."""
-        return Batch({key: view.pin_memory() for key, view in self.views.items()}, self.names)
+        terrain = None if self.terrain is None else self.terrain.pin_memory()
+        return Batch({key: view.pin_memory() for key, view in self.views.items()}, self.names, terrain)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from malice_core.bands import SENSORS
 from malice_core.cards import Modality
-from malice_core.store.statistics import Statistics
+from malice_core.features import parts_of
+from malice_core.store.statistics import LOG10_RANGE, LOG10_RATIO, Statistics
 from malice_core.training.batch import View
 
 
@@ -25,12 +25,11 @@ class Normalise(nn.Module):
 
     def __init__(self, sensor: str, statistics: Statistics | Modality) -> None:
         super().__init__()
-        bands = SENSORS[sensor].bands
-        parts = [tuple(bands.index(band) for band in channel.split("/")) for channel in statistics.channels]
+        parts = parts_of(sensor, statistics)
         self._first = [part[0] for part in parts]
         self._ratios = [channel for channel, part in enumerate(parts) if len(part) == 2]
         self._divisors = [part[1] for part in parts if len(part) == 2]
-        self._log = statistics.transform == "ln"
+        self._transform, self._angles = statistics.transform, len(parts) < len(statistics.channels)
         # Not part of the state: checkpoints hold the network's tensors only.
         for name, values in (("med", statistics.med), ("low", statistics.qmin), ("high", statistics.qmax)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
@@ -48,7 +47,15 @@ class Normalise(nn.Module):
         values = view.images[:, :, self._first]
         if self._ratios:
             values[:, :, self._ratios] /= view.images[:, :, self._divisors]
-        if self._log:
+        if self._transform == "ln":
             values = values.log()
+        elif self._transform == "log10":
+            values[:, :, self._ratios] += LOG10_RATIO
+            values = values.clamp(*LOG10_RANGE).log10()
+        if self._angles:
+            if view.angles is None:
+                raise ValueError("this network takes angles")
+            angles = view.angles[..., None, None].expand(*view.angles.shape, *values.shape[3:])
+            values = torch.cat([values, angles], dim=2)
         values = (values.clamp(self.low, self.high) - self.med) / (self.high - self.low)
         return torch.where(view.observed.unsqueeze(2) & ~values.isnan(), values, 0.0)
