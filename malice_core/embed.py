@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--contract", action="store_true", help="print the contract version as json and exit")
 
     add_data(p)
+    flags.add_surroundings(p)
     g = add_computing(p)
     g.add_argument("--model", metavar="NAME", help="an installed model (default: malice, or the only one)")
     g = add_output(p)
@@ -105,7 +106,8 @@ def job_of(given: argparse.Namespace) -> Job:
         raise InputError("--output is missing: give FILE.tif; --help lists the options")
     if given.model == "":
         raise InputError("--model is empty (an unset variable?); see python -m malice_core.models list")
-    values: dict[str, Any] = {field.name: getattr(given, field.name) for field in dataclasses.fields(Job)}
+    # A command that lacks an option leaves it as it is.
+    values = {field.name: getattr(given, field.name, field.default) for field in dataclasses.fields(Job)}
     values |= {
         "output": Path(given.output),
         "counts": Path(given.counts) if given.counts else None,

@@ -1,4 +1,7 @@
-"""Runs the two graphs of one modality over one block: spatial maps date by date, then pixels in chunks."""
+"""Runs the graphs of one modality over one block: spatial maps date by date, then pixels in chunks.
+
+MALICE Aux has the terrain as one more map, the last, and for each date a bias of the spatial graph that its weather is.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +19,13 @@ from malice_core.cropping import cropped
 from malice_core.graphs import date_encoding
 from malice_core.runtime import Backend
 
+if TYPE_CHECKING:
+    from malice_core.surroundings.inputs import CellWeather
+
 #: Pixels given to the temporal graph at once: what it works on then stays in a core's cache.
 CHUNK = 256
+#: Cells whose weather is given to its graph at once.
+CELLS = 64
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -29,10 +38,12 @@ class Image:
     Attributes:
         values: (C, H, W) network channels over the block's input window.
         observed: (h, w) True where the date was observed, over the block's core.
+        weather: of the date over the block's input window, for MALICE Aux.
     """
 
     values: Float
     observed: Bool
+    weather: CellWeather | None = None
 
 
 #: Receives pixels start … start+p-1 of a block: (start, values (queries·width, p), counts (p) of observations).
@@ -55,6 +66,51 @@ class Workspace:
         return self._memory[: math.prod(shape)].reshape(shape)
 
 
+class WeatherEncoder:
+    """The weather of cells to biases of the spatial graph."""
+
+    def __init__(self, card: Card, sensor: str, backend: Backend) -> None:
+        self._width = card.width
+        # Always as many at once, so that a cell's numbers do not depend on the block it is part of.
+        self._session = backend.open(card.graph_bytes(sensor, "weather"), {"weather": (CELLS, 48)})
+
+    def __call__(self, weather: CellWeather) -> Float:
+        """(1, 64, H, W) biases of the pixels of an image; (1, 64, 1, 1) if it has one row and column of weather."""
+        height, width, numbers = weather.values.shape
+        cells = weather.values.reshape(-1, numbers)
+        biases = np.empty((len(cells), self._width), np.float32)
+        for start in range(0, len(cells), CELLS):
+            some = cells[start : start + CELLS]
+            given = np.zeros((CELLS, numbers), np.float32)
+            given[: len(some)] = some
+            biases[start : start + CELLS] = self._session.run({"weather": given})[: len(some)]
+        maps = np.ascontiguousarray(biases.T).reshape(self._width, height, width)
+        return maps[None, :, weather.rows[:, None], weather.cols]
+
+
+class TerrainEncoder:
+    """The terrain to the token it is of each pixel, for all modalities.
+
+    Args:
+        card: the model.
+        backend: runtime and device.
+        input_shape: (H, W) of the blocks' input windows.
+        halo: as of :class:`ModalityEncoder`.
+    """
+
+    def __init__(self, card: Card, backend: Backend, input_shape: tuple[int, int], halo: int) -> None:
+        sensor = next(iter(card.modalities))
+        graph = card.graph_bytes(sensor, "terrain")
+        if halo:
+            graph = cropped(graph, halo, str(card.graph_path(sensor, "terrain")))
+        self._session = backend.open(graph, {"terrain": (1, 4, *input_shape)})
+
+    def __call__(self, terrain: Float, crop: tuple[slice, slice]) -> Float:
+        """(h, w, 64) features of the core, of the normalised terrain (4, H, W) of the input window."""
+        maps = self._session.run({"terrain": terrain[None]})[0]
+        return np.ascontiguousarray(maps[:, crop[0], crop[1]].transpose(1, 2, 0))
+
+
 class ModalityEncoder:
     """Encodes blocks of one modality; buffers and compiled graphs are made once and reused.
 
@@ -68,6 +124,7 @@ class ModalityEncoder:
         mask: leave unobserved dates out of the attentions of a pixel (``--nodata mask``).
         workspace: memory for the spatial maps, shared by the modalities of a run.
         halo: pixels around the core that the spatial graph may leave out of its output (0: it returns them all).
+        uniform: for MALICE Aux: the weather of a date is the same all over every block.
     """
 
     def __init__(
@@ -82,16 +139,24 @@ class ModalityEncoder:
         mask: bool,
         workspace: Workspace,
         halo: int,
+        uniform: bool = True,
     ) -> None:
         channels = len(card.modalities[sensor].channels)
         dates, width = len(days), card.width
         self._pixels = core_shape[0] * core_shape[1]
         self._chunk = min(CHUNK, self._pixels)
         self._encoding = date_encoding(np.asarray(days, np.float32))
+        self._weather = WeatherEncoder(card, sensor, backend) if card.surroundings else None
+        shapes: dict[str, tuple[int, ...]] = {"images": (1, channels, *input_shape)}
+        if card.surroundings:
+            # The terrain is one more, which is of no date.
+            self._encoding = np.pad(self._encoding, ((0, 1), (0, 0)))
+            dates += 1
+            shapes["bias"] = (1, width, *((1, 1) if uniform else input_shape))
         spatial = card.graph_bytes(sensor, "spatial")
         if halo:
             spatial = cropped(spatial, halo, str(card.graph_path(sensor, "spatial")))
-        self._spatial = backend.open(spatial, {"images": (1, channels, *input_shape)})
+        self._spatial = backend.open(spatial, shapes)
         self._temporal = backend.open(
             card.graph_bytes(sensor, "temporal"),
             {
@@ -115,6 +180,7 @@ class ModalityEncoder:
         check: Callable[[], None],
         tick: Callable[[], None],
         sink: Sink,
+        terrain: Callable[[], Float] | None = None,
     ) -> None:
         """Embeds one block.
 
@@ -125,11 +191,15 @@ class ModalityEncoder:
             check: raises when the run was cancelled; called between calls of the graphs.
             tick: called once for each date in the spatial part.
             sink: takes the embedding, in pieces and from several threads.
+            terrain: gives its features (h, w, 64) in the core; for MALICE Aux.
         """
         shape = (crop[0].stop - crop[0].start, crop[1].stop - crop[1].start)
         pixels = shape[0] * shape[1]
         counts = np.zeros(pixels, np.uint16)
         pending: list[Future[None]] = []
+        if terrain is not None:
+            self._valid[:pixels, -1] = 1.0
+            pending.append(pool.submit(self._take_terrain, terrain, pixels))
         for index, image in enumerate(images):
             check()
             observed = image.observed.reshape(-1)
@@ -141,7 +211,7 @@ class ModalityEncoder:
             # One call waits beside those that run, so that no stream idles and few images are held.
             while len(pending) > self._streams:
                 pending.pop(0).result()
-            pending.append(pool.submit(self._encode_date, index, image.values, crop, shape, tick))
+            pending.append(pool.submit(self._encode_date, index, image, crop, shape, tick))
         for future in pending:
             future.result()
 
@@ -153,10 +223,17 @@ class ModalityEncoder:
         for _ in pool.map(chunk, range(0, pixels, self._chunk)):
             check()
 
+    def _take_terrain(self, terrain: Callable[[], Float], pixels: int) -> None:
+        self._features[:pixels, -1] = terrain().reshape(pixels, -1)
+
     def _encode_date(
-        self, index: int, values: Float, crop: tuple[slice, slice], shape: tuple[int, int], tick: Callable[[], None]
+        self, index: int, image: Image, crop: tuple[slice, slice], shape: tuple[int, int], tick: Callable[[], None]
     ) -> None:
-        maps = self._spatial.run({"images": values[None]})[0]
+        feeds = {"images": image.values[None]}
+        if self._weather is not None:
+            assert image.weather is not None, "MALICE Aux without weather"
+            feeds["bias"] = self._weather(image.weather)
+        maps = self._spatial.run(feeds)[0]
         core = maps[:, crop[0], crop[1]].transpose(1, 2, 0)
         # The pixels of this core come first in the buffer; splitting that axis makes a view, no copy.
         self._features[: shape[0] * shape[1]].reshape(*shape, *self._features.shape[1:])[:, :, index] = core

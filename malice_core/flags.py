@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from malice_core import job
 from malice_core.errors import InputError
 
 
@@ -18,6 +19,25 @@ def add_images(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", nargs="+", type=path, action="extend", default=[], metavar="PATH", help=title)
     group.add_argument(
         "--s2-offset", default="auto", choices=("auto", "0", "-1000"), help="offset to add to Sentinel-2 DN"
+    )
+
+
+def add_surroundings(parser: argparse.ArgumentParser) -> None:
+    """``--weather --weather-gaps --dem --dem-nodata --s2-angles --s1-angles --angles``"""
+    group = parser.add_argument_group("surroundings, for MALICE Aux")
+    many: dict[str, Any] = {"nargs": "+", "type": path, "action": "extend", "default": [], "metavar": "PATH"}
+    group.add_argument("--weather", **many, help="AgERA5: rasters, a folder, netCDF or a CSV")
+    group.add_argument(
+        "--weather-gaps", choices=job.WEATHER_GAPS, default="error", help="where a date lacks a day of weather"
+    )
+    group.add_argument("--dem", type=path, metavar="PATH", help="elevation in metres")
+    group.add_argument(
+        "--dem-nodata", choices=job.DEM_NODATA, default="error", help="fill: close its holes from their edges"
+    )
+    group.add_argument("--s2-angles", **many, help="CSV, STAC items, MTD_TL.xml or a folder of products")
+    group.add_argument("--s1-angles", **many, help="CSV, STAC items, or degrees: 38.5, or 161=38.5 for an orbit")
+    group.add_argument(
+        "--angles", choices=job.ANGLES, default="error", help="where a date has none: median of training"
     )
 
 

@@ -10,6 +10,9 @@ NODATA = ("mask", "zero")
 RUNTIMES = ("auto", "openvino", "onnxruntime")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16")
+WEATHER_GAPS = ("error", "nearest", "drop-date")
+DEM_NODATA = ("error", "fill")
+ANGLES = ("error", "median")
 DTYPES = ("float32", "float16", "int16", "int8")
 FORMATS = ("gtiff", "cog")
 #: The folder of finished blocks beside an output ends like this.
@@ -25,6 +28,13 @@ class Job:
     s2: tuple[str, ...] = ()
     s1: tuple[str, ...] = ()
     scl: tuple[str, ...] = ()
+    weather: tuple[str, ...] = ()
+    weather_gaps: str = "error"
+    dem: str | None = None
+    dem_nodata: str = "error"
+    s2_angles: tuple[str, ...] = ()
+    s1_angles: tuple[str, ...] = ()
+    angles: str = "error"
     counts: Path | None = None
     dates: str | None = None
     max_dates: int | None = None

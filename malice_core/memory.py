@@ -49,12 +49,18 @@ class Budget:
         return self.program + max(sum(self.encoding.values()), sum(self.writing.values()))
 
 
-def budget(card: Card, backend: Backend, grid: BlockGrid, dates: Mapping[str, int], layout: Product) -> Budget:
+def budget(
+    card: Card, backend: Backend, grid: BlockGrid, dates: Mapping[str, int], layout: Product, uniform: bool = True
+) -> Budget:
     """Memory of a run with these blocks.
 
     Args:
         dates: number of dates by sensor key.
+        uniform: for MALICE Aux: weather is the same all over a block.
     """
+    aux = card.surroundings is not None
+    # The terrain is one more of the features, and has a graph of its own.
+    dates = {sensor: count + aux for sensor, count in dates.items()}
     core = grid.core_shape[0] * grid.core_shape[1]
     halo = grid.input_shape[0] * grid.input_shape[1]
     chunk = min(CHUNK, core)
@@ -65,7 +71,12 @@ def budget(card: Card, backend: Backend, grid: BlockGrid, dates: Mapping[str, in
         BASE_BYTES + GDAL_CACHE_BYTES,
         {
             "spatial features": core * max(dates.values()) * (card.width + len(dates)) * 4,
-            "spatial graphs": len(dates) * backend.streams * halo * SPATIAL_MAPS * 4,
+            "spatial graphs": (len(dates) * backend.streams + aux) * halo * SPATIAL_MAPS * 4,
+            # A map of weather goes into each call where it is not the same everywhere; features of terrain are kept.
+            "surroundings": aux
+            * ((0 if uniform else backend.streams * halo) + core + len(dates) * halo)
+            * card.width
+            * 4,
             "temporal graphs": sum(
                 backend.streams * chunk * count * (base + pair * count) * 4 for count in dates.values()
             ),
@@ -86,6 +97,7 @@ def fit(
     dates: Mapping[str, int],
     layout: Product,
     warnings: list[str],
+    uniform: bool = True,
 ) -> tuple[BlockGrid, Budget]:
     """The block grid of a run: ``--block`` when given, else the largest blocks that fit ``--memory``.
 
@@ -95,7 +107,7 @@ def fit(
 
     def of(side: int) -> tuple[BlockGrid, Budget]:
         grid = BlockGrid(area, side, card.halo, card.stride, clip=job.edge == "published")
-        return grid, budget(card, backend, grid, dates, layout)
+        return grid, budget(card, backend, grid, dates, layout, uniform)
 
     if job.block is not None:
         grid, cost = of(job.block)

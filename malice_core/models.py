@@ -105,8 +105,9 @@ def default() -> Card:
         return serious[PREFERRED]
     if len(serious) > 1:
         raise ModelError(f"several models are installed ({', '.join(serious)}): choose one by name")
-    for card in (serious or found).values():
-        return card  # of several models for trying out, any will do
+    # Of several models for trying out one that needs no more than images.
+    for card in sorted((serious or found).values(), key=lambda card: card.surroundings is not None):
+        return card
     raise ModelError(
         "no model is installed: python -m malice_core.models install malice gets the published one "
         f"(looked for in {os.pathsep.join(map(str, search_path()))})"
@@ -160,6 +161,9 @@ def _info(options: argparse.Namespace) -> None:
     for sensor, modality in card.modalities.items():
         logarithm = "" if modality.transform == "none" else f", {modality.transform}"
         print(f"{sensor}: {' '.join(modality.channels)}{logarithm}")
+    if card.surroundings is not None:
+        print(f"weather: {' '.join(card.surroundings.weather.channels)}")
+        print(f"terrain: {' '.join(card.surroundings.terrain.channels)}")
     if card.tags:
         print(f"tags: {', '.join(card.tags)}")
     for key, value in card.provenance.items():
@@ -185,7 +189,7 @@ def _verify(options: argparse.Namespace) -> None:
     card = load(options.name)
     differences = agreement.between_runtimes(card)
     for sensor, worst in differences.items():
-        print(f"{sensor}: both graphs whole, runtimes agree within {worst:.1e}")
+        print(f"{sensor}: graphs whole, runtimes agree within {worst:.1e}")
     print(f"model {card.name} is good ({card.identity}, {card.folder})")
 
 

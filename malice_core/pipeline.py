@@ -23,14 +23,16 @@ import rasterio
 import malice_core
 from malice_core import bands, memory, plan, product
 from malice_core.cancelling import Cancel
-from malice_core.encoder import Image, ModalityEncoder, Workspace
+from malice_core.cards import Modality
+from malice_core.encoder import Float, Image, ModalityEncoder, TerrainEncoder, Workspace
 from malice_core.errors import OutputError
 from malice_core.features import Normaliser, mirror_source
-from malice_core.grid import Block
+from malice_core.grid import Block, Window
 from malice_core.outputs import Codes
 from malice_core.plan import Plan
 from malice_core.reporting import Reporter
 from malice_core.scratch import Scratch, owner_of
+from malice_core.store.statistics import ANGLES, Statistics
 
 
 def environment() -> rasterio.Env:
@@ -124,7 +126,9 @@ class _Progress:
 def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Progress, cancel: Cancel) -> None:
     streams = job.backend.streams
     core = job.grid.core_shape
-    most = max(len(stack.observations) for stack in job.stacks.values())
+    around = job.surroundings
+    # The terrain of MALICE Aux is one more.
+    most = max(len(stack.observations) for stack in job.stacks.values()) + (around is not None)
     # Inside the area the network meets no edge of its own, and its decoder need not compute the halo.
     halo = 0 if job.grid.clip else job.grid.halo
     workspace = Workspace(core[0] * core[1] * most * job.card.width)
@@ -140,9 +144,11 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
             job.job.nodata == "mask",
             workspace,
             halo,
+            around is None or around.uniform,
         )
         for sensor in job.stacks
     }
+    terrain = None if around is None else TerrainEncoder(job.card, job.backend, job.grid.input_shape, halo)
     make_codes = job.layout.opened(job.backend)
     readers = ThreadPoolExecutor(min(4, max(2, streams)), "read")
     coders = ThreadPoolExecutor(streams, "encode")
@@ -153,9 +159,11 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
         for block in todo:
             crop = block.core.slices_in(block.input.expand(-halo))
             codes = make_codes(block.core.pixels)
+            grounds: dict[Window, Float] = {}
             for number, (sensor, encoder) in enumerate(encoders.items()):
                 dates = itertools.islice(images, len(job.stacks[sensor].observations))
-                encoder.encode(dates, crop, coders, cancel.check, progress.date, partial(codes.put, number))
+                ground = None if terrain is None else partial(_ground, job, sensor, block, crop, terrain, grounds)
+                encoder.encode(dates, crop, coders, cancel.check, progress.date, partial(codes.put, number), ground)
                 progress.modality(sensor)
             if saved is not None:
                 saved.result()  # one block waits to be written while the next is computed, not more
@@ -165,6 +173,22 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
     finally:
         for pool in (readers, coders, writer):
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ground(
+    job: Plan,
+    sensor: str,
+    block: Block,
+    crop: tuple[slice, slice],
+    encoder: TerrainEncoder,
+    grounds: dict[Window, Float],
+) -> Float:
+    """Features of the terrain in a block's core; ``grounds`` keeps them for other sensors with as large images."""
+    assert job.surroundings is not None
+    needed = job.surroundings.needed[sensor]
+    if needed not in grounds:
+        grounds[needed] = encoder(job.surroundings.terrain_of(sensor, block.input), crop)
+    return grounds[needed]
 
 
 def _save(block: Block, codes: Codes, scratch: Scratch) -> None:
@@ -214,7 +238,11 @@ def _image(job: Plan, sensor: str, index: int, block: Block, normalise: Normalis
     inside = block.core.intersect(stack.extent)
     if inside.pixels:
         core[inside.slices_in(block.core)] = observed[inside.slices_in(block.input)]
-    return Image(normalise(values, observed), core)
+    around = job.surroundings
+    if around is None:
+        return Image(normalise(values, observed), core)
+    weather = around.weather_of(sensor, stack.observations[index].date, block.input)
+    return Image(normalise(values, observed, around.angles[sensor][index]), core, weather)
 
 
 def _assemble(job: Plan, blocks: list[Block], scratch: Scratch, progress: _Progress, cancel: Cancel) -> None:
@@ -291,10 +319,19 @@ def tags(job: Plan) -> dict[str, str]:
         result[f"MALICE_ORBITS_{key}"] = ",".join(
             "?" if item.orbit is None else str(item.orbit) for item in stack.observations
         )
-        logarithm = "ln, " if modality.transform == "ln" else ""
-        result[f"MALICE_NORMALISATION_{key}"] = "; ".join(
-            f"{name}: {logarithm}clip [{low!r}, {high!r}], subtract {med!r}, divide by {high - low!r}"
-            for name, low, high, med in zip(modality.channels, modality.qmin, modality.qmax, modality.med, strict=True)
-        )
+        result[f"MALICE_NORMALISATION_{key}"] = _normalisation(modality)
+    if (known := job.card.surroundings) is not None:
+        result["MALICE_CREDITS"] += "; generated using Copernicus Climate Change Service information (AgERA5)"
+        result["MALICE_NORMALISATION_WEATHER"] = _normalisation(known.weather)
+        result["MALICE_NORMALISATION_TERRAIN"] = _normalisation(known.terrain)
     result["MALICE_RULES"] = "; ".join(job.notes)
     return result
+
+
+def _normalisation(numbers: Modality | Statistics) -> str:
+    transform = "" if numbers.transform == "none" else f"{numbers.transform}, "
+    return "; ".join(
+        f"{name}: {'' if name in ANGLES else transform}clip [{low!r}, {high!r}], subtract {med!r}, divide by "
+        f"{high - low!r}"
+        for name, low, high, med in zip(numbers.channels, numbers.qmin, numbers.qmax, numbers.med, strict=True)
+    )

@@ -24,6 +24,8 @@ from malice_core.job import Job
 from malice_core.outputs import Product
 from malice_core.product import Layout, companions, owner
 from malice_core.stack import Stack, discover
+from malice_core.surroundings import inputs
+from malice_core.surroundings.inputs import Inputs
 
 #: Bytes that a file's name may have on the usual file systems, and those kept for suffixes such as ``.malice``.
 NAME_MAX, LONGEST_SUFFIX = 255, 40
@@ -39,6 +41,7 @@ class Plan:
         budget: estimated peak memory by part, bytes.
         disk: bytes the run needs beside the output at its largest.
         fingerprint: identity of the job (data, dates, options that change numbers, model, version).
+        surroundings: what MALICE Aux reads besides; None: the model sees images alone.
     """
 
     job: Job
@@ -52,6 +55,7 @@ class Plan:
     budget: memory.Budget
     disk: int
     fingerprint: str
+    surroundings: Inputs | None = None
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -68,6 +72,8 @@ class Plan:
     def close(self) -> None:
         for stack in self.stacks.values():
             stack.close()
+        if self.surroundings is not None:
+            self.surroundings.close()
 
 
 def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
@@ -97,6 +103,7 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
         if sensor not in card.modalities:
             have = ", ".join(key.upper() for key in card.modalities)
             raise InputError(f"model {card.name} has no {sensor.upper()} encoder (it has {have}): drop --{sensor}")
+    inputs.refuse(job, card, wanted)
     queries = job.queries if job.queries is not None else tuple(range(card.queries))
     for query in queries:
         if not 0 <= query < card.queries:
@@ -112,7 +119,10 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
     }
     lattice = catalogs[wanted[0]].lattice(job.resolution)
     stacks = {sensor: selection.choose_dates(job, catalog.on(lattice), sensor) for sensor, catalog in catalogs.items()}
+    around = None
     try:
+        if card.surroundings is not None:
+            around = Inputs.open(job, card, lattice, wanted)
         warnings = [line for line in (models.caution(card),) if line]
         area = selection.area_of(job, lattice, stacks[wanted[0]], warnings)
         extent = f"the union of the {wanted[0].upper()} images" if job.aoi is None else "the area asked for"
@@ -130,6 +140,8 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
             ):
                 if value is not None:
                     raise InputError(f"{option} needs the scene classification: give --scl with its files")
+        if around is not None:
+            stacks = around.usable(stacks)
         stacks = {sensor: selection.thin(job, stack) for sensor, stack in stacks.items()}
         for sensor, stack in stacks.items():
             selection.require_overlap(lattice, area, stack, f"{sensor.upper()} images")
@@ -138,11 +150,24 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
             notes.extend(stack.notes)
         if classes is not None:
             classes.warn(job, stacks, warnings)
-        for stack in stacks.values():
-            selection.refuse_inputs(job, stack.files(), () if classes is None else classes.beside(job.output).values())
+        if around is not None:
+            around.settle(stacks, area, job.edge)
+            notes.extend(around.notes)
+            warnings.extend(around.warnings)
+        beside = () if classes is None else classes.beside(job.output).values()
+        files = [stack.files() for stack in stacks.values()] + ([around.files()] if around else [])
+        for names in files:
+            selection.refuse_inputs(job, names, beside)
         layout: Product = classes or Layout.of(card, wanted, queries, job.dtype)
         grid, budget = memory.fit(
-            job, card, backend, area, {k: len(s.observations) for k, s in stacks.items()}, layout, warnings
+            job,
+            card,
+            backend,
+            area,
+            {k: len(s.observations) for k, s in stacks.items()},
+            layout,
+            warnings,
+            around is None or around.uniform,
         )
         plan = Plan(
             job=job,
@@ -156,6 +181,7 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
             budget=budget,
             disk=_disk(layout, area, job.format),
             fingerprint="",
+            surroundings=around,
             warnings=list(dict.fromkeys(warnings)),
             notes=list(dict.fromkeys(notes)),
         )
@@ -163,6 +189,8 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
     except BaseException:
         for stack in stacks.values():
             stack.close()
+        if around is not None:
+            around.close()
         raise
     return plan
 
@@ -251,6 +279,11 @@ def _fingerprint(plan: Plan) -> str:
         },
         "files": {sensor: [_state(name) for name in stack.files()] for sensor, stack in plan.stacks.items()},
     }
+    if plan.surroundings is not None:
+        content["surroundings"] = {
+            "options": [job.weather_gaps, job.dem, job.dem_nodata, job.angles, job.s2_angles, job.s1_angles],
+            "files": [_state(name) for name in plan.surroundings.files()],
+        }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -8,30 +8,18 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import onnxruntime  # noqa: E402
+from helpers_training import AUX_CHANNELS as CHANNELS  # noqa: E402
+from helpers_training import random_encoder  # noqa: E402
 
 from malice_core import graphs, weights  # noqa: E402
 from malice_core.errors import ModelError  # noqa: E402
 from malice_core.training.malice import Malice, MaliceEncoder  # noqa: E402
 from malice_core.training.unet import UNet  # noqa: E402
 
-CHANNELS = {"s2": 16, "s1": 4}
-
 
 @pytest.fixture(scope="module")
 def encoder() -> MaliceEncoder:
-    """Random weights with batch norms that do something, and weather that matters; in evaluation mode."""
-    torch.manual_seed(0)
-    network = MaliceEncoder(CHANNELS, auxiliary=True)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
-            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
-            torch.nn.init.uniform_(module.weight, 0.6, 1.4)
-            torch.nn.init.uniform_(module.bias, -0.2, 0.2)
-    for sensor in CHANNELS:
-        for layer in network.get_submodule(f"encoder_{sensor}.ubarn.encoder_meteo.encoder")[::2]:
-            torch.nn.init.uniform_(layer.weight, -0.5, 0.5)
-    return network.eval()
+    return random_encoder(0, auxiliary=True)
 
 
 def inputs(sensor: str, seed: int = 1) -> dict[str, torch.Tensor]:

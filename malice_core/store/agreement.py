@@ -1,4 +1,4 @@
-"""Runs a model's two graphs on random input and compares: with the published file, and between runtimes."""
+"""Runs a model's graphs on random input and compares: with the published file, and between runtimes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,14 @@ class Sample:
         images: (T, C, H, W) normalised channels.
         days: (T,) days since ``bands.DATE_ORIGIN``.
         padded: (T,) True where there is no date.
+        weather: (T, 48) normalised, and terrain: (4, H, W) normalised; for MALICE Aux.
     """
 
     images: Floats
     days: Floats
     padded: npt.NDArray[np.bool_]
+    weather: Floats
+    terrain: Floats
 
 
 def sample(channels: int) -> Sample:
@@ -40,30 +43,44 @@ def sample(channels: int) -> Sample:
     rng = np.random.default_rng(20140303)
     images = rng.normal(0.1, 0.3, (6, channels, 24, 32)).astype(np.float32)
     days = np.array([1420, 1433, 1701, 3050, 4400, 0], np.float32)
-    return Sample(images, days, np.array([False] * 5 + [True]))
+    weather, terrain = (rng.normal(0.1, 0.3, shape).astype(np.float32) for shape in ((6, 48), (4, 24, 32)))
+    return Sample(images, days, np.array([False] * 5 + [True]), weather, terrain)
 
 
 def embed(card: Card, sensor: str, given: Sample, backend: Backend) -> Floats:
-    """(10, 64, H, W) embedding of a sample by a model's two graphs.
+    """(10, 64, H, W) embedding of a sample by a model's graphs.
 
     Raises:
         ModelError: if a graph is damaged, cannot be opened, or gives numbers that are not finite.
     """
     dates, channels, height, width = given.images.shape
-    spatial = backend.open(card.graph_bytes(sensor, "spatial"), {"images": (1, channels, height, width)})
+    shape: dict[str, tuple[int, ...]] = {"images": (1, channels, height, width)}
+    feeds = [{"images": image[None]} for image in given.images]
+    if card.surroundings is not None:
+        weather = backend.open(card.graph_bytes(sensor, "weather"), {"weather": given.weather.shape})
+        shape["bias"] = (1, card.width, 1, 1)
+        for feed, bias in zip(feeds, weather.run({"weather": given.weather}), strict=True):
+            feed["bias"] = bias.reshape(shape["bias"]).copy()
+    spatial = backend.open(card.graph_bytes(sensor, "spatial"), shape)
     # A session's result is only valid until its next call.
-    maps = np.stack([spatial.run({"images": image[None]})[0].copy() for image in given.images])
+    maps = np.stack([spatial.run(feed)[0].copy() for feed in feeds])
+    encoding, valid = graphs.date_encoding(given.days), ~given.padded
+    if card.surroundings is not None:
+        terrain = backend.open(card.graph_bytes(sensor, "terrain"), {"terrain": (1, *given.terrain.shape)})
+        maps = np.concatenate([maps, terrain.run({"terrain": given.terrain[None]})])
+        encoding, valid = np.pad(encoding, ((0, 1), (0, 0))), np.append(valid, True)
+        dates += 1
     shapes = {
         "features": (height * width, dates, card.width),
         "encoding": (dates, card.width),
         "valid": (height * width, dates),
     }
-    feeds = {
+    inputs = {
         "features": np.ascontiguousarray(maps.reshape(dates, card.width, -1).transpose(2, 0, 1)),
-        "encoding": graphs.date_encoding(given.days),
-        "valid": np.ascontiguousarray(np.broadcast_to(~given.padded, shapes["valid"]), np.float32),
+        "encoding": encoding,
+        "valid": np.ascontiguousarray(np.broadcast_to(valid, shapes["valid"]), np.float32),
     }
-    pixels = backend.open(card.graph_bytes(sensor, "temporal"), shapes).run(feeds)
+    pixels = backend.open(card.graph_bytes(sensor, "temporal"), shapes).run(inputs)
     if pixels.shape != (height * width, card.queries, card.width) or not np.isfinite(pixels).all():
         raise ModelError(
             f"model {card.name}: the {sensor} graphs give {pixels.shape} or no finite numbers: import it again"

@@ -157,7 +157,7 @@ def _import_checkpoint(path: Path, name: str, store: Path, overwrite: bool, sour
         found.state,
         name,
         store,
-        title=f"MALICE, {'encoders' if ours else 'published encoders'} of {path.name}",
+        title=f"{'Encoders' if ours else 'Published encoders'} of {path.name}",
         # A checkpoint trained here has its licence from whoever trained it: export is the command that says it.
         licence="NOASSERTION" if ours else LICENCE,
         citation=CITATION,

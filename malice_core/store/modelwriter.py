@@ -12,9 +12,9 @@ from pathlib import Path
 
 from malice_core import cards, graphs, weights
 from malice_core.bands import DATE_ORIGIN
-from malice_core.cards import Card, Graph, Modality
+from malice_core.cards import Card, Graph, Modality, Surroundings
 from malice_core.errors import ModelError, OutputError
-from malice_core.store.statistics import MALICE, Statistics
+from malice_core.store.statistics import AUX, AUX_TERRAIN, AUX_WEATHER, MALICE, Statistics
 from malice_core.weights import Weights
 
 
@@ -28,7 +28,7 @@ def write(
     citation: str,
     provenance: Mapping[str, str],
     tags: Sequence[str] = (),
-    statistics: Mapping[str, Statistics] = MALICE,
+    statistics: Mapping[str, Statistics] | None = None,
     half: bool = False,
 ) -> Card:
     """Builds the graphs of every modality and writes them and ``model.json`` into ``folder``.
@@ -38,26 +38,39 @@ def write(
         name: of the model; the folder's final name.
         encoders: canonical weights (see ``weights.py``) by sensor key.
         title, licence, citation, provenance, tags: fields of the card.
-        statistics: normalisation the encoders were trained with, by sensor key.
+        statistics: normalisation the encoders were trained with, by sensor key; None: the published.
         half: store the weights as float16.
 
     Returns:
         The card, as read back from ``folder``.
 
     Raises:
-        ModelError: if weights are missing, unknown or damaged, or do not have the sensor's channels.
+        ModelError: if weights are missing, unknown or damaged, do not have the sensor's channels, or are of MALICE Aux
+            for one sensor only.
     """
-    modalities = {}
+    auxiliary = any(map(weights.is_auxiliary, encoders.values()))
+    statistics = statistics or (AUX if auxiliary else MALICE)
+    modalities, surroundings = {}, None
     for sensor, normalisation in statistics.items():
         if sensor not in encoders:
             continue
         folded = weights.canonical(encoders[sensor], f"{name} {sensor}")
+        if weights.is_auxiliary(folded) != auxiliary:
+            raise ModelError(
+                f"{name} {sensor}: no weights of weather and terrain, but another sensor's encoder has them"
+            )
         channels = folded[f"{weights.SPATIAL}.in_conv.conv.conv.0.weight"].shape[1]
+        channels -= weights.WEATHER_WIDTH if auxiliary else 0
         if channels != len(normalisation.channels):
             raise ModelError(
                 f"{name} {sensor}: the weights take {channels} channels, the sensor has {len(normalisation.channels)} "
                 f"({', '.join(normalisation.channels)})"
             )
+        weather = None
+        if auxiliary:
+            weather = _write_graph(folder, f"{sensor}_weather.onnx", graphs.weather_graph(folded, half))
+            terrain = _write_graph(folder, "terrain.onnx", graphs.terrain_graph(folded, half))
+            surroundings = Surroundings(AUX_WEATHER, AUX_TERRAIN, terrain)
         low, high = graphs.output_bounds(folded)
         modalities[sensor] = Modality(
             channels=normalisation.channels,
@@ -69,6 +82,7 @@ def write(
             temporal=_write_graph(folder, f"{sensor}_temporal.onnx", graphs.temporal_graph(folded, half)),
             low=tuple(map(float, low)),
             high=tuple(map(float, high)),
+            weather=weather,
         )
     card = Card(
         name=name,
@@ -83,6 +97,7 @@ def write(
         width=weights.WIDTH,
         modalities=modalities,
         tags=tuple(tags),
+        surroundings=surroundings,
     )
     cards.write(card, folder)
     return cards.read(folder)

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from malice_core import weights
 from malice_core.errors import ModelError
-from malice_core.store.statistics import Statistics
+from malice_core.store.statistics import AUX, MALICE, Statistics
 
 State = Mapping[str, npt.NDArray[Any]]
 
@@ -23,7 +24,7 @@ _PREFIXES = ("model.encoder.", "encoder.", "")
 #: Beside the encoders in a published state, and no part of them: the frozen projector, and constants.
 _BESIDE = re.compile(r"projector_emb\.|.*\bpe_encoding\.|.*\.num_batches_tracked$")
 #: What MALICE Aux has and MALICE has not.
-_AUX = re.compile(r"(^|\.)(encoder_)?(meteo|dem)(_|\.|$)")
+_AUX = re.compile(r"\.encoder_(meteo|dem)\.")
 #: Names that an error lists before it says how many more there are.
 _LISTED = 6
 
@@ -36,11 +37,15 @@ class Encoders:
         state: tensors by name below the encoder (``encoder_s2.ubarn.…``, ``common_temp_proj.…``), all of them used.
         unused: the other names of the state, as they are there.
         sensors: ``s2``, ``s1`` as far as they are there, in this order.
+        auxiliary: whether they are of MALICE Aux.
+        statistics: of these sensors: those given, else the published.
     """
 
     state: dict[str, npt.NDArray[Any]]
     unused: tuple[str, ...]
     sensors: tuple[str, ...]
+    auxiliary: bool
+    statistics: Mapping[str, Statistics]
 
     def weights(self, sensor: str, source: str) -> dict[str, npt.NDArray[Any]]:
         """Canonical weights of one encoder, batch norms folded."""
@@ -49,27 +54,24 @@ class Encoders:
 
 
 def encoders(
-    state: State, statistics: Mapping[str, Statistics], source: str, say: Callable[[str], None] = lambda _: None
+    state: State, statistics: Mapping[str, Statistics] | None, source: str, say: Callable[[str], None] = lambda _: None
 ) -> Encoders:
     """Finds the encoders in a state, and complains about all that does not fit at once.
 
     Args:
         state: tensors by name.
-        statistics: of every sensor the state may have: its channels are the encoder's.
+        statistics: of every sensor the state may have: its channels are the encoder's. None: the published.
         source: file name for messages.
         say: gets a line with every name that is missing or not used, however many they are.
 
     Raises:
-        ModelError: if there is no encoder, it is one of MALICE Aux, or tensors are missing, of another shape, or
-            unknown: this is then another architecture (another width, other channels, more queries or layers).
+        ModelError: if there is no encoder, or tensors are missing, of another shape, or unknown: this is then another
+            architecture (another width, other channels, more queries or layers).
     """
     # Compiled modules have this in their names.
     plain = {name.replace("_orig_mod.", ""): name for name in state}
-    aux = [name for name in plain if _AUX.search(name)]
-    if aux:
-        raise ModelError(
-            f"{source}: this is a MALICE Aux checkpoint, not supported yet (it has {aux[0]:.100}): give one of MALICE"
-        )
+    auxiliary = any(map(_AUX.search, plain))
+    statistics = statistics or (AUX if auxiliary else MALICE)
     begins = tuple(f"encoder_{sensor}." for sensor in statistics)
     prefix = next((p for p in _PREFIXES if any(n.startswith(tuple(p + b for b in begins)) for n in plain)), None)
     if prefix is None:
@@ -81,7 +83,9 @@ def encoders(
     sensors = tuple(s for s, begin in zip(statistics, begins, strict=True) if any(n.startswith(begin) for n in inside))
     # Weights that were folded before have no batch norms at all; a state that lacks some of them is damaged.
     norms = any(name.endswith(".running_var") for name in inside)
-    wanted = expected({sensor: len(statistics[sensor].channels) for sensor in sensors}, norms)
+    wanted = expected({sensor: len(statistics[sensor].channels) for sensor in sensors}, norms, auxiliary)
+    if auxiliary:
+        _share_terrain(inside, sensors, {name: state[plain[whole]] for name, whole in inside.items()}, source)
     missing = [name for name in wanted if name not in inside]
     misfits = {n: state[plain[inside[n]]].shape for n in wanted if n in inside}
     misfits = {name: shape for name, shape in misfits.items() if shape != wanted[name]}
@@ -106,25 +110,45 @@ def encoders(
         {name: state[plain[inside[name]]] for name in wanted},
         tuple(sorted(set(state) - {plain[inside[name]] for name in wanted})),
         sensors,
+        auxiliary,
+        {sensor: statistics[sensor] for sensor in sensors},
     )
 
 
-def expected(channels: Mapping[str, int], norms: bool = True) -> dict[str, tuple[int, ...]]:
+def _share_terrain(inside: dict[str, str], sensors: Iterable[str], state: State, source: str) -> None:
+    """The terrain's U-Net is one module: a name that only one sensor has, the others get in ``inside``.
+
+    Raises:
+        ModelError: if sensors have different ones.
+    """
+    for name in list(inside):
+        begin, _, rest = name.partition(f".{weights.TERRAIN}.")
+        if not rest:
+            continue
+        for sensor in sensors:
+            other = f"encoder_{sensor}.{weights.TERRAIN}.{rest}"
+            if other in state and other != name and not np.array_equal(state[other], state[name]):
+                raise ModelError(f"{source}: {other} differs from that of {begin}: sensors share one terrain U-Net")
+            inside.setdefault(other, inside[name])
+
+
+def expected(channels: Mapping[str, int], norms: bool = True, auxiliary: bool = False) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors of the encoders by their names in a state, without the counters of batch norms.
 
     Args:
         channels: of the images of each sensor.
         norms: with batch norms.
+        auxiliary: of MALICE Aux.
     """
     names: dict[str, tuple[int, ...]] = {}
     for sensor, count in channels.items():
-        for name, shape in weights.shapes(count).items():
+        for name, shape in weights.shapes(count, auxiliary).items():
             if name.startswith(f"{weights.PROJECTOR}."):
                 part = name.removeprefix(f"{weights.PROJECTOR}.")
                 names[f"common_temp_proj.{part if part == 'Q' else f'ca_{sensor}.{part}'}"] = shape
             else:
                 names[f"encoder_{sensor}.{name}"] = shape
-        for name, shape in weights.convolutions(count).items() if norms else ():
+        for name, shape in weights.unets(count, auxiliary).items() if norms else ():
             for part in weights.BATCH_NORM:
                 size = (weights.bias_size(name, shape),)
                 names[f"encoder_{sensor}.{weights.batch_norm_of(name)}.{part}"] = size

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from malice_core.bands import SENSORS, Sensor
 from malice_core.errors import InputError
 from malice_core.images.paths import SUFFIXES
+from malice_core.job import ANGLES
 from malice_core.stack import shortened
 from malice_core.store.statistics import AUX, S1_ANGLES, S2_ANGLES
 from malice_core.surroundings.anglefiles import (
@@ -77,8 +78,8 @@ class Angles:
         """
         if sensor not in CHANNELS:
             raise InputError(f"sensor '{sensor}' has no angles, only {', '.join(CHANNELS)}")
-        if missing not in ("error", "median"):
-            raise InputError(f"--angles {missing} is none of error, median")
+        if missing not in ANGLES:
+            raise InputError(f"--angles {missing} is none of {', '.join(ANGLES)}")
         kind, records, files = SENSORS[sensor], list[Record](), list[str]()
         for path in map(str, paths):
             constant = _constant(path, kind)

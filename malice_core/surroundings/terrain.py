@@ -23,7 +23,7 @@ from malice_core.images.files import local_files
 from malice_core.images.netcdf import grid_of
 from malice_core.images.reading import Band, Layer, Mosaic, Pool, crs_name, open_raster
 from malice_core.images.resample import STRIP, Coordinates
-from malice_core.store.statistics import AUX_TERRAIN
+from malice_core.store.statistics import AUX_TERRAIN, Statistics
 from malice_core.surroundings.cubic import cubic
 
 Float = NDArray[np.float32]
@@ -253,18 +253,19 @@ class Terrain:
             _refuse_implausible(values[0][seen], self.path)
 
 
-def normalised(values: Float) -> Float:
+def normalised(values: Float, statistics: Statistics = AUX_TERRAIN) -> Float:
     """What the network gets of :meth:`Terrain.read`'s channels.
 
     Args:
         values: float32 (4, H, W), physical.
+        statistics: one number a channel.
 
     Returns:
         float32 (4, H, W): clip to [qmin, qmax], minus med, over (qmax - qmin); NaN to 0.
     """
     med, low, high = (
         np.asarray(numbers, np.float32).reshape(-1, 1, 1)
-        for numbers in (AUX_TERRAIN.med, AUX_TERRAIN.qmin, AUX_TERRAIN.qmax)
+        for numbers in (statistics.med, statistics.qmin, statistics.qmax)
     )
     return np.nan_to_num((np.clip(values, low, high) - med) / (high - low), nan=0.0)
 

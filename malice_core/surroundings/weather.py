@@ -24,7 +24,8 @@ from malice_core.grid import Lattice, Window
 from malice_core.images.files import local_files
 from malice_core.images.reading import Grid, Pool
 from malice_core.images.sources import Findings
-from malice_core.store.statistics import AUX_WEATHER
+from malice_core.job import WEATHER_GAPS
+from malice_core.store.statistics import AUX_WEATHER, Statistics
 from malice_core.surroundings import cells
 from malice_core.surroundings.agera5 import KEYS, VARIABLES, Unit
 from malice_core.surroundings.cells import Positions, cells_of, square_window, squares_of
@@ -35,8 +36,6 @@ Float = NDArray[np.float32]
 
 #: Days of a date, counted from it.
 OFFSETS = (-4, -3, -2, -1, 0, 1)
-#: What ``--weather-gaps`` may be.
-GAPS = ("error", "nearest", "drop-date")
 #: What is kept of squares of cells, in bytes.
 _KEPT = 64 << 20
 
@@ -68,18 +67,19 @@ class Cells(NamedTuple):
     col: int
 
 
-def normalised(values: Float) -> Float:
+def normalised(values: Float, statistics: Statistics = AUX_WEATHER) -> Float:
     """What the network gets: clip to [qmin, qmax], minus med, over (qmax - qmin); NaN to 0.
 
     Args:
         values: (…, 48), as :class:`Cells` has them.
+        statistics: one number a variable.
 
     Returns:
         (…, 48) float32, the same shape.
     """
     low, high, med = (
         np.repeat(np.asarray(numbers, np.float32), len(OFFSETS))
-        for numbers in (AUX_WEATHER.qmin, AUX_WEATHER.qmax, AUX_WEATHER.med)
+        for numbers in (statistics.qmin, statistics.qmax, statistics.med)
     )
     out = np.clip(np.asarray(values, np.float32), low, high)
     out -= med
@@ -130,6 +130,11 @@ class Weather:
             raise
         return cls(entries, units, pool, findings)
 
+    @property
+    def uniform(self) -> bool:
+        """Whether it is the same everywhere because all of it comes from tables."""
+        return all(entry.band is None for variables in self._entries.values() for entry in variables.values())
+
     def close(self) -> None:
         """Closes the open rasters."""
         self._pool.close()
@@ -158,8 +163,8 @@ class Weather:
         Raises:
             InputError: if days are missing and ``gaps`` is ``error``, or no date is left.
         """
-        if gaps not in GAPS:
-            raise InputError(f"--weather-gaps {gaps} is none of {', '.join(GAPS)}")
+        if gaps not in WEATHER_GAPS:
+            raise InputError(f"--weather-gaps {gaps} is none of {', '.join(WEATHER_GAPS)}")
         lacking = {day: lack for day in dates if (lack := [one for one in days_of(day) if one not in self._entries])}
         if not lacking:
             return Usable(tuple(dates), f"weather: all six days of all {len(dates)} dates are there", ())

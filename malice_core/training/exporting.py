@@ -32,7 +32,7 @@ def export(
     citation: str,
     provenance: Mapping[str, str],
     tags: Sequence[str] = (),
-    statistics: Mapping[str, Statistics] = MALICE,
+    statistics: Mapping[str, Statistics] | None = None,
     half: bool = False,
     overwrite: bool = False,
     source: str = "",
@@ -47,7 +47,7 @@ def export(
         state: tensors by name: of a Lightning module, a network or its encoders (see ``store/states.py``).
         name, store, overwrite: as in ``importing.import_files``.
         title, licence, citation, provenance, tags: fields of the card.
-        statistics: normalisation the encoders were trained with, by sensor.
+        statistics: normalisation the encoders were trained with, by sensor; None: the published.
         half: store the weights as float16; what is computed stays float32, and the card says how much it matters.
         source: file name for messages.
         say: gets a line for each thing found and done.
@@ -69,7 +69,7 @@ def export(
             citation=citation,
             provenance=provenance,
             tags=tags,
-            statistics=statistics,
+            statistics=found.statistics,
             half=half,
         )
         agreement.between_runtimes(card)
@@ -77,14 +77,14 @@ def export(
         if half:
             notes["weights"] = "float16 on disk, computed in float32"
         for sensor, worst in with_torch(card, found, HALF_TOLERANCE if half else agreement.TOLERANCE).items():
-            say(f"{sensor}: the two graphs agree with the torch encoder within {worst:.1e}")
+            say(f"{sensor}: the graphs agree with the torch encoder within {worst:.1e}")
             notes[f"{sensor}_difference"] = f"at most {worst:.1e} from the torch encoder on random input"
         cards.write(replace(card, provenance={**card.provenance, **notes}), folder)
     return cards.read(store / name)
 
 
 def with_torch(card: Card, found: Encoders, tolerance: float) -> dict[str, float]:
-    """Largest absolute difference between a model's two graphs and the torch encoder with its state, by sensor.
+    """Largest absolute difference between a model's graphs and the torch encoder with its state, by sensor.
 
     Raises:
         ModelError: if it exceeds ``tolerance``.
@@ -95,8 +95,10 @@ def with_torch(card: Card, found: Encoders, tolerance: float) -> dict[str, float
     for sensor, modality in card.modalities.items():
         given = agreement.sample(len(modality.channels))
         with torch.inference_mode():
-            inputs = (torch.from_numpy(part)[None] for part in (given.images, given.days, given.padded))
-            wanted = encoder(sensor, *inputs)
+            parts = (given.images, given.days, given.padded, given.weather, given.terrain)
+            images, days, padded, weather, terrain = (torch.from_numpy(part)[None] for part in parts)
+            around = encoder.surroundings(weather, terrain) if found.auxiliary else None
+            wanted = encoder(sensor, images, days, padded, surroundings=around)
         worst = float(abs(agreement.embed(card, sensor, given, backend) - wanted[0].numpy()).max())
         if not worst <= tolerance:
             hint = "; try without float16" if tolerance > agreement.TOLERANCE else ""
@@ -117,10 +119,10 @@ def torch_encoder(found: Encoders, channels: Mapping[str, int]) -> MaliceEncoder
     """
     # Called while training goes on, this must not move its random numbers.
     with torch.random.fork_rng(devices=[]):
-        encoder = MaliceEncoder(channels)
+        encoder = MaliceEncoder(channels, auxiliary=found.auxiliary)
     state = encoder.state_dict()
     for sensor, count in channels.items():
-        for convolution in weights.convolutions(count):
+        for convolution in weights.unets(count, found.auxiliary):
             # 1 / sqrt(variance + epsilon) is 1 to the last bit.
             state[f"encoder_{sensor}.{weights.batch_norm_of(convolution)}.running_var"].fill_(1 - weights.EPSILON)
     state |= {name: torch.tensor(array).float() for name, array in found.state.items()}
@@ -128,8 +130,8 @@ def torch_encoder(found: Encoders, channels: Mapping[str, int]) -> MaliceEncoder
     return encoder.eval()
 
 
-def statistics_of(hyper_parameters: Mapping[str, Any], source: str) -> Mapping[str, Statistics]:
-    """The normalisation a checkpoint's encoders were trained with; that of the published ones if it has none.
+def statistics_of(hyper_parameters: Mapping[str, Any], source: str) -> Mapping[str, Statistics] | None:
+    """The normalisation a checkpoint's encoders were trained with; None if it does not say: the published.
 
     Args:
         hyper_parameters: of the checkpoint; ours hold ``statistics``, by sensor, as plain lists.
@@ -140,7 +142,7 @@ def statistics_of(hyper_parameters: Mapping[str, Any], source: str) -> Mapping[s
     """
     given = hyper_parameters.get("statistics")
     if given is None:
-        return MALICE
+        return None
     result = {}
     for sensor in MALICE:
         if not isinstance(given, dict) or not given:

@@ -74,6 +74,8 @@ class Start:
             if given is not None and (Path(given) / runfolder.CONFIG).is_file():
                 raise ModelError(_cure(Path(given))) from None
             raise
+        if card.surroundings is not None:
+            raise ModelError(_auxiliary(f"model {card.name}"))
         statistics = {sensor: _statistics(modality) for sensor, modality in card.modalities.items()}
         found = states.encoders(restoring.state_of(card), statistics, f"model {card.name}")
         return cls(card.name, found, statistics, card, card.licence, card.citation)
@@ -90,7 +92,9 @@ class Start:
             )
         statistics = exporting.statistics_of(content.hyper_parameters, f"{path}")
         found = states.encoders(content.state, statistics, f"{path}")
-        return cls(path.name, found, statistics, None, "NOASSERTION", "none")
+        if found.auxiliary:
+            raise ModelError(_auxiliary(f"{path}"))
+        return cls(path.name, found, found.statistics, None, "NOASSERTION", "none")
 
     @property
     def identity(self) -> str:
@@ -122,6 +126,10 @@ class Start:
     def normalise(self) -> dict[str, Normalise]:
         """By sensor."""
         return {sensor: Normalise(sensor, part) for sensor, part in self.statistics.items()}
+
+
+def _auxiliary(name: str) -> str:
+    return f"{name} is MALICE Aux, which cannot be fine-tuned: fine-tuning reads no weather and no terrain; give MALICE"
 
 
 def _cure(folder: Path) -> str:
