@@ -242,7 +242,8 @@ def _image(job: Plan, sensor: str, index: int, block: Block, normalise: Normalis
     if around is None:
         return Image(normalise(values, observed), core)
     weather = around.weather_of(sensor, stack.observations[index].date, block.input)
-    return Image(normalise(values, observed, around.angles[sensor][index]), core, weather)
+    angles = around.angles_of(sensor, stack, index, block.input, observed)
+    return Image(normalise(values, observed, angles), core, weather)
 
 
 def _assemble(job: Plan, blocks: list[Block], scratch: Scratch, progress: _Progress, cancel: Cancel) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
 
-from malice_core.bands import SENSORS, Sensor
+from malice_core.bands import ANGLES, SENSORS, Sensor
 from malice_core.errors import InputError, StackError
 from malice_core.grid import Lattice, Window
 from malice_core.images.observations import Observation, observe
@@ -35,7 +35,7 @@ def discover(sensor: str, paths: Sequence[str | Path], *, s2_offset: str = "auto
     """Finds all images of a sensor.
 
     Args:
-        sensor: ``s2``, ``s1`` or ``scl``.
+        sensor: ``s2``, ``s1`` or ``scl``; ``s2_angles`` or ``s1_angles`` for angles a pixel.
         paths: rasters, folders, netCDF files, VRTs, text lists, or names GDAL opens.
         s2_offset: ``auto`` (by processing baseline), ``0`` or ``-1000``: what is added to Sentinel-2 DN.
         orbit: only images of this relative orbit.
@@ -44,9 +44,10 @@ def discover(sensor: str, paths: Sequence[str | Path], *, s2_offset: str = "auto
         StackError: naming the file, what is wrong with it and what to do.
         InputError: if an option is wrong.
     """
-    if sensor not in SENSORS:
-        raise InputError(f"sensor '{sensor}' is none of {', '.join(SENSORS)}")
-    kind, findings, pool = SENSORS[sensor], Findings(), Pool()
+    kinds = SENSORS | {kind.key: kind for kind in ANGLES.values()}
+    if sensor not in kinds:
+        raise InputError(f"sensor '{sensor}' is none of {', '.join(kinds)}")
+    kind, findings, pool = kinds[sensor], Findings(), Pool()
     try:
         sources = _newest(find(paths, kind, findings), kind, findings)
         if orbit is not None:

@@ -12,7 +12,7 @@ import pytest
 import rasterio
 from affine import Affine
 from helpers_embed import Array, command, day_of, embedded, link, run, write_series
-from helpers_weather import FACTORS, LATTICE, expected, write_daily, write_table
+from helpers_weather import FACTORS, LATTICE, expected, series, write_daily, write_table
 
 torch = pytest.importorskip("torch")
 
@@ -108,7 +108,7 @@ def scaled(values: Array, statistics: Statistics, axis: int = 1) -> Array:
 
 
 def images_of(files: list[Path], sensor: str, angles: Array) -> tuple[Array, Array]:
-    """Network channels (T, C, H, W), and where there are observations, of rasters and cosines and sines (T, A)."""
+    """Network channels (T, C, H, W), and where there are observations, of rasters and cosines and sines (T, A, …)."""
     made, seen = [], []
     for path, numbers in zip(files, angles, strict=True):
         with rasterio.open(path) as file:
@@ -118,7 +118,7 @@ def images_of(files: list[Path], sensor: str, angles: Array) -> tuple[Array, Arr
             vv, vh = values
             with np.errstate(all="ignore"):
                 values = np.log10(np.clip(np.nan_to_num(np.stack([vv, vh, vh / vv + 1e-5])), 1e-4, 2))
-        planes = np.broadcast_to(numbers[:, None, None], (len(numbers), *there.shape))
+        planes = np.broadcast_to(numbers if numbers.ndim == 3 else numbers[:, None, None], (len(numbers), *there.shape))
         made.append(scaled(np.concatenate([values, planes]), AUX[sensor], 0) * there)
         seen.append(there)
     return np.stack(made).astype(np.float32), np.stack(seen)
@@ -179,7 +179,7 @@ def test_a_real_site_with_its_own_weather_terrain_and_angles(
     weather = weather_of(weather.transpose(0, 2, 1).reshape(len(days), 48))
     with rasterio.open(site / "DEM_COPDEM30_10m.tif") as file:
         terrain = terrain_of(file.read(1))
-    maps = np.broadcast_to(weather[:, None, None], (len(days), 64, 64, 48))
+    maps = np.broadcast_to(weather[:, None, None], (len(days), 64, 64, 48)).copy()
     wanted = network(encoder, sensor, images, days, maps, terrain, np.ones_like(seen))
     assert np.abs(output - wanted).max() < TOLERANCE
     assert wanted.std() > 0.1
@@ -221,8 +221,8 @@ def write_dem(path: Path, values: Array | None = None, margin: int = 64, **optio
     values = elevation(136 + 2 * margin, 120 + 2 * margin, margin) if values is None else values
     place = Affine(10, 0, ORIGIN[0] - 10 * margin, 0, -10, ORIGIN[1] + 10 * margin)
     profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "crs": "EPSG:32631", "transform": place, **options}
-    with rasterio.open(path, "w", height=values.shape[0], width=values.shape[1], **profile) as file:
-        file.write(values, 1)
+    with rasterio.open(path, "w", height=values.shape[-2], width=values.shape[-1], **profile) as file:
+        file.write(values.reshape(-1, *values.shape[-2:]))
     return path
 
 
@@ -306,10 +306,66 @@ def test_the_raster_says_what_was_used(stack: Path, aux: str, tmp_path: Path) ->
     assert tags["MALICE_NORMALISATION_S1"].startswith("VV: log10, clip")
     assert "cos_incidence: clip" in tags["MALICE_NORMALISATION_S1"]
     assert tags["MALICE_NORMALISATION_TERRAIN"].startswith("dem_data: clip [26.0")
-    for text in ("all six days of all 4 dates", "DEM:", "angles: S1, 1 record for 4 dates"):
+    for text in ("all six days of all 4 dates", "DEM:", "angles: S1, 1 record"):
         assert text in tags["MALICE_RULES"], text
         assert any(text in note for note in recorder.plans[0]["notes"]), text
     assert not [w for w in recorder.warnings if "weather" in w]
+
+
+# Angles a pixel
+
+
+def write_angles(folder: Path, planes: Array, day: date, names: tuple[str, ...], **options: Any) -> None:
+    folder.mkdir(exist_ok=True)
+    write_dem(folder / f"ANGLES_{day:%Y%m%d}.tif", planes, 0, count=len(planes), **options)
+    with rasterio.open(folder / f"ANGLES_{day:%Y%m%d}.tif", "r+") as file:
+        file.descriptions = names
+
+
+@pytest.mark.parametrize("sensor", ["s2", "s1"])
+def test_angles_a_pixel_from_rasters(aux: str, encoder: MaliceEncoder, tmp_path: Path, sensor: str) -> None:
+    folder = write_series(tmp_path / "images", (40, 32), COUNT, sensor=sensor, origin=ORIGIN, first=FIRST)
+    when = [FIRST + timedelta(days=k) for k in range(-4, 10 * COUNT)]
+    dem, weather = write_dem(tmp_path / "dem.tif"), write_table(tmp_path / "weather.csv", when)
+    rng = np.random.default_rng(0)
+    names = ("viewZenithMean", "viewAzimuthMean", "sunZenithAngles", "sunAzimuthAngles") if sensor == "s2" else ("LIA",)
+    made = []
+    for day in days_of():
+        degrees = rng.uniform(5, 60, (len(names), 40, 32)).astype(np.float32)
+        write_angles(tmp_path / "angles", degrees, day, names)
+        cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        made.append(np.stack([cos[2], cos[3], sin[3], cos[0], cos[1], sin[1]]) if sensor == "s2" else cos)
+    given = [f"--{sensor}", folder, "--weather", weather, "--dem", dem, f"--{sensor}-angles", tmp_path / "angles"]
+    given += ["--model", aux, "--edge", "published", "--nodata", "zero"]
+    output = embedded(tmp_path / "e.tif", *given)
+    images, seen = images_of(sorted(folder.glob("*.tif")), sensor, np.stack(made))
+    daily = np.array([[series(day + timedelta(days=k)) * FACTORS for k in range(-4, 2)] for day in days_of()])
+    numbers = weather_of(daily.transpose(0, 2, 1).reshape(COUNT, 48))
+    maps = np.broadcast_to(numbers[:, None, None], (COUNT, 40, 32, 48)).copy()
+    terrain = terrain_of(elevation(42, 34, 1))[:, 1:-1, 1:-1].copy()
+    wanted = network(encoder, sensor, images, days_of(), maps, terrain, np.ones_like(seen))
+    assert np.abs(output - wanted).max() < TOLERANCE
+    assert np.abs(embedded(tmp_path / "8.tif", *given, "--block", 8) - output).max() < 1e-5
+
+
+def test_rasters_of_angles_that_do_not_do(stack: Path, aux: str, tmp_path: Path) -> None:
+    def given(folder: Path) -> list[object]:
+        return [*inputs(stack, "s1", **{"s1-angles": folder}), "--model", aux]
+
+    end, names = ["--output", tmp_path / "e.tif"], ("incidence_angle",)
+    for day in days_of()[:-1]:
+        write_angles(tmp_path / "few", np.full((1, 136, 120), 37, np.float32), day, names)
+    assert f"incidence angle of {days_of()[-1]}" in fails(*given(tmp_path / "few"), *end)
+    recorder = run(*given(tmp_path / "few"), "--output", tmp_path / "m.tif", "--angles", "median")
+    assert any("median" in warning for warning in recorder.warnings)
+    for day in days_of():
+        write_angles(tmp_path / "half", np.full((1, 136, 60), 37, np.float32), day, names)
+        write_angles(tmp_path / "rad", np.full((1, 136, 120), 0.6, np.float32), day, names)
+        write_angles(tmp_path / "whole", np.full((1, 136, 120), 37, np.float32), day, names)
+    assert "lack those of" in fails(*given(tmp_path / "half"), *end)
+    assert "radians" in fails(*given(tmp_path / "rad"), *end)
+    one = embedded(tmp_path / "one.tif", *inputs(stack, "s1"), "--model", aux)
+    np.testing.assert_allclose(embedded(tmp_path / "w.tif", *given(tmp_path / "whole")), one, rtol=0, atol=1e-5)
 
 
 # What is missing or wrong

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from malice_core.bands import Sensor
+from malice_core.images.anglenames import angle_of
 
 #: Names of STAC's eo:common_name, and of habit.
 _S2_WORDS = {
@@ -51,6 +52,8 @@ def band_of(text: str | None, sensor: Sensor) -> str | None:
     """
     if not text:
         return None
+    if sensor.angles:
+        return angle_of(text, sensor.key[:2])
     text = _spaced(text)
     if sensor.key == "s2":
         codes = {match.upper() for match in _S2_CODE.findall(text)}
@@ -66,6 +69,8 @@ def band_of(text: str | None, sensor: Sensor) -> str | None:
 
 def band_of_file(stem: str, sensor: Sensor) -> str | None:
     """The band a file name (without folder and extension) names, such as ``T31UDS_20180511T105031_B02_10m``."""
+    if sensor.angles:
+        return angle_of(stem, sensor.key[:2], part=True)
     text = _spaced(stem)
     if sensor.key == "s2":
         codes = {match.upper() for match in _S2_FILE.findall(text)}
@@ -78,6 +83,9 @@ def band_of_file(stem: str, sensor: Sensor) -> str | None:
 
 def without_band(stem: str, sensor: Sensor) -> str:
     """A file name with the band and the pixel size taken out: what the files of one image share."""
+    if sensor.angles:
+        # What is written out may name the angle: numbers (date, orbit) are what the files of one image share.
+        return " ".join(re.findall(r"\d+", stem))
     text = _spaced(stem)
     pattern = {"s2": _S2_FILE, "s1": _S1_CODE}.get(sensor.key, _SCL_CODE)
     return re.sub(r"\s+", " ", re.sub(r"(?<!\d)[1246]0m(?![a-z])", "", pattern.sub("", text))).strip().lower()
@@ -86,7 +94,7 @@ def without_band(stem: str, sensor: Sensor) -> str:
 def is_other(stem: str, sensor: Sensor) -> bool:
     """True if a file name says that the file is nothing ``sensor`` reads (a mask, a preview, another mission)."""
     text = _spaced(stem)
-    if _OTHER.search(text) and not band_of_file(stem, sensor):
+    if _OTHER.search(text) and not sensor.angles and not band_of_file(stem, sensor):
         return True
     if sensor.key == "scl":
         return _S2_FILE.search(text) is not None

@@ -176,7 +176,7 @@ def _groups(sources: Sequence[Source], sensor: Sensor, lattice: Lattice) -> tupl
         placements = []
         for number in range(len(members[0].layers)):
             layers = tuple((s.layers[number], *shift[number]) for s, shift in zip(members, shifts, strict=True))
-            placements.append(Placement.of(Mosaic(layers), lattice, nearest=sensor.key == "scl"))
+            placements.append(Placement.of(Mosaic(layers), lattice, nearest=sensor.nearest))
         groups.append(Group(tuple(members), tuple(placements)))
     return tuple(groups)
 
@@ -196,7 +196,7 @@ def _shifts(first: Source, other: Source) -> list[tuple[int, int]] | None:
 
 def _explain(observations: Sequence[Observation], sensor: Sensor, lattice: Lattice, findings: Findings) -> None:
     """Says what is resampled, and how."""
-    how = "nearest neighbour" if sensor.key == "scl" else "bilinear"
+    how = "nearest neighbour" if sensor.nearest else "bilinear"
     foreign: dict[str, list[Source]] = {}
     coarse: dict[tuple[float, tuple[int, ...]], list[Source]] = {}
     shifted: list[Source] = []
@@ -221,13 +221,13 @@ def _explain(observations: Sequence[Observation], sensor: Sensor, lattice: Latti
         whole = len(positions) == len(sensor.bands)
         which = "all bands" if whole else "bands " + " ".join(sensor.bands[i] for i in positions)
         text = f"{sensor.title}: {which} of {len(members)} images have {res:g} m pixels and are resampled ({how}"
-        if res < lattice.res and sensor.key != "scl":
+        if res < lattice.res and not sensor.nearest:
             text += f", mean of {round(lattice.res / res) ** 2} samples a pixel"
         text += f") to {lattice.res:g} m"
-        if whole and sensor.key != "scl" and res > lattice.res:
+        if whole and not sensor.nearest and res > lattice.res:
             text += "; the networks were trained on images of 10 m"
-        if sensor.key == "scl":
-            findings.note(text)  # classes always come at 20 m
+        if sensor.nearest:
+            findings.note(text)  # classes always come at 20 m, angles as they like
         else:
             findings.warn(text)
     if shifted:

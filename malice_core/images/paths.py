@@ -72,8 +72,8 @@ def _in_folder(folder: Path, sensor: Sensor) -> list[Path]:
     if not every:
         raise StackError(f"{folder}: no raster ({' '.join(SUFFIXES)}) in this folder")
     wanted = [file for file in every if not is_other(file.stem, sensor) and not _unused_band(file, sensor)]
-    if sensor.key == "scl":
-        # Classes often lie beside the bands: if some files are called so, the others are something else.
+    if sensor.key == "scl" or sensor.angles:
+        # They often lie beside the bands: if some files are called so, the others are something else.
         wanted = [file for file in wanted if band_of_file(file.stem, sensor)] or wanted
     if not wanted:
         raise StackError(

@@ -15,6 +15,7 @@ import numpy as np
 from malice_core.bands import Sensor
 from malice_core.errors import InputError, StackError
 from malice_core.grid import Window
+from malice_core.images.anglenames import QUANTITIES
 from malice_core.images.reading import Layer, Pool, read_layer
 from malice_core.images.sources import Findings, Source, Stored
 
@@ -79,6 +80,10 @@ def decide(
         raise InputError(f"--s2-offset {s2_offset} is none of auto, 0, -1000")
     if sensor.key == "scl":
         return sources
+    if sensor.angles:
+        for source, values in samples(sources, pool):
+            _check_angles(values, source, sensor)
+        return [_scaled(source, 1.0, 0.0) for source in sources]
     classes: dict[tuple[Stored, ...], list[Source]] = {}
     for source in sources:
         classes.setdefault(source.stored, []).append(source)
@@ -141,6 +146,23 @@ def _scaled(source: Source, factor: float, offset: float, instead: bool = False)
             bands.append(replace(band, gain=gain, bias=own + offset))
         layers.append(Layer(layer.grid, tuple(bands)))
     return replace(source, layers=tuple(layers))
+
+
+def _check_angles(values: np.ndarray, source: Source, sensor: Sensor) -> None:
+    """Refuses what is no angle in degrees; ``values`` (bands, n) after the file's own scale."""
+    for quantity, row in zip(QUANTITIES[sensor.key[:2]], values, strict=True):
+        worst = row[np.abs(row - (quantity.low + quantity.high) / 2).argmax()]
+        if not quantity.low <= worst <= quantity.high:
+            raise StackError(
+                f"{source.rasters[0]}: {quantity.name} is {worst:g}, possible are {quantity.low:g} to "
+                f"{quantity.high:g} degrees; declare the value as nodata (gdal_edit -a_nodata), or give degrees"
+            )
+    # The sun at the time of passes is never near the zenith, and no radar looks down.
+    if (highest := float(values[0].max())) <= 1.6:
+        raise StackError(
+            f"{source.rasters[0]}: {sensor.bands[0]} is at most {highest:g}: radians, cosines or another band? give "
+            "degrees"
+        )
 
 
 def _s2_factor(values: np.ndarray, source: Source, findings: Findings) -> float:

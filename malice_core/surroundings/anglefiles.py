@@ -1,7 +1,7 @@
 """Angles of sun and view as files give them: tables, STAC items, metadata of Sentinel-2 granules.
 
 Every file becomes records in degrees, each of one day (or of one orbit). What a column or property means is decided by
-the words of its name, see :data:`_NAMES`; zenith angles go before the elevations they could be computed from.
+the words of its name, see ``images/anglenames.py``; zenith angles go before the elevations they could be computed from.
 """
 
 from __future__ import annotations
@@ -18,37 +18,20 @@ from typing import Any
 from xml.etree import ElementTree
 
 from malice_core.errors import InputError
+from malice_core.images.anglenames import (
+    NAMES,
+    QUANTITIES,
+    SUN_AZIMUTH,
+    SUN_ZENITH,
+    VIEW_AZIMUTH,
+    VIEW_ZENITH,
+    Quantity,
+    words,
+)
 from malice_core.images.dates import from_name, from_product, from_tags
 
 #: Larger files are no tables or metadata of a series.
 LARGEST = 64 << 20
-
-#: Ratio of Sentinel-2's distance from the centre of the Earth to the Earth's radius (786 km over 6371 km).
-S2_DISTANCE = 1.1234
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One angle.
-
-    Attributes:
-        name: for people.
-        low, high: degrees within which it can be.
-        circular: a direction: averages are of unit vectors, and 360 is 0.
-    """
-
-    name: str
-    low: float
-    high: float
-    circular: bool = False
-
-
-SUN_ZENITH, SUN_AZIMUTH = Quantity("sun zenith", 0, 90), Quantity("sun azimuth", -180, 360, True)
-VIEW_ZENITH, VIEW_AZIMUTH = Quantity("view zenith", 0, 90), Quantity("view azimuth", -180, 360, True)
-INCIDENCE = Quantity("incidence angle", 0, 90)
-
-#: By sensor key, in the order of the network's channels.
-QUANTITIES = {"s2": (SUN_ZENITH, SUN_AZIMUTH, VIEW_ZENITH, VIEW_AZIMUTH), "s1": (INCIDENCE,)}
 
 
 @dataclass(frozen=True)
@@ -66,35 +49,6 @@ class Record:
     degrees: tuple[float | None, ...]
 
 
-def _same(degrees: float) -> float:
-    return degrees
-
-
-def _of_elevation(degrees: float) -> float:
-    return 90.0 - degrees
-
-
-def _of_off_nadir(degrees: float) -> float:
-    # At the sensor, not on the ground, where the curved Earth makes the same ray steeper: 10.3 degrees are 11.6.
-    return math.degrees(math.asin(min(1.0, S2_DISTANCE * math.sin(math.radians(degrees)))))
-
-
-#: Names of an angle in the spelling of :func:`_words`, best first: of tables (also Earth Engine's and Sentinel Hub's),
-#: of STAC's view extension, and of the properties of some of its catalogues (s2:mean_solar_zenith …).
-_NAMES: dict[Quantity, tuple[tuple[tuple[str, ...], Callable[[float], float]], ...]] = {
-    SUN_ZENITH: ((("sun zenith", "sza"), _same), (("sun elevation", "view sun elevation"), _of_elevation)),
-    SUN_AZIMUTH: ((("sun azimuth", "saa"), _same), (("view sun azimuth",), _same)),
-    VIEW_ZENITH: (
-        (("view zenith", "vza"), _same),
-        (("incidence zenith", "view incidence zenith"), _same),
-        (("view incidence", "incidence"), _same),
-        (("off nadir", "view off nadir"), _of_off_nadir),
-    ),
-    VIEW_AZIMUTH: ((("view azimuth", "vaa"), _same), (("incidence azimuth", "view incidence azimuth"), _same)),
-    INCIDENCE: ((("incidence", "local incidence", "view incidence", "ellipsoid incidence", "lia"), _same),),
-}
-_SYNONYMS = {"solar": "sun", "viewing": "view", "sensor": "view", "satellite": "view", "zen": "zenith", "az": "azimuth"}
-_NO_MEANING = {"mean", "average", "avg", "angle", "angles", "deg", "degree", "degrees", "in", "s2", "s1"}
 _DAYS = (
     *("acquisition utc", "acquisition", "acquisition date", "acquisition time", "sensing time", "sensing date"),
     *("date", "datetime", "date time", "day", "time", "timestamp", "utc"),
@@ -102,14 +56,6 @@ _DAYS = (
 _TITLES = ("file", "filename", "file name", "name", "product", "product id", "id", "image", "title", "system index")
 _ORBITS = re.compile(r"(?:sat )?(?:relative )?orbit(?: number)?(?: inferred from time)?|track")
 _NOTHING = ("", "nan", "null", "none", "na", "n/a", "-")
-
-
-def _words(name: str) -> tuple[str, bool]:
-    """A name as :data:`_NAMES` spells it, and whether it is of one band among several (``…_B8A``)."""
-    parts = re.findall(r"[a-z0-9/]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
-    banded = len(parts) > 1 and re.fullmatch(r"b\d{1,2}a?", parts[-1]) is not None
-    kept = [_SYNONYMS.get(part, part) for part in parts[: len(parts) - banded] if part not in _NO_MEANING]
-    return " ".join(kept), banded
 
 
 def checked(quantity: Quantity, degrees: float, day: date | None, source: str) -> float:
@@ -149,13 +95,13 @@ class _Meanings:
     """
 
     def __init__(self, names: Iterable[str], sensor: str, source: str) -> None:
-        spelt = [(name, *_words(name)) for name in names]
+        spelt = [(name, *words(name)) for name in names]
         self.sensor, self.source = sensor, source
         self.found: list[list[tuple[Callable[[float], float], list[str]]]] = []
         for quantity in QUANTITIES[sensor]:
             choices = []
-            for words, convert in _NAMES[quantity]:
-                members = [(name, banded) for name, word, banded in spelt if word in words]
+            for known, convert in NAMES[quantity]:
+                members = [(name, banded) for name, word, banded in spelt if word in known]
                 if sum(not banded for _, banded in members) > 1:
                     shown = ", ".join(name for name, _ in members)
                     raise InputError(f"{source}: {shown} all name the {quantity.name}; keep one of them")
@@ -242,7 +188,7 @@ def from_table(path: Path, sensor: str) -> list[Record]:
         raise InputError(
             f"{path}: no angle among its columns {', '.join(names):.200}; wanted are date and, in degrees, {wanted}"
         )
-    spelt = {_words(name)[0]: name for name in reversed(names)}
+    spelt = {words(name)[0]: name for name in reversed(names)}
     days = [spelt[word] for word in (*_DAYS, *_TITLES) if word in spelt]
     orbits = [name for word, name in spelt.items() if _ORBITS.fullmatch(word)]
     if not days and not orbits:

@@ -1,6 +1,7 @@
 """Angles of sun and view of every date, as MALICE Aux gets them: cosines and sines.
 
-One set of angles holds for all pixels of a date. Source: the channels of the published MALICE Aux.
+One set of angles holds for all pixels of a date, but where rasters give them a pixel (the local incidence angle of
+Sentinel-1). Source: the channels of the published MALICE Aux.
 """
 
 from __future__ import annotations
@@ -17,15 +18,14 @@ from numpy.typing import NDArray
 
 from malice_core.bands import SENSORS, Sensor
 from malice_core.errors import InputError
+from malice_core.grid import Lattice, Window
+from malice_core.images.anglenames import INCIDENCE, QUANTITIES, SUN_ZENITH, Quantity
+from malice_core.images.observations import Observation
 from malice_core.images.paths import SUFFIXES
 from malice_core.job import ANGLES
-from malice_core.stack import shortened
+from malice_core.stack import Stack, discover, matching, shortened
 from malice_core.store.statistics import AUX, S1_ANGLES, S2_ANGLES
 from malice_core.surroundings.anglefiles import (
-    INCIDENCE,
-    QUANTITIES,
-    SUN_ZENITH,
-    Quantity,
     Record,
     checked,
     from_granule,
@@ -53,6 +53,7 @@ class Angles:
         median: missing angles are replaced by the training's median instead of refused.
         files: what was read, absolute paths, sorted.
         warnings: doubts, one line each; :meth:`of` adds to them.
+        rasters: angles a pixel; they count before ``records``.
     """
 
     sensor: Sensor
@@ -60,10 +61,17 @@ class Angles:
     median: bool
     files: tuple[str, ...]
     warnings: list[str]
+    rasters: Stack | None = None
 
     @classmethod
-    def open(cls, sensor: str, paths: Sequence[str | Path | float], missing: str = "error") -> Angles:
-        """Reads angles.
+    def open(
+        cls,
+        sensor: str,
+        paths: Sequence[str | Path | float],
+        missing: str = "error",
+        lattice: Lattice | None = None,
+    ) -> Angles:
+        """Reads angles; of rasters, headers and samples.
 
         Args:
             sensor: ``s2`` or ``s1``.
@@ -71,17 +79,22 @@ class Angles:
                 (``.SAFE``). For Sentinel-1 also a number of degrees for all dates, or ``ORBIT=DEGREES`` for those of a
                 relative orbit.
             missing: ``error``, or ``median`` to use the training's median, with a warning.
+            lattice: where rasters of angles a pixel are wanted too; None: they are refused.
 
         Raises:
             InputError: naming the file, the line or date, and what is wrong: not readable, no angles, impossible ones,
                 radians.
+            StackError: the same of rasters.
         """
         if sensor not in CHANNELS:
             raise InputError(f"sensor '{sensor}' has no angles, only {', '.join(CHANNELS)}")
         if missing not in ANGLES:
             raise InputError(f"--angles {missing} is none of {', '.join(ANGLES)}")
-        kind, records, files = SENSORS[sensor], list[Record](), list[str]()
+        kind, records, files, images = SENSORS[sensor], list[Record](), list[str](), list[str]()
         for path in map(str, paths):
+            if lattice is not None and _holds_rasters(path, kind):
+                images.append(path)
+                continue
             constant = _constant(path, kind)
             if constant is not None:
                 records.append(constant)
@@ -89,21 +102,78 @@ class Angles:
             for file in _files(Path(path), kind):
                 records += _read(file, kind)
                 files.append(f"{file.absolute()}")
-        if not records and missing == "error":
+        if not records and not images and missing == "error":
             raise InputError(
                 f"{kind.title}: no angles given; MALICE Aux needs {_listed(QUANTITIES[sensor])} of every date: give "
                 f"--{sensor}-angles, or --angles median"
             )
         _refuse_radians(records, kind)
-        return cls(kind, tuple(records), missing == "median", tuple(sorted(set(files))), [])
+        rasters = discover(f"{sensor}_angles", images).on(lattice) if images and lattice is not None else None
+        found = sorted({*files, *(rasters.files() if rasters else ())})
+        return cls(kind, tuple(records), missing == "median", tuple(found), [], rasters)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was found, one line each."""
+        count, title = len(self.records), self.sensor.key.upper()
+        told = [f"angles: {title}, {count} record{'s' * (count != 1)}"] if count or self.rasters is None else []
+        if self.rasters is not None:
+            told += [f"angles: {title}, rasters of {len(self.rasters.observations)} dates", *self.rasters.notes]
+        return told
+
+    def close(self) -> None:
+        """Closes the open rasters; to be called when no thread reads any more."""
+        if self.rasters is not None:
+            self.rasters.close()
 
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the numbers :meth:`of` returns, in order."""
         return CHANNELS[self.sensor.key]
 
+    def raster_of(self, observation: Observation) -> int | None:
+        """Which of ``rasters``' observations has the angles of an image; None: none."""
+        return next(iter(matching(self.rasters, observation)), None) if self.rasters is not None else None
+
+    def read(self, observation: Observation, window: Window, whole: Float) -> Float:
+        """The angles of one image a pixel, from rasters.
+
+        Args:
+            observation: of the images.
+            window: in the lattice's pixels.
+            whole: (A,) what holds where there is no raster, as of :meth:`of`.
+
+        Returns:
+            (A, H, W) float32, cosines and sines; NaN where the raster of that date has none.
+
+        Raises:
+            StackError: if a file cannot be read.
+        """
+        index, rasters = self.raster_of(observation), self.rasters
+        out = np.empty((len(self.channels), *window.shape), np.float32)
+        if index is None or rasters is None:
+            out[:] = whole[:, None, None]
+            return out
+        out[:] = np.nan
+        part = window.intersect(rasters.observations[index].extent)
+        if part.pixels:
+            degrees, seen = rasters.read(index, part)
+            rows = []
+            for quantity, plane in zip(QUANTITIES[self.sensor.key], np.radians(degrees), strict=True):
+                rows += [np.cos(plane), np.sin(plane)] if quantity.circular else [np.cos(plane)]
+            out[:, *part.slices_in(window)] = np.where(seen, np.stack(rows), np.float32(np.nan))
+        return out
+
+    def of_images(self, observations: Sequence[Observation]) -> Float:
+        """:meth:`of` for images, (T, A); NaN for those whose angles come from rasters."""
+        without = [one for one in observations if self.raster_of(one) is None]
+        found = np.full((len(observations), len(self.channels)), np.nan, np.float32)
+        known = self.of([one.date for one in without], [one.orbit for one in without])
+        found[[i for i, one in enumerate(observations) if self.raster_of(one) is None]] = known
+        return found
+
     def of(self, dates: Sequence[date], orbits: Sequence[int | None] | None = None) -> Float:
-        """The network's angles of some dates.
+        """The network's angles of some dates, of what is no raster.
 
         What is known of a date is the mean of its records (tiles, bands), directions as unit vectors; what holds for an
         orbit, or for all dates, counts where there is none.
@@ -192,6 +262,18 @@ def _constant(path: str, sensor: Sensor) -> Record | None:
     if orbit is not None and not 1 <= orbit <= 175:
         raise InputError(f"--{sensor.key}-angles {path}: relative orbit {orbit} is none of 1 to 175")
     return Record(None, orbit, (checked(INCIDENCE, float(match[2]), None, f"--{sensor.key}-angles {path}"),))
+
+
+def _holds_rasters(path: str, sensor: Sensor) -> bool:
+    """Whether a path is a raster, or a folder with rasters and no other file of angles."""
+    local = Path(path)
+    if not local.is_dir():
+        return local.suffix.lower() in SUFFIXES
+    if (sensor.key == "s2" and any(local.rglob("MTD_TL.xml"))) or any(
+        file.suffix.lower() in (".csv", *ITEMS) for file in local.iterdir()
+    ):
+        return False
+    return any(file.suffix.lower() in SUFFIXES for file in local.rglob("*"))
 
 
 def _files(path: Path, sensor: Sensor) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from malice_core.job import Job
 
 Float = NDArray[np.float32]
+Bool = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Inputs:
 
     Attributes:
         weather, terrain: where they come from.
-        angles: (T, A) float32 by sensor, cosines and sines of its dates; once :meth:`settle` was called.
+        angles: (T, A) float32 by sensor, cosines and sines of its dates, NaN where rasters have them; once
+            :meth:`settle` was called.
         uniform: the weather is the same all over the area, by its kind (a table), not by its values.
         notes, warnings: what was found and decided, and doubts; one line each.
     """
@@ -77,14 +80,17 @@ class Inputs:
                 f"model {card.name} is MALICE Aux and needs weather (AgERA5) and terrain too: give "
                 f"{' and '.join(lacking)}"
             )
-        sources = {s: Angles.open(s, getattr(job, f"{s}_angles"), job.angles) for s in sensors}
         assert job.dem is not None
-        opened = Terrain.open(job.dem, lattice, nodata=job.dem_nodata)
-        try:
-            return cls(card, Weather.open(job.weather), opened, sources, job.weather_gaps)
-        except BaseException:
-            opened.close()
-            raise
+        with ExitStack() as opened:
+            sources = {}
+            for sensor in sensors:
+                sources[sensor] = Angles.open(sensor, getattr(job, f"{sensor}_angles"), job.angles, lattice)
+                opened.callback(sources[sensor].close)
+            terrain = Terrain.open(job.dem, lattice, nodata=job.dem_nodata)
+            opened.callback(terrain.close)
+            found = cls(card, Weather.open(job.weather), terrain, sources, job.weather_gaps)
+            opened.pop_all()
+        return found
 
     @property
     def uniform(self) -> bool:
@@ -121,19 +127,15 @@ class Inputs:
             StackError: if the terrain cannot be read.
         """
         for sensor, stack in stacks.items():
-            days = [item.date for item in stack.observations]
-            self.angles[sensor] = self.sources[sensor].of(days, [item.orbit for item in stack.observations])
+            self.angles[sensor] = self.sources[sensor].of_images(stack.observations)
             reach = area.snap(self.card.stride).expand(self.card.halo).intersect(stack.extent)
             self.needed[sensor] = area if edge == "published" else reach
         for window in set(self.needed.values()):
             self.weather.cover(self.terrain.lattice, window)
             self.terrain.check(window)
         self.notes[:0] = [*self.weather.notes, *self.terrain.notes]
-        for sensor, source in self.sources.items():
-            count = len(source.records)
-            self.notes.append(
-                f"angles: {sensor.upper()}, {count} record{'s' * (count != 1)} for {len(self.angles[sensor])} dates"
-            )
+        for source in self.sources.values():
+            self.notes.extend(source.notes)
         self.warnings.extend(self.weather.warnings)
         for source in self.sources.values():
             self.warnings.extend(source.warnings)
@@ -156,6 +158,33 @@ class Inputs:
             (source.col + cols) // CELL - found.col,
         )
 
+    def angles_of(self, sensor: str, stack: Stack, index: int, window: Window, observed: Bool) -> Float:
+        """The angles of one date in ``window``, as an image of it is read: (A,), or (A, H, W) from rasters.
+
+        Args:
+            observed: (H, W) where there is an image.
+
+        Raises:
+            InputError: if a raster lacks angles where there is an image, and the median is not asked for.
+            StackError: if a raster cannot be read.
+        """
+        source = self.sources[sensor]
+        whole: Float = self.angles[sensor][index]
+        if not np.isnan(whole).any():
+            return whole
+        observation = stack.observations[index]
+        read, rows, cols = mirror_source(window, self.needed[sensor])
+        planes = source.read(observation, read, whole)
+        angles: Float = planes[:, rows[:, None], cols]
+        lacking = observed & np.isnan(angles).any(axis=0)
+        if lacking.any() and not source.median:
+            raise InputError(
+                f"{source.sensor.title}: the rasters of angles lack those of {observation.title} at {lacking.sum()} of "
+                f"{observed.sum()} pixels of a block; complete them, or take the training's median with --angles median"
+            )
+        # NaN becomes the median when it is normalised.
+        return angles
+
     def terrain_of(self, sensor: str, window: Window) -> Float:
         """The terrain in ``window``, mirrored like the images: float32 (4, H, W), normalised.
 
@@ -165,7 +194,9 @@ class Inputs:
         statistics = self.card.surroundings
         assert statistics is not None
         source, rows, cols = mirror_source(window, self.needed[sensor])
-        return terrain.normalised(self.terrain.read(source), statistics.terrain)[:, rows[:, None], cols]
+        planes = terrain.normalised(self.terrain.read(source), statistics.terrain)
+        mirrored: Float = planes[:, rows[:, None], cols]
+        return mirrored
 
     def files(self) -> list[str]:
         """Everything the numbers come from, sorted, absolute paths of local files."""
@@ -174,8 +205,10 @@ class Inputs:
 
     def close(self) -> None:
         """Closes the open rasters; to be called when no thread reads any more."""
-        self.weather.close()
-        self.terrain.close()
+        for part in (self.weather, self.terrain):
+            part.close()
+        for source in self.sources.values():
+            source.close()
 
 
 def refuse(job: Job, card: Card, sensors: Sequence[str]) -> None:
