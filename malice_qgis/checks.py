@@ -11,8 +11,9 @@ from typing import Any
 from qgis.core import QgsProcessingContext, QgsProcessingOutputLayerDefinition, QgsProperty
 from qgis.PyQt.QtCore import QDate, QDateTime, QVariant
 
-from . import layers
+from . import layers, surroundings
 from .algorithms.parameters import CHOICES, IMAGES, MAX_CLOUD, NUMBERS
+from .models import INSTALLED
 from .texts import UserError, tr
 from .wrappers import SCRATCH
 
@@ -95,13 +96,13 @@ def dates(parameters: dict[str, Any]) -> str:
 
 
 def chosen(parameters: dict[str, Any], context: QgsProcessingContext) -> Chosen:
-    """The images by option of the engine (``--s2`` …), those of layers first, then the folder's.
+    """What the engine reads, by its option (``--s2`` …): images, those of layers first, then the folder's; the rest.
 
     Args:
         parameters: as of :func:`given`.
 
     Raises:
-        layers.LayerError: naming the layer that cannot be used.
+        layers.LayerError, surroundings.SurroundingsError: naming the layer or path that cannot be used.
     """
     result: Chosen = {}
     for layer_name, folder_name, option, _ in IMAGES:
@@ -110,7 +111,7 @@ def chosen(parameters: dict[str, Any], context: QgsProcessingContext) -> Chosen:
         if folder:
             found.append(layers.Source(folder, os.path.abspath(folder)))
         result[option] = found
-    return result
+    return {**result, **surroundings.chosen(parameters, context)}
 
 
 def _text(parameters: dict[str, Any], name: str) -> str:
@@ -217,10 +218,10 @@ def outputs(targets: dict[str, str], images: Chosen) -> None:
 
     Args:
         targets: path of each output parameter, "" where there is none.
-        images: of all options.
+        images: what is read, of all options.
 
     Raises:
-        Refusal: if an output would replace an image or another output, or the plan cannot be written there.
+        Refusal: if an output would replace what is read or another output, or the plan cannot be written there.
     """
     seen: dict[str, str] = {}
     scratch = _same(targets.get("OUTPUT") or "") + SCRATCH
@@ -244,7 +245,7 @@ def outputs(targets: dict[str, str], images: Chosen) -> None:
                 tr("{0} and {1} are the same file {2}: give them different names.").format(other, name, target)
             )
         if any(path == _same(source.path) for found in images.values() for source in found):
-            raise Refusal(tr("{0} {1} is one of the input images: give another name.").format(name, target))
+            raise Refusal(tr("{0} {1} is one of the inputs: give another name.").format(name, target))
 
 
 def _target(parameters: dict[str, Any], name: str) -> str:
@@ -261,17 +262,19 @@ def _same(path: str) -> str:
 
 
 def refuse(parameters: dict[str, Any], context: QgsProcessingContext) -> Chosen:
-    """Looks at everything; returns the images.
+    """Looks at everything; returns what the engine reads.
 
     Args:
         parameters: as of :func:`given`.
 
     Raises:
-        Refusal, layers.LayerError: with what is wrong, in one line.
+        Refusal, layers.LayerError, surroundings.SurroundingsError: with what is wrong, in one line.
     """
     dates(parameters)
     _options(parameters)
     images = chosen(parameters, context)
     _images(parameters, images)
     outputs({name: _target(parameters, name) for name in ("OUTPUT", "COUNTS", "PLAN")}, images)
+    # Last, for the engine may have to be asked.
+    surroundings.refuse(parameters, images, INSTALLED.meant(_text(parameters, "MODEL")))
     return images

@@ -55,48 +55,56 @@ class Source:
     bands: tuple[str, ...] | None = None
 
 
-def sources(value: Any, context: QgsProcessingContext) -> list[Source]:
-    """The sources behind the value of a parameter of multiple layers. Call it in the thread of the layers.
+def sources(value: Any, context: QgsProcessingContext, dated: bool = True) -> list[Source]:
+    """The sources behind the value of a parameter of layers or files. Call it in the thread of the layers.
+
+    Args:
+        dated: they are images of a day each; else their days are the engine's to find, or mean nothing.
 
     Raises:
         LayerError: naming the layer that cannot be read outside QGIS, or whose date is not known.
     """
-    return [_of_item(item, context) for item in _items(value, context)]
+    return [_of_item(item, context, dated) for item in items(value, context)]
 
 
-def _items(value: Any, context: QgsProcessingContext) -> list[Any]:
+def items(value: Any, context: QgsProcessingContext) -> list[Any]:
+    """What a parameter of one or several values holds, without lists in lists and empty texts.
+
+    Raises:
+        LayerError: if an expression among them has no value.
+    """
     if isinstance(value, QgsProperty):
         value, known = value.value(context.expressionContext())
         if not known:
-            raise LayerError(tr("The expression for images has no value: check it, or choose layers."))
+            raise LayerError(tr("An expression among layers or files has no value: check it, or choose them."))
     if value is None or value == "":
         return []
     if isinstance(value, (list, tuple)):
-        return [one for item in value for one in _items(item, context)]
+        return [one for item in value for one in items(item, context)]
     return [value]
 
 
-def _of_item(item: Any, context: QgsProcessingContext) -> Source:
+def _of_item(item: Any, context: QgsProcessingContext, dated: bool) -> Source:
     if not isinstance(item, QgsMapLayer):
         text = str(item)
         layer = QgsProcessingUtils.mapLayerFromString(text, context, False)
         if layer is None or (os.path.exists(text) and not isinstance(layer, QgsRasterLayer)):
             # A file that is not in the project, or that QGIS took for something else (a netCDF for a mesh): the
             # engine says best what is wrong with it.
-            return Source(text, _absolute(text))
+            return Source(text, absolute(text))
         item = layer
     if not isinstance(item, QgsRasterLayer):
         raise LayerError(tr("Layer '{}' is no raster layer; choose raster layers.").format(item.name()))
-    return _of_layer(item)
+    return _of_layer(item, dated)
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
     """Absolute if it is the path of something local; the engine has the same working folder, but a name that
     starts with a dash must not look like an option."""
     return os.path.abspath(path) if os.path.exists(path) or path.startswith("-") else path
 
 
-def _of_layer(layer: QgsRasterLayer) -> Source:
+def _of_layer(layer: QgsRasterLayer, dated: bool) -> Source:
     provider = layer.providerType()
     if provider != "gdal":
         raise LayerError(
@@ -126,9 +134,9 @@ def _of_layer(layer: QgsRasterLayer) -> Source:
             tr("Layer '{0}' cannot be opened ({1}): repair its source or leave it out.").format(layer.name(), path)
         )
     _as_in_the_file(layer, _is_cube(path))
-    stem, day = _dating(layer, path)
+    stem, day = _dating(layer, path) if dated else ("", None)
     bands = tuple(_description(layer.bandName(number)) for number in range(1, layer.bandCount() + 1))
-    return Source(layer.name(), _absolute(path), stem, day, None if _is_cube(path) else bands)
+    return Source(layer.name(), absolute(path), stem, day, None if _is_cube(path) else bands)
 
 
 def _as_in_the_file(layer: QgsRasterLayer, is_cube: bool) -> None:

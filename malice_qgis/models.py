@@ -1,20 +1,28 @@
-"""The models the engine has installed, asked for in the background so that neither start-up nor dialogs wait."""
+"""The models the engine has installed, asked for in the background so that neither start-up nor dialogs wait.
+
+Only a run that begins waits for an answer, where there is none yet.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, Callable
 
 from qgis.PyQt.QtCore import QCoreApplication, QProcess, QThread
 
-from . import engine, events
+from . import engine, events, interrupts
 from .texts import tr
 
 #: The published model, proposed wherever it is installed.
 PUBLISHED = "malice"
 #: Seconds after which a dialog that is opened starts another look (for the next one).
 FRESH = 20.0
+#: Milliseconds an engine that is waited for may take to answer; its libraries are not imported for it.
+ASKING = 15000
+#: What the engine is asked.
+LIST = ("malice_core.models", "list", "--json")
 
 
 @dataclass(frozen=True)
@@ -24,11 +32,13 @@ class Card:
     Attributes:
         demo: for trying out only.
         line: name, what it needs, title, licence.
+        aux: needs weather, a DEM and angles besides images.
     """
 
     name: str
     demo: bool
     line: str
+    aux: bool = False
 
     @classmethod
     def of(cls, told: dict[str, Any]) -> Card:
@@ -37,18 +47,58 @@ class Card:
         modalities = told.get("modalities")
         for key, modality in modalities.items() if isinstance(modalities, dict) else ():
             channels = events.texts(modality, "channels") if isinstance(modality, dict) else []
-            # A channel such as VH/VV is computed from others, nobody has to bring it.
-            needs.append(f"{str(key).upper()} ({' '.join(one for one in channels if '/' not in one)})")
+            # A channel such as VH/VV is computed from others, nobody has to bring it; those of angles are told below.
+            bands = [one for one in channels if "/" not in one and not one.startswith(("cos_", "sin_"))]
+            needs.append(f"{str(key).upper()} ({' '.join(bands)})")
+        aux = isinstance(told.get("surroundings"), dict)
+        needs += [besides()] if aux else []
         name, title, licence = (events.text(told, key) for key in ("name", "title", "licence"))
         line = f"{name}: {', '.join(needs)}. {title}. {tr('Licence')}: {licence}"
-        return cls(name, "demo" in events.texts(told, "tags"), line)
+        return cls(name, "demo" in events.texts(told, "tags"), line, aux)
+
+
+def besides() -> str:
+    """What MALICE Aux needs besides images, as a dialog says it."""
+    return tr("weather, DEM and angles")
+
+
+def _cards(line: str) -> list[Card]:
+    """The cards in an answer of ``models list --json``."""
+    told = (events.event_of(line) or {}).get("models")
+    found = [Card.of(one) for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+    return [card for card in found if card.name]
+
+
+def _asked(python: str) -> list[Card]:
+    """The models of an engine, asked for now; none if it does not answer: what is wrong with it a run will tell."""
+    lines: deque[str] = deque(maxlen=1)
+    process = engine.EngineProcess(python, engine.command(*LIST))
+    try:
+        process.run(lines.append, lambda _: None, interrupts.heard, ASKING)
+    except engine.EngineError:
+        return []
+    return _cards(lines[-1]) if lines else []
+
+
+def _taken(cards: list[Card], name: str) -> Card | None:
+    """The model of a name, for "" by the engine's rule; None where the engine would refuse, and says why itself."""
+    serious = [card for card in cards if not card.demo]
+    if not name and PUBLISHED not in [card.name for card in serious]:
+        return None if len(serious) > 1 else next(iter([*serious, *cards]), None)
+    return next((card for card in cards if card.name == (name or PUBLISHED)), None)
 
 
 class InstalledModels:
-    """What ``malice_core.models list`` said last; empty until the engine has answered, and in qgis_process."""
+    """What ``malice_core.models list`` said last.
+
+    Attributes:
+        cards: for dialogs; empty until the engine has answered, and in qgis_process.
+    """
 
     def __init__(self) -> None:
         self.cards: list[Card] = []
+        #: What an engine said when it was waited for, and when.
+        self._answer: tuple[str, float, list[Card]] = ("", 0.0, [])
         self._changed: Callable[[], Any] | None = None
         self._process: QProcess | None = None
         self._asked = 0.0
@@ -64,6 +114,24 @@ class InstalledModels:
         """
         serious = [card.name for card in self.cards if not card.demo]
         return PUBLISHED if PUBLISHED in serious else next(iter([*serious, *self.names]), "")
+
+    def card(self, name: str) -> Card | None:
+        """Of ``cards`` the one that a run with this name takes ("": with none), as :func:`_taken`."""
+        return _taken(self.cards, name)
+
+    def meant(self, name: str) -> Card | None:
+        """As :meth:`card`, but waits for the engine, half a second or so, where it has not told of the model."""
+        if self.cards and (not name or name in self.names):
+            return self.card(name)
+        try:
+            python = engine.find()
+        except engine.EngineError:
+            return None
+        asked, moment, told = self._answer
+        if asked != python or time.monotonic() - moment > FRESH:
+            told = _asked(python)
+            self._answer = (python, time.monotonic(), told)
+        return _taken(told, name)
 
     def watch(self, changed: Callable[[], Any]) -> None:
         """Starts looking, in an application with an event loop; ``changed`` is called when the list is another."""
@@ -98,7 +166,7 @@ class InstalledModels:
         self._process.setProcessEnvironment(engine.environment())
         self._process.finished.connect(self._finished)
         self._process.errorOccurred.connect(self._failed)
-        self._process.start(python, engine.command("malice_core.models", "list", "--json"))
+        self._process.start(python, engine.command(*LIST))
 
     def _failed(self, error: QProcess.ProcessError) -> None:
         # Of the errors, this one alone is not followed by ``finished``.
@@ -109,11 +177,8 @@ class InstalledModels:
         process, self._process = self._process, None
         if process is None:
             return
-        answer = events.event_of(bytes(process.readAllStandardOutput()).decode("utf-8", "replace").strip())
+        cards = _cards(bytes(process.readAllStandardOutput()).decode("utf-8", "replace").strip())
         process.deleteLater()
-        told = (answer or {}).get("models")
-        found = [Card.of(one) for one in told if isinstance(one, dict)] if isinstance(told, list) else []
-        cards = [card for card in found if card.name]
         if cards != self.cards:
             self.cards = cards
             if self._changed is not None:

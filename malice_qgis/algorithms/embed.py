@@ -20,6 +20,7 @@ from qgis.core import (
     QgsProcessingUtils,
 )
 from qgis.PyQt.QtGui import QIcon
+from qgis.PyQt.QtWidgets import QWidget
 
 from .. import checks, engine, events, interrupts, styling, wrappers
 from ..models import INSTALLED
@@ -95,6 +96,12 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
             if not self.addParameter(definition):
                 raise ValueError(f"parameter {definition.name()} is there twice")
 
+    def createCustomParametersWidget(self, parent: QWidget | None = None) -> QWidget:
+        # Processing's windows are there in desktop QGIS only.
+        from ..dialog import EmbedDialog
+
+        return EmbedDialog(self, parent=parent)
+
     def canExecute(self) -> tuple[bool, str]:
         try:
             engine.find()
@@ -109,7 +116,7 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
         except UserError as error:
             return False, " ".join(str(error).split())
         # QGIS would open every file to see if it is a layer; the engine opens them anyway and says more.
-        ours = {name for name, _, _, _ in definitions.IMAGES}
+        ours = {*(name for name, _, _, _ in definitions.IMAGES), *definitions.SURROUNDINGS}
         return super().checkParameterValues({k: v for k, v in parameters.items() if k not in ours}, context)
 
     def validateInputCrs(self, parameters: dict[str, Any], context: QgsProcessingContext) -> bool:
@@ -234,8 +241,11 @@ class EmbedAlgorithm(QgsProcessingAlgorithm):
         """Options of the engine that say how it computes."""
         model = self.parameterAsString(parameters, "MODEL", context).strip()
         arguments = ["--model", model] if model else []
-        for name in definitions.CHOICES:
-            arguments += [f"--{name.lower()}", checks.choice(parameters, name)]
+        for name, words in definitions.CHOICES.items():
+            told = checks.choice(parameters, name)
+            # Models that see images alone refuse the options of the others.
+            if name not in definitions.HOLES or told != words[0]:
+                arguments += [f"--{name.lower().replace('_', '-')}", told]
         for name in ("MEMORY", "QUERIES"):
             text = self.parameterAsString(parameters, name, context)
             if text.strip():

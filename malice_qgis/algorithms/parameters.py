@@ -16,6 +16,7 @@ from qgis.core import (
     QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
+    QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
 )
 
@@ -30,6 +31,9 @@ CHOICES = {
     "FORMAT": ["gtiff", "cog"],
     "DEVICE": ["auto", "cpu", "cuda"],
     "PRECISION": ["float32", "bfloat16"],
+    "WEATHER_GAPS": ["error", "nearest", "drop-date"],
+    "DEM_NODATA": ["error", "fill"],
+    "ANGLES": ["error", "median"],
 }
 #: Numbers by parameter: whether whole, least, largest.
 NUMBERS = {"MAX_CLOUD": (False, 0, 100), "BLOCK": (True, 8, 16384), "THREADS": (True, 1, 1024)}
@@ -42,6 +46,10 @@ IMAGES = (
     ("INPUT_S1", "FOLDER_S1", "--s1", "Sentinel-1"),
     ("SCL", "FOLDER_SCL", "--scl", "scene classification"),
 )
+#: What MALICE Aux networks know besides images, with its option of the engine, and what is done where it has holes.
+#: Other networks take none of it.
+SURROUNDINGS = {"WEATHER": "--weather", "DEM": "--dem", "ANGLES_S2": "--s2-angles", "ANGLES_S1": "--s1-angles"}
+HOLES = ("WEATHER_GAPS", "DEM_NODATA", "ANGLES")
 
 
 def _helped(parameter: QgsProcessingParameterDefinition, text: str) -> QgsProcessingParameterDefinition:
@@ -62,6 +70,16 @@ def _layers(name: str, label: str, text: str) -> QgsProcessingParameterDefinitio
 def _folder(name: str, label: str, text: str) -> QgsProcessingParameterDefinition:
     behaviour = QgsProcessingParameterFile.Behavior.Folder
     return _helped(QgsProcessingParameterFile(name, label, behaviour, optional=True), text)
+
+
+def _paths(name: str, label: str, text: str) -> QgsProcessingParameterDefinition:
+    """A text: a path, several in quotes as QGIS' widgets write them, or a folder.
+
+    (A list of files would do as well, but of one in the history QGIS 3.22 shows only what it can open as layers.)
+    """
+    # QGIS' own filter, *.*, refuses names without a dot, as folders have.
+    kind, every = QgsProcessingParameterFile.Behavior.File, tr("All files (*)")
+    return _helped(QgsProcessingParameterFile(name, label, kind, optional=True, fileFilter=every), text)
 
 
 def _choice(name: str, label: str, text: str) -> QgsProcessingParameterDefinition:
@@ -89,6 +107,61 @@ def _model() -> QgsProcessingParameterDefinition:
         parameter.setMetadata({"widget_wrapper": {"value_hints": INSTALLED.names}})
         text += "\n" + "\n".join(INSTALLED.describe())
     return _helped(parameter, text)
+
+
+def _surroundings() -> list[QgsProcessingParameterDefinition]:
+    """Weather, terrain and angles: of MALICE Aux networks alone."""
+    aux = tr("For MALICE Aux models only, which need it.") + " "
+    return [
+        _paths(
+            "WEATHER",
+            tr("Weather (AgERA5 files or folder)"),
+            aux
+            + tr(
+                "Daily AgERA5: rasters of a day, files of the Copernicus Climate Data Store, netCDF, a folder of them, "
+                "or a CSV with a date and eight columns. Every date of the images needs its own day, the four before "
+                "and the one after."
+            ),
+        ),
+        _choice(
+            "WEATHER_GAPS",
+            tr("Days without weather"),
+            tr("error: the run ends and names them. nearest: the nearest day is taken. drop-date: a date is left out."),
+        ),
+        _helped(
+            QgsProcessingParameterRasterLayer("DEM", tr("Elevation (DEM)"), None, True),
+            aux
+            + tr("A raster of metres above sea level, such as Copernicus GLO-30, in any CRS, that covers the area."),
+        ),
+        _choice(
+            "DEM_NODATA",
+            tr("Holes of the DEM"),
+            tr("error: the run ends and counts them. fill: elevations around them are taken, up to 64 pixels away."),
+        ),
+        _paths(
+            "ANGLES_S2",
+            tr("Sentinel-2 angles (files or folder)"),
+            aux
+            + tr(
+                "Sun and view: a CSV with a date and the columns sun_zenith sun_azimuth view_zenith view_azimuth in "
+                "degrees, STAC items (.json), an MTD_TL.xml, or a folder of .SAFE products."
+            ),
+        ),
+        _paths(
+            "ANGLES_S1",
+            tr("Sentinel-1 incidence angle (files, folder or degrees)"),
+            aux
+            + tr(
+                "A CSV with a date and incidence_angle in degrees, STAC items (.json), a folder of them, a number such "
+                "as 38.5 for all dates, or 161=39.1 for a relative orbit (several with blanks between)."
+            ),
+        ),
+        _choice(
+            "ANGLES",
+            tr("Dates without angles"),
+            tr("error: the run ends and names them. median: the median of the network's training is taken."),
+        ),
+    ]
 
 
 def inputs() -> list[QgsProcessingParameterDefinition]:
@@ -167,6 +240,7 @@ def options() -> list[QgsProcessingParameterDefinition]:
         ),
     ]
     advanced = [
+        *_surroundings(),
         _choice(
             "EDGE",
             tr("Edges of the images"),

@@ -40,11 +40,14 @@ def test_the_provider_is_complete(provider: object) -> None:
         assert definition.description(), definition.name()
     wanted = (
         "INPUT_S2 INPUT_S1 SCL FOLDER_S2 FOLDER_S1 FOLDER_SCL MODEL DATE_FROM DATE_TO MAX_CLOUD EXTENT EDGE NODATA "
-        "QUERIES DTYPE FORMAT BLOCK MEMORY THREADS DEVICE PRECISION RESUME OUTPUT COUNTS PLAN"
+        "QUERIES DTYPE FORMAT BLOCK MEMORY THREADS DEVICE PRECISION RESUME OUTPUT COUNTS PLAN "
+        "WEATHER WEATHER_GAPS DEM DEM_NODATA ANGLES_S2 ANGLES_S1 ANGLES"
     )
     assert {one.name() for one in algorithm.parameterDefinitions()} == set(wanted.split())
     advanced = {one.name() for one in algorithm.parameterDefinitions() if one.flags() & one.FlagAdvanced}
-    assert advanced == {"EDGE", "NODATA", "BLOCK", "MEMORY", "THREADS", "DEVICE", "PRECISION", "RESUME"}
+    advanced_ones = "EDGE NODATA BLOCK MEMORY THREADS DEVICE PRECISION RESUME"
+    surroundings = "WEATHER WEATHER_GAPS DEM DEM_NODATA ANGLES_S2 ANGLES_S1 ANGLES"
+    assert advanced == {*advanced_ones.split(), *surroundings.split()}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int16", "int8"])

@@ -175,7 +175,7 @@ def test_parameters_as_json(shell: Shell, scene: Path, tmp_path: Path, engine_py
         (["FOLDER_S2={scene}/S2", "PLAN={scene}/S2/S2_20180105.tif"], "ends in .html"),
         (["FOLDER_S2={scene}/S2", "PLAN={tmp}/no/plan.html"], "cannot be written"),
         (["FOLDER_S2={scene}/S2", "EXTENT=0,0,0,0"], "EXTENT has no area"),
-        (["INPUT_S2={scene}/S2/S2_20180105.tif", "OUTPUT={scene}/S2/S2_20180105.tif"], "input images"),
+        (["INPUT_S2={scene}/S2/S2_20180105.tif", "OUTPUT={scene}/S2/S2_20180105.tif"], "one of the inputs"),
         (["INPUT_S2={scene}/gone_20180101.tif"], "gone_20180101.tif"),
         (["INPUT_S2={scene}/undated/image a.tif"], "no date"),
         (["INPUT_S2={scene}/S1/S1_20180105.tif"], "S1_20180105.tif"),

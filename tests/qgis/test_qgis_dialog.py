@@ -1,0 +1,134 @@
+"""The dialog of ``malice:embed``: what it asks for depends on the model; which model that is, what its card says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from malice_qgis import models
+from malice_qgis.algorithms.parameters import HOLES, SURROUNDINGS
+from qgis.gui import QgsFileWidget
+from qgis.PyQt.QtWidgets import QComboBox, QGroupBox, QToolButton
+
+DEFAULTS = """
+import json, sys
+from types import SimpleNamespace
+from malice_core import models
+from malice_core.errors import ModelError
+def default(stored):
+    models.installed = lambda: [SimpleNamespace(name=name, tags=tags) for name, tags in stored]
+    try:
+        return models.default().name
+    except ModelError:
+        return None
+json.dump([default(stored) for stored in json.load(sys.stdin)], sys.stdout)
+"""
+
+
+def test_without_a_name_the_engines_choice_is_meant(engine_python: str, qgis_app: object) -> None:
+    demo: list[str] = ["demo"]
+    stores = [
+        [],
+        [["sim", demo]],
+        [["a", []]],
+        [["a", []], ["sim", demo]],
+        [["a", []], ["b", []]],
+        [["a", []], ["malice", []]],
+        [["malice", demo], ["z", []]],
+        [["malice", demo]],
+        [["sim", demo], ["sim2", demo]],
+    ]
+    command = [engine_python, "-I", "-c", DEFAULTS]
+    done = subprocess.run(command, input=json.dumps(stores), capture_output=True, text=True, check=True, timeout=60)
+    installed = models.InstalledModels()
+    for store, wanted in zip(stores, json.loads(done.stdout), strict=True):
+        installed.cards = [models.Card.of({"name": name, "tags": tags}) for name, tags in store]
+        card = installed.card("")
+        assert (card.name if card else None) == wanted, store
+
+
+CARDS = [
+    models.Card.of({"name": "aux", "modalities": {"s1": {"channels": ["VV", "cos_incidence"]}}, "surroundings": {}}),
+    models.Card.of({"name": "malice", "modalities": {"s1": {"channels": ["VV"]}}}),
+]
+
+
+def test_a_card_says_what_it_needs(qgis_app: object) -> None:
+    assert [card.aux for card in CARDS] == [True, False]
+    assert CARDS[0].line.startswith("aux: S1 (VV), weather, DEM and angles.")
+    assert CARDS[1].line.startswith("malice: S1 (VV).")
+
+
+def test_the_dialog_asks_for_what_the_model_needs(
+    provider: object, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The window's stand-in in tests has no browser.
+    monkeypatch.setattr("processing.gui.ParametersPanel.iface", None)
+    monkeypatch.setattr(models.INSTALLED, "cards", CARDS)
+    algorithm = provider.algorithm("embed").create()
+    dialog = algorithm.createCustomParametersWidget(None)
+    panel = dialog.mainWidget()
+    names = {*SURROUNDINGS, *HOLES}
+    dem, folder = str(scene / "S1" / "S1_20180105.tif"), str(tmp_path)
+
+    def shown() -> set[str]:
+        found = set()
+        for name, wrapper in panel.wrappers.items():
+            hidden = wrapper.wrappedWidget().isHidden()
+            assert wrapper.wrappedLabel() is None or wrapper.wrappedLabel().isHidden() == hidden, name
+            if not hidden:
+                found.add(name)
+        return found
+
+    advanced = panel.findChild(QGroupBox, "grpAdvanced")
+    everything = {one.name() for one in algorithm.parameterDefinitions()}
+    assert advanced.property("collapsed") is True, "the model that is proposed sees images alone"
+    box = panel.wrappers["MODEL"].wrappedWidget()
+    assert isinstance(box, QComboBox)
+    texts = {box.itemText(row): box.itemData(row) for row in range(box.count()) if box.itemData(row)}
+    assert texts == {"aux (needs weather, DEM and angles)": "aux", "malice": "malice"}
+    assert shown() == everything - names
+    images = {"FOLDER_S1": str(scene / "S1"), "OUTPUT": str(tmp_path / "e.tif")}
+    dialog.setParameters({**images, "MODEL": "aux", "DEM": dem, "ANGLES_S1": "38.5"})
+    assert shown() == everything
+    assert advanced.property("collapsed") is False
+    monkeypatch.setattr("malice_qgis.dialog.QFileDialog.getExistingDirectory", lambda *_: folder)
+    for name in ("WEATHER", "ANGLES_S2"):
+        panel.findChild(QToolButton, f"{name}_folder").click()
+    whole = dialog.createProcessingParameters()
+    files = {"WEATHER": folder, "DEM": dem, "ANGLES_S2": folder}
+    assert {name: whole[name] for name in names} == {**files, "ANGLES_S1": "38.5", **dict.fromkeys(HOLES, "error")}
+
+    dialog.setParameters({"ANGLES_S1": "39"})
+    assert dialog.createProcessingParameters()["ANGLES_S1"] == "39"
+    dialog.setParameters({"ANGLES_S1": "38.5"})
+
+    # What is hidden stays behind, and is there again.
+    dialog.setParameters({"MODEL": "malice"})
+    assert shown() == everything - names
+    assert not names & dialog.createProcessingParameters().keys()
+    assert dialog.createProcessingParameters()["MODEL"] == "malice"
+    dialog.setParameters({"MODEL": "aux"})
+    assert dialog.createProcessingParameters() == whole
+
+    # Several files, as the widget writes them, and as they come from the history.
+    widget = panel.wrappers["WEATHER"].wrappedWidget()
+    assert widget.storageMode() == QgsFileWidget.StorageMode.GetMultipleFiles
+    several = '"/weather/a.csv" "/weather/b.nc"'
+    dialog.setParameters({"WEATHER": several})
+    assert QgsFileWidget.splitFilePaths(widget.filePath()) == ["/weather/a.csv", "/weather/b.nc"]
+    assert dialog.createProcessingParameters()["WEATHER"] == several
+    dialog.close()
+
+
+def test_a_dialog_that_knows_no_models_shows_everything(provider: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processing.gui.ParametersPanel.iface", None)
+    monkeypatch.setattr(models.INSTALLED, "cards", [])
+    dialog = provider.algorithm("embed").create().createCustomParametersWidget(None)
+    wrappers = dialog.mainWidget().wrappers
+    assert not any(wrappers[name].wrappedWidget().isHidden() for name in (*SURROUNDINGS, *HOLES))
+    dialog.setParameters({"MODEL": "typed by hand"})
+    assert not any(wrappers[name].wrappedWidget().isHidden() for name in (*SURROUNDINGS, *HOLES))
+    dialog.close()
