@@ -35,18 +35,8 @@ from malice_core import __version__, bands
 from malice_core.errors import InputError, MaliceError, OutputError
 from malice_core.simulation import radar
 from malice_core.simulation.crops import COVERS
-from malice_core.simulation.passes import (
-    MAX_SIDE,
-    MIN_SIDE,
-    REGIONS,
-    S1_ORBITS,
-    S2_ORBITS,
-    Orbit,
-    Pass,
-    Spec,
-    s1_passes,
-    s2_passes,
-)
+from malice_core.simulation.orbits import S1_ORBITS, S2_ORBITS, Orbit
+from malice_core.simulation.passes import MAX_SIDE, MIN_SIDE, REGIONS, Pass, Spec, s1_passes, s2_passes
 from malice_core.simulation.series import CLASSES, Series
 
 __all__ = [
