@@ -14,6 +14,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
+from rasterio._err import CPLE_BaseError  # GDAL's own errors reach us unwrapped from warp
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform
@@ -134,10 +135,10 @@ def _longitude(crs: str, origin: tuple[float, float]) -> float:
     """Degrees east of a point; InputError if it is none on Earth."""
     try:
         degrees = float(transform(crs, "EPSG:4326", [origin[0]], [origin[1]])[0][0])
-    except RasterioError as error:
-        raise InputError(f"--origin {origin[0]:g} {origin[1]:g} is no place of {crs}: {error}") from error
+    except (RasterioError, CPLE_BaseError):
+        degrees = math.inf
     if not math.isfinite(degrees):
-        raise InputError(f"--origin {origin[0]:g} {origin[1]:g} is no place of {crs}: give one within its zone")
+        raise InputError(f"--origin {origin[0]:g} {origin[1]:g} is no place in {crs}: give one within its zone")
     return degrees
 
 
