@@ -136,9 +136,12 @@ def _tables(land: Landscape, day: int, zenith: float, side: float) -> tuple[tupl
 
 
 def _direction(zenith: float, side: float) -> Floats:
-    """(10,) factors of view and sun: up to 7 % brighter with the sun behind, dimmer under a low sun."""
+    """(10,) factors of view and sun: up to 7 % brighter with the sun behind, dimmer under a low sun.
+
+    1 is a view somewhat with the sun: the levels of ``spectra.py`` come out right for what satellites see on average.
+    """
     visible = np.array((1.0, 1.0, 1.1, 0.95, 0.75, 0.7, 0.7, 0.7, 0.85, 0.95))
-    return np.asarray(1 + visible * (0.075 * side * np.sin(zenith) + 0.10 * (np.cos(zenith) - 0.7)))
+    return np.asarray(1 + visible * (0.075 * (side - 0.4) * np.sin(zenith) + 0.10 * (np.cos(zenith) - 0.7)))
 
 
 def _soil(land: Landscape, day: int, now: State) -> Floats:
