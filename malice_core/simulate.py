@@ -6,6 +6,9 @@ a satellite sees of it on a date; this file writes:
     OUT/S2/S2_YYYYMMDD.tif        10 bands, reflectance x 10000 without the offset of newer baselines, 0 = nodata
     OUT/SCL/SCL_YYYYMMDD.tif      scene classes as of sen2cor, 0 = nodata
     OUT/S1/S1_YYYYMMDD_RNNN.tif   VV, VH, linear gamma0, NaN = nodata; ascending orbits
+    OUT/AGERA5.csv                weather of every day, as AgERA5 has it
+    OUT/DEM.tif                   elevation, metres, on the images' grid and 64 pixels beyond it
+    OUT/S2_angles.csv, S1_angles.csv    sun, view and incidence of every date, degrees
     OUT/labels.tif, labels.csv    what grew there;  OUT/README.txt  that all this is simulated, and how
 
 The same arguments give the same pixels: every image has its own stream of random numbers, named by seed and
@@ -33,20 +36,11 @@ from numpy.typing import NDArray
 
 from malice_core import __version__, bands
 from malice_core.errors import InputError, MaliceError, OutputError
-from malice_core.simulation import radar
+from malice_core.simulation import radar, tables
 from malice_core.simulation.crops import COVERS
-from malice_core.simulation.passes import (
-    MAX_SIDE,
-    MIN_SIDE,
-    REGIONS,
-    S1_ORBITS,
-    S2_ORBITS,
-    Orbit,
-    Pass,
-    Spec,
-    s1_passes,
-    s2_passes,
-)
+from malice_core.simulation.orbits import S1_ORBITS, S2_ORBITS, Orbit
+from malice_core.simulation.passes import MAX_SIDE, MIN_SIDE, REGIONS, Pass, Spec, s1_passes, s2_passes
+from malice_core.simulation.relief import MARGIN, PIXEL
 from malice_core.simulation.series import CLASSES, Series
 
 __all__ = [
@@ -68,6 +62,8 @@ __all__ = [
 MARK = "Simulated Sentinel scene, written by malice_core.simulate. No pixel was ever observed."
 #: Files of an earlier scene that a new one replaces; nothing else in the folder is touched.
 OURS = re.compile(r"(S2|SCL)_\d{8}\.tif|S1_\d{8}_R\d{3}\.tif")
+#: Files beside the images that say what surrounds them.
+AROUND = ("AGERA5.csv", "DEM.tif", "S2_angles.csv", "S1_angles.csv")
 
 
 def write(
@@ -95,6 +91,7 @@ def write(
         _readme(spec, folder, "being written")
         series = Series(spec)
         _labels(spec, folder / labels, series.labels)
+        _around(series, folder)
         written = []
         for number, taken in enumerate(series.s2):
             name = f"{taken.when:%Y%m%d}.tif"
@@ -144,6 +141,8 @@ def _clear(folder: Path) -> None:
         for path in (folder / name).iterdir():
             if OURS.fullmatch(path.name.removesuffix(".part")):
                 path.unlink()
+    for name in AROUND:
+        (folder / name).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -166,9 +165,11 @@ def _save(
     taken: Pass | None,
     tags: dict[str, str],
     colours: dict[int, tuple[int, int, int]] | None = None,
+    margin: int = 0,
 ) -> None:
-    """Writes ``image`` (C, H, W) as a tiled GeoTIFF, with one band description a name."""
-    left, top = spec.origin
+    """Writes ``image`` (C, H, W) as a tiled GeoTIFF, with one band description a name; ``margin``: pixels by which it
+    reaches beyond the scene."""
+    left, top = spec.origin[0] - PIXEL * margin, spec.origin[1] + PIXEL * margin
     profile = {
         "driver": "GTiff",
         "dtype": image.dtype.name,
@@ -176,7 +177,7 @@ def _save(
         "height": image.shape[1],
         "width": image.shape[2],
         "crs": spec.crs,
-        "transform": Affine(10, 0, left, 0, -10, top),
+        "transform": Affine(PIXEL, 0, left, 0, -PIXEL, top),
         "nodata": nodata,
         "tiled": True,
         "blockxsize": 256,
@@ -214,6 +215,21 @@ def _labels(spec: Spec, path: Path, labels: NDArray[np.uint8]) -> None:
         part.write_text("code,name\n" + "".join(rows), encoding="utf-8")
 
 
+def _around(series: Series, folder: Path) -> None:
+    """Weather, terrain and angles; a sensor without dates has no angles."""
+    spec, elevation = series.spec, series.land.relief.elevation
+    tags = {"UNITS": "metres above sea level", "SENSOR": "simulated elevation model"}
+    _save(spec, folder / "DEM.tif", elevation[None], ("elevation",), None, None, tags, margin=MARGIN)
+    texts = {"AGERA5.csv": tables.weather_table(spec, series.land.weather)}
+    if series.s2:
+        texts["S2_angles.csv"] = tables.s2_angles_table(series.s2)
+    if series.s1:
+        texts["S1_angles.csv"] = tables.s1_angles_table(series.s1)
+    for name, text in texts.items():
+        with _whole(folder / name) as part:
+            part.write_text(text, encoding="utf-8", newline="\n")
+
+
 def _again(spec: Spec) -> str:
     """The line of README.txt that tells how to make the same scene again."""
     words = (
@@ -238,6 +254,9 @@ def _readme(spec: Spec, folder: Path, status: str) -> None:
         "0 = nodata",
         f"S1:  gamma0, linear; speckle of {radar.LOOKS} looks; NaN = nodata; ascending orbits {orbits}",
         "label raster: land cover, codes in labels.csv",
+        "AGERA5.csv: weather, a row a day, columns and units of AgERA5; it drove growth, soil, snow and clouds",
+        f"DEM.tif: elevation, metres, the images' grid and {MARGIN} pixels more on each side",
+        "S2_angles.csv, S1_angles.csv: degrees, a row a date",
         "",
         "The place given by the coordinates is not what is simulated. Spectra, calendars and backscatter are",
         "judgement, fitted to the range of real images; do not use them to test a scientific claim.",
@@ -278,7 +297,8 @@ def write_many(
     for number, one in enumerate(range(seed, seed + count)):
         spec = Spec.draw(one, *size, year=year)
         folders.append(folder / f"scene_{one:06d}")
-        done = is_scene(folders[-1], "complete")
+        # A scene of before there was weather lacks some of it.
+        done = is_scene(folders[-1], "complete") and all((folders[-1] / name).exists() for name in AROUND)
         if not (done and _again(spec) in (folders[-1] / "README.txt").read_text(encoding="utf-8").splitlines()):
             write(spec, folders[-1], labels="LABELS.tif")
         what = f"{spec.year}-{spec.start:02d}, {spec.s2_dates} S2 and {spec.s1_dates} S1 dates"

@@ -16,7 +16,7 @@ import rasterio
 
 from malice_core import simulate
 from malice_core.errors import InputError
-from malice_core.simulation import climate, crops, noise, optical, phenology, radar, scene, spectra
+from malice_core.simulation import climate, crops, noise, optical, phenology, radar, scene, spectra, weather
 from malice_core.simulation.series import Series, Spec
 
 SEEDS = range(1, 7)
@@ -169,15 +169,15 @@ def test_nothing_jumps_at_new_year() -> None:
 
 def test_warm_places_are_early_and_dry_ones_thirsty() -> None:
     cool, warm = (replace(climate.FLANDERS, mean=mean) for mean in (8.0, 14.0))
-    early = [climate.weather(region, 1, 2024) for region in (cool, warm)]
+    early = [weather.weather(region, 1, 2024) for region in (cool, warm)]
     assert early[1].at(early[1].annual, 140) > early[0].at(early[0].annual, 140) + 14
-    dry = climate.weather(replace(climate.FLANDERS, rain=350, summer=-0.8, mean=15), 1, 2024)
-    home = climate.weather(climate.FLANDERS, 1, 2024)
+    dry = weather.weather(replace(climate.FLANDERS, rain=350, summer=-0.8, mean=15), 1, 2024)
+    home = weather.weather(climate.FLANDERS, 1, 2024)
     assert np.mean(dry.stress) > np.mean(home.stress) + 0.1
     for sky in (*early, dry, home):
         assert (np.diff(sky.annual[sky.before : sky.before + 360]) > -1.5).all()
         assert ((sky.top >= 0) & (sky.top <= 1) & (sky.root >= 0) & (sky.root <= 1)).all()
-        assert 0.4 < sky.rain.sum() / 3 / (350 if sky is dry else 820) < 1.7
+        assert 0.4 < sky.air.rain.sum() / 3 / (350 if sky is dry else 820) < 1.7
 
 
 def test_snow_is_white_and_classed() -> None:

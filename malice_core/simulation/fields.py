@@ -2,8 +2,9 @@
 
 Fields are cut out of the plane by slightly bent lines, as land was divided, with roads and hedges along some of the
 cuts. Woods, heath and lakes are blobs of smooth noise laid over them, with their own borders; stands inside a wood
-follow the old cuts. A stream winds through meadows. Field sizes are log-normal, as found for European parcels (the
-medians drawn, 0.7 to 12 ha, span those reported for EU member states); the rest is invention.
+follow the old cuts. A stream winds through meadows; woods prefer slopes, lakes low ground. Field sizes are log-normal,
+as found for European parcels (the medians drawn, 0.7 to 12 ha, span those reported for EU member states); the rest is
+invention.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from malice_core.simulation.crops import (
     WETLAND,
 )
 from malice_core.simulation.noise import Floats, Shape, generator, noise
+from malice_core.simulation.relief import Relief, relief
 
 Index = NDArray[np.int32]
 
@@ -45,11 +47,13 @@ class Division:
         parcel: (H, W) int32, which parcel a pixel belongs to.
         code: (P,) cover of each, 0 for fields that change their crop.
         rows: (P,) azimuth of rows or roofs, radians.
+        relief: the ground.
     """
 
     parcel: Index
     code: NDArray[np.uint8]
     rows: Floats
+    relief: Relief
 
 
 def divide(shape: Shape, seed: int, region: Region) -> Division:
@@ -63,6 +67,7 @@ def divide(shape: Shape, seed: int, region: Region) -> Division:
     v = (y + bend * noise(rng, shape, 130) + 0.35 * noise(rng, shape, 6)).ravel()
     villages = _villages(rng, shape, region)
     stream = _stream(rng, shape).ravel() if region.stream else np.full(height * width, 1e9)
+    ground = relief(shape, seed, region, stream.reshape(shape))
     parcel = np.zeros(height * width, np.int32)
     codes: list[int] = [ROAD, BROADLEAVED, WATER]  # parcel 0: all roads; 1: all hedges; 2: all streams
     azimuths: list[float] = [0.0, 0.0, 0.0]
@@ -100,21 +105,26 @@ def divide(shape: Shape, seed: int, region: Region) -> Division:
         for side in (position < cut, position >= cut):
             stack.append((pixels[side & ~strip], azimuth + 0.06 * rng.standard_normal()))
     code = np.array(codes, np.uint8)
-    parcel, code, rows = _overlay(rng, shape, region, parcel, code, np.array(azimuths))
+    parcel, code, rows = _overlay(rng, region, ground, parcel, code, np.array(azimuths))
     roads = parcel == 0
     parcel[(stream < 2.2) & ~roads] = 2  # roads cross on bridges
     ponds = noise(rng, shape, min(45.0, 0.3 * min(shape)), 2).ravel()
     near = stream < 60
     if near.any():
         parcel[near & (ponds > max(1.75, float(np.quantile(ponds[near], 0.97)))) & ~roads] = 2
-    return Division(parcel.reshape(shape), code, rows)
+    return Division(parcel.reshape(shape), code, rows, ground)
 
 
 def _overlay(
-    rng: np.random.Generator, shape: Shape, region: Region, parcel: Index, code: NDArray[np.uint8], rows: Floats
+    rng: np.random.Generator, region: Region, ground: Relief, parcel: Index, code: NDArray[np.uint8], rows: Floats
 ) -> tuple[Index, NDArray[np.uint8], Floats]:
     """Lays woods, heath and lakes over the fields; each becomes parcels of its own."""
+    shape = ground.height.shape
     side = min(shape)
+    # What is steep is left to woods, the more so where there are real hills; water stands low. Weight, of what.
+    steep = np.hypot(ground.east, ground.north).ravel().astype(np.float64)
+    steep = (steep / max(float(steep.mean()), 1e-6) - 1) / 0.55
+    likes = {"wood": (min(0.8, region.relief / 30), steep), "lake": (1.0, -ground.height.ravel().astype(np.float64))}
     village = np.isin(code, (BUILDING, GARDEN))[parcel] | (parcel == 0)
     kind = region.conifers * 1.1 + 0.9 * noise(rng, shape, max(0.6 * side, 8.0)).ravel()
     blobs = (("wood", region.woods, 90.0, 3), ("heath", region.heath, 70.0, 3), ("lake", region.lakes, 60.0, 2))
@@ -122,6 +132,9 @@ def _overlay(
         field = noise(rng, shape, min(scale, 0.35 * side), octaves).ravel()
         if share <= 0:
             continue
+        if name in likes:
+            weight, place = likes[name]
+            field = (field + weight * place) / np.hypot(1, weight)
         # A share of the whole scene where it is large, a matter of luck where it is small.
         level = float(np.quantile(field, 1 - share)) if side > 200 else _normal_quantile(1 - share)
         inside = (field > level) & ~village

@@ -3,10 +3,13 @@
 Borders mix by a point spread function of about 1.3 pixels; images of different dates lie up to 0.3 pixels apart (the
 multitemporal registration of the mission's data quality reports); six bands are averaged to 20 m; noise is near
 the signal-to-noise ratios of the instrument (Gascon et al. 2017, Remote Sens. 9:584) plus 1 % of texture. View and
-sun directions change brightness by a few percent (Roy et al. 2017, Remote Sens. Environ. 199:25, for the size).
+sun directions change brightness by a few percent (Roy et al. 2017, Remote Sens. Environ. 199:25, for the size),
+brighter with the sun behind the sensor. Slopes get light by the cosine law, bounded; part of it stays in the products.
 """
 
 from __future__ import annotations
+
+from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +20,8 @@ from malice_core.simulation.crops import BUILDING, BY_CODE, TALL, WATER
 from malice_core.simulation.noise import Floats, Image, Shape, blur, coarse, generator, wide
 from malice_core.simulation.phenology import State, state
 from malice_core.simulation.scene import Landscape
-from malice_core.simulation.sky import classify, sky, sun
+from malice_core.simulation.sky import classify, sky
+from malice_core.simulation.solar import Sun, position
 
 BANDS = len(S2.bands)
 #: Bands delivered at 20 m.
@@ -26,28 +30,41 @@ COARSE = tuple(name in ("B05", "B06", "B07", "B8A", "B11", "B12") for name in S2
 HAZE = np.array((0.100, 0.078, 0.064, 0.058, 0.051, 0.047, 0.043, 0.040, 0.016, 0.009))
 CLOUD = np.array((0.86, 0.82, 0.80, 0.815, 0.825, 0.835, 0.845, 0.825, 0.53, 0.42))
 CIRRUS = np.array((0.62, 0.60, 0.59, 0.59, 0.59, 0.59, 0.59, 0.58, 0.30, 0.22))
+#: Share of the light on level ground that comes from the sun itself, on a clear day; what terrain correction leaves of
+#: its effect on slopes.
+DIRECT = np.array((0.68, 0.74, 0.79, 0.81, 0.83, 0.84, 0.85, 0.86, 0.94, 0.96))
+LEFT = 0.6
 #: Steps of green area at which parcels' reflectance is computed, relative; pixels lie between.
 LESS, MORE = 0.55, 1.45
 
 
 def sentinel2(
-    land: Landscape, day: int, side: int, cloud: float, edge: bool = False, smooth: bool = False
+    land: Landscape,
+    day: int,
+    side: float,
+    cloud: float,
+    edge: bool = False,
+    smooth: bool = False,
+    sun: Sun | None = None,
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
     """One Sentinel-2 image.
 
     Args:
         day: 1 is 1 January of the landscape's year.
-        side: -1 seen from the east (towards the sun: darker), 1 from the west.
+        side: what the view does to brightness: 1 with the sun behind the sensor (brighter), -1 against it.
         cloud: wanted share of cloud, 0-1.
         edge: whether the swath may end inside the scene.
         smooth: 20 m bands interpolated to 10 m instead of repeated.
+        sun: where it stands; without it as 50 minutes before noon.
 
     Returns:
         (10, H, W) reflectance x 10000, at least 1 where observed, 0 in all bands elsewhere; (H, W) scene class.
     """
     rng = generator(land.seed, 20, land.year, day)
-    zenith = sun(land.region.latitude, day)
-    air = sky(rng, land.shape, zenith, cloud, land.region.haze)
+    if sun is None:
+        sun = position(land.region.latitude, 0.0, datetime(land.year, 1, 1, 11, 10) + timedelta(days=day - 1))
+    zenith = float(np.radians(sun.zenith))
+    air = sky(rng, land.shape, sun, cloud, land.region.haze)
     moved = (float(rng.uniform(-0.07, 0.07)), float(rng.uniform(-0.07, 0.07)))
     tables, snow = _tables(land, day, zenith, side)
     image = np.empty((BANDS, *land.shape), np.float32)
@@ -57,10 +74,13 @@ def sentinel2(
     )
     dim = np.float32(0.62 if zenith < 1.0 else 0.55)
     water = land.labels == WATER
+    texture = 1 + np.float32(0.02) * land.texture
+    slopes = np.float32(LEFT) * (np.clip(land.relief.facing(*sun), 0.1, 2.2) - 1)
+    slopes[water] = 0
     for band in range(BANDS):
         base, slope, bend, soil = (table[:, band][land.parcel] for table in tables)
         seen = base + land.growth * (slope + land.growth * bend) + soil * land.ground
-        seen *= 1 + np.float32(0.02) * land.texture
+        seen *= texture + np.float32(DIRECT[band]) * slopes
         seen = gain[band] * blur(np.maximum(seen, np.float32(0.002)), 0.12, moved)
         # Light scattered in from the neighbourhood, the more the hazier.
         seen += np.clip(0.10 + 0.3 * air.haze, 0.02, 0.4) * (wide(seen, 20) - seen) * np.float32(HAZE[band] / 0.1)
@@ -76,7 +96,7 @@ def sentinel2(
     return dn, np.where(inside, scl, 0).astype(np.uint8)
 
 
-def _tables(land: Landscape, day: int, zenith: float, side: int) -> tuple[tuple[Image, ...], float]:
+def _tables(land: Landscape, day: int, zenith: float, side: float) -> tuple[tuple[Image, ...], float]:
     """Reflectance of parcels, (P, 10): mean, first and second order in growth, soil's share; and snow cover 0-1."""
     now = state(land, day)
     soil = _soil(land, day, now)
@@ -115,10 +135,13 @@ def _tables(land: Landscape, day: int, zenith: float, side: int) -> tuple[tuple[
     return tuple(table.astype(np.float32) for table in tables), snow
 
 
-def _direction(zenith: float, side: int) -> Floats:
-    """(10,) factors of view and sun: up to 7 % brighter from the west, dimmer under a low sun."""
+def _direction(zenith: float, side: float) -> Floats:
+    """(10,) factors of view and sun: up to 7 % brighter with the sun behind, dimmer under a low sun.
+
+    1 is a view somewhat with the sun: the levels of ``spectra.py`` come out right for what satellites see on average.
+    """
     visible = np.array((1.0, 1.0, 1.1, 0.95, 0.75, 0.7, 0.7, 0.7, 0.85, 0.95))
-    return np.asarray(1 + visible * (0.075 * side * np.sin(zenith) + 0.10 * (np.cos(zenith) - 0.7)))
+    return np.asarray(1 + visible * (0.075 * (side - 0.4) * np.sin(zenith) + 0.10 * (np.cos(zenith) - 0.7)))
 
 
 def _soil(land: Landscape, day: int, now: State) -> Floats:

@@ -8,36 +8,29 @@ tracks, which gives gaps of 2, 3 and 5 days. Sentinel-1 repeats in 6 days with t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
+from rasterio._err import CPLE_BaseError  # GDAL's own errors reach us unwrapped from warp
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
+from rasterio.errors import CRSError, RasterioError
+from rasterio.warp import transform
 
 from malice_core import bands
 from malice_core.errors import InputError
 from malice_core.simulation import climate
-from malice_core.simulation.noise import generator
+from malice_core.simulation.noise import Floats, generator
+from malice_core.simulation.orbits import S1_ORBITS, S1_REPEAT, S2_ORBITS, S2_REPEAT, Orbit, s1_drawn, s2_drawn
+from malice_core.simulation.solar import Sun, position
+from malice_core.simulation.weather import weather
 
 MIN_SIDE, MAX_SIDE = 8, 4096
 REGIONS = ("flanders", "drawn")
-
-
-@dataclass(frozen=True)
-class Orbit:
-    """A relative orbit: its number, day of year of its first pass, time of day of the passes (UTC)."""
-
-    number: int
-    first: int
-    at: time
-
-
-#: Neighbouring tracks as over Belgium; two satellites for Sentinel-2, so each track comes every 5 days.
-S2_ORBITS, S2_REPEAT = (Orbit(51, 2, time(10, 51, 9)), Orbit(94, 5, time(11, 1, 17))), 5
-#: Ascending; one satellite repeats in 12 days, two (asked for many dates) in 6.
-S1_ORBITS, S1_REPEAT = (Orbit(59, 6, time(17, 40, 43)), Orbit(161, 1, time(17, 32, 11))), 12
+#: Longitude of the demonstration's Flanders, degrees.
+FLANDERS_EAST = 3.02
 
 
 @dataclass(frozen=True)
@@ -101,6 +94,11 @@ class Spec:
         """The region simulated."""
         return climate.drawn(self.seed) if self.region == "drawn" else climate.FLANDERS
 
+    @property
+    def longitude(self) -> float:
+        """Degrees east, by which local and universal time differ: of the origin, or of Flanders."""
+        return _longitude(self.crs, self.origin) if self.region == "drawn" else FLANDERS_EAST
+
     def check(self) -> None:
         """Raises InputError naming the value that cannot be simulated."""
         for name, value in (("height", self.height), ("width", self.width)):
@@ -116,12 +114,6 @@ class Spec:
             raise InputError(f"--start {self.start} is no month, 1 to 12")
         if not 0 <= self.max_cloud <= 1:
             raise InputError(f"--max-cloud {self.max_cloud:g} is not a share between 0 and 1")
-        for name, value, most in (
-            ("s2", self.s2_dates, len(_s2_all(self))),
-            ("s1", self.s1_dates, len(_s1_all(self, 1000))),
-        ):
-            if not 0 <= value <= most:
-                raise InputError(f"--{name}-dates {value} is not between 0 and {most}, the passes of a year")
         try:
             crs = CRS.from_user_input(self.crs)
         except CRSError as error:
@@ -130,6 +122,24 @@ class Spec:
             raise InputError(f"--crs {self.crs} is not projected in metres: give a UTM zone, as EPSG:32631")
         if not all(math.isfinite(value) and abs(value) < 1e8 for value in self.origin):
             raise InputError(f"--origin {self.origin[0]:g} {self.origin[1]:g} is no place in metres")
+        for name, value, most in (
+            ("s2", self.s2_dates, len(_s2_all(self))),
+            ("s1", self.s1_dates, len(_s1_all(self, 1000))),
+        ):
+            if not 0 <= value <= most:
+                raise InputError(f"--{name}-dates {value} is not between 0 and {most}, the passes of a year")
+
+
+@lru_cache(maxsize=256)
+def _longitude(crs: str, origin: tuple[float, float]) -> float:
+    """Degrees east of a point; InputError if it is none on Earth."""
+    try:
+        degrees = float(transform(crs, "EPSG:4326", [origin[0]], [origin[1]])[0][0])
+    except (RasterioError, CPLE_BaseError):
+        degrees = math.inf
+    if not math.isfinite(degrees):
+        raise InputError(f"--origin {origin[0]:g} {origin[1]:g} is no place in {crs}: give one within its zone")
+    return degrees
 
 
 @dataclass(frozen=True)
@@ -137,52 +147,52 @@ class Pass:
     """One image to take.
 
     Attributes:
-        when: UTC. orbit: its relative orbit's number. cloud: for Sentinel-2, how much cloud (0-1).
+        when: UTC. orbit: its relative orbit's number.
         second: whether it is the second of the place's orbits.
+        cloud: for Sentinel-2, how much cloud (0-1). view, sun: zenith angle and azimuth of satellite and sun, degrees.
         incidence: for Sentinel-1, the angle at the scene, degrees.
     """
 
     when: datetime
     orbit: int
-    cloud: float = 0.0
     second: bool = False
-    incidence: float = 38.0
+    cloud: float = 0.0
+    view: tuple[float, float] = (0.0, 0.0)
+    sun: Sun = Sun(zenith=0.0, azimuth=180.0)  # noqa: RUF009 - immutable
+    incidence: float = 0.0
 
     def day(self, year: int) -> int:
         """Days since the last of December before ``year``: 1 is 1 January."""
         return (self.when.date() - date(year, 1, 1)).days + 1
 
+    @property
+    def side(self) -> float:
+        """For Sentinel-2, how much the sun is behind the satellite (1, as in the west of a swath) or before it."""
+        apart = math.radians(self.view[1] - self.sun.azimuth)
+        return math.sin(math.radians(self.view[0])) * math.cos(apart) / math.sin(math.radians(8.0))
+
+
+def span(spec: Spec) -> tuple[date, date]:
+    """First day of the year of images, and the first day after it."""
+    return date(spec.year, spec.start, 1), date(spec.year + 1, spec.start, 1)
+
 
 def _s2_orbits(spec: Spec) -> tuple[tuple[Orbit, ...], int]:
     if spec.region != "drawn":
         return S2_ORBITS, S2_REPEAT
-    rng = generator(spec.seed, 61)
-    first, number = (int(value) for value in rng.integers(1, [11, 144]))
-    hour = int(rng.integers(9, 12))
-    orbits = [Orbit(number, first, time(hour, 31, 9)), Orbit(number % 143 + 1, first + 3, time(hour, 41, 17))]
     early = spec.year < 2017 or (spec.year == 2017 and spec.start <= 3)
-    return tuple(orbits[: int(rng.integers(1, 3))]), 10 if early else 5
-
-
-def _s1_orbits(spec: Spec) -> tuple[Orbit, ...]:
-    if spec.region != "drawn":
-        return S1_ORBITS
-    rng = generator(spec.seed, 62)
-    first, number = (int(value) for value in rng.integers(1, [13, 176]))
-    hour = int(rng.integers(16, 19))
-    orbits = [Orbit(number, first, time(hour, 40, 43)), Orbit((number + 101) % 175 + 1, first + 5, time(hour, 32, 11))]
-    return tuple(orbits[: 1 + int(rng.random() < 0.65)])
+    return s2_drawn(spec.seed, spec.land.latitude, spec.longitude), 10 if early else 5
 
 
 def _passes(spec: Spec, orbits: tuple[Orbit, ...], repeat: int) -> list[Pass]:
     """All passes within a year of the first of the month the series begins with."""
-    begin, end = date(spec.year, spec.start, 1), date(spec.year + 1, spec.start, 1)
     start = datetime(spec.year, 1, 1)
-    days = range((begin - start.date()).days + 1, (end - start.date()).days + 1)
+    begin, end = ((day - start.date()).days + 1 for day in span(spec))
+    days = range(begin, end)
     found = [
         Pass(
             datetime.combine(start + timedelta(days=day - 1), orbit.at), orbit.number,
-            second=i > 0, incidence=38.0 if spec.region != "drawn" else (34.0, 43.0)[(i + spec.seed) % 2],
+            second=i > 0, view=orbit.view, incidence=orbit.incidence,
         )
         for i, orbit in enumerate(orbits)
         for day in range(orbit.first % repeat or repeat, days.stop, repeat)
@@ -198,37 +208,56 @@ def _s2_all(spec: Spec) -> list[Pass]:
 def _s1_all(spec: Spec, wanted: int) -> list[Pass]:
     if spec.region == "drawn":
         both = spec.year not in (2016, 2022, 2023, 2024)
-        return _passes(spec, _s1_orbits(spec), S1_REPEAT // 2 if both else S1_REPEAT)
+        orbits = s1_drawn(spec.seed, spec.land.latitude, spec.longitude)
+        return _passes(spec, orbits, S1_REPEAT // 2 if both else S1_REPEAT)
     passes = _passes(spec, S1_ORBITS, S1_REPEAT)
     return passes if wanted <= len(passes) else _passes(spec, S1_ORBITS, S1_REPEAT // 2)
 
 
-def _choose(rng: np.random.Generator, passes: list[Pass], count: int) -> list[Pass]:
-    """``count`` of the passes at irregular distances over the whole year, from all orbits in turn at random."""
+def _choose(rng: np.random.Generator, count: int, among: int, dark: Floats | None = None) -> list[int]:
+    """``count`` of so many passes at irregular distances over the whole year, from all orbits in turn at random.
+
+    Args:
+        dark: (among,) of two drawn the one with less of this is taken.
+    """
     # One pass at random out of each of ``count`` equal stretches: gaps between none and twice the mean.
-    edges = np.linspace(0, len(passes), count + 1).astype(int)
-    return [passes[int(rng.integers(a, b))] for a, b in pairwise(edges)]
+    edges = np.linspace(0, among, count + 1).astype(int)
+    chosen = [int(rng.integers(a, b)) for a, b in pairwise(edges)]
+    if dark is None:
+        return chosen
+    return [
+        min(one, int(rng.integers(a, b)), key=lambda i: dark[i])
+        for one, (a, b) in zip(chosen, pairwise(edges), strict=True)
+    ]
 
 
 def s2_passes(spec: Spec) -> list[Pass]:
     """The Sentinel-2 images of ``spec`` by date, with their cloud shares.
 
-    The shares follow the region's distribution, dealt out at random (in Flanders about half of any number of dates are
-    clear: of the 118 Belgian dates this was compared with, 46 % are, and a third overcast).
+    The shares follow the region's distribution (in Flanders about half of any number of dates are clear: of the 118
+    Belgian dates this was compared with, 46 % are, and a third overcast). Which date gets which share follows the
+    weather of its day, as far as a minute's sky follows the day's: those on dark days get the large ones.
     """
     rng = generator(spec.seed, 10, spec.year)
-    chosen = _choose(rng, _s2_all(spec), spec.s2_dates)
+    passes = _s2_all(spec)
+    sky = weather(spec.land, spec.seed, spec.year)
+    dark = np.array([sky.at(sky.air.cloud, one.day(spec.year)) for one in passes])
+    dark += 0.22 * generator(spec.seed, 12, spec.year).standard_normal(len(passes))
+    # Who wants no clouds looks for clear days.
+    chosen = _choose(rng, spec.s2_dates, len(passes), dark if spec.max_cloud < 1 else None)
     clear = spec.land.clear
     ranks = [0, 0.8 * clear, clear, clear + 0.42 * (1 - clear), clear + 0.71 * (1 - clear), 1]
     shares = [0, 0, 0.08, 0.45, 0.92, 1]
     most = float(np.interp(spec.max_cloud, shares[1:], ranks[1:]))
-    rank = (rng.permutation(len(chosen)) + 0.5) / max(len(chosen), 1) * most
+    rank = (np.argsort(np.argsort(dark[chosen])) + 0.5) / max(len(chosen), 1) * most
+    place = (spec.land.latitude, spec.longitude)
     return [
-        Pass(one.when, one.orbit, float(cloud), one.second)
-        for one, cloud in zip(chosen, np.interp(rank, ranks, shares), strict=True)
+        replace(passes[i], cloud=float(cloud), sun=position(*place, passes[i].when))
+        for i, cloud in zip(chosen, np.interp(rank, ranks, shares), strict=True)
     ]
 
 
 def s1_passes(spec: Spec) -> list[Pass]:
     """The Sentinel-1 images of ``spec`` by date, from all its orbits."""
-    return _choose(generator(spec.seed, 11, spec.year), _s1_all(spec, spec.s1_dates), spec.s1_dates)
+    passes = _s1_all(spec, spec.s1_dates)
+    return [passes[i] for i in _choose(generator(spec.seed, 11, spec.year), spec.s1_dates, len(passes))]

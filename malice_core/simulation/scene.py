@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from malice_core.simulation.climate import FLANDERS, Region, Weather, weather
+from malice_core.simulation.climate import FLANDERS, Region
 from malice_core.simulation.crops import COVERS, WATERED
 from malice_core.simulation.fields import divide
 from malice_core.simulation.noise import Floats, Image, Shape, generator, noise
+from malice_core.simulation.relief import Relief
+from malice_core.simulation.weather import Weather, weather
 
 #: Crop years known of a landscape, relative to its year: the stubble of January needs the one before, autumn the next.
 SEASONS = (-1, 0, 1, 2)
@@ -52,7 +54,7 @@ class Landscape:
         parcel: (H, W) int32, index into ``parcels``.
         growth, ground: (H, W) of about zero mean and unit deviation: patchiness inside parcels of the plants and of
             the soil. texture: (H, W), likewise, from pixel to pixel (crowns, houses).
-        weather: daily.
+        relief: elevation and slopes. weather: daily.
     """
 
     shape: Shape
@@ -64,6 +66,7 @@ class Landscape:
     growth: Image
     ground: Image
     texture: Image
+    relief: Relief
     weather: Weather
 
     @property
@@ -114,7 +117,7 @@ def landscape(shape: Shape, seed: int, year: int, region: Region = FLANDERS) -> 
     texture = fixed.standard_normal(shape, dtype=np.float32)
     return Landscape(
         shape, seed, year, region, parcel, parcels, growth.astype(np.float32), ground.astype(np.float32), texture,
-        weather(region, seed, year),
+        division.relief, weather(region, seed, year),
     )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ class Series:
 
     Attributes:
         spec: what was asked for.
-        s2, s1: the passes by date: time, relative orbit, cloud share.
+        s2, s1: the passes by date: time, relative orbit, cloud share, angles.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -43,7 +43,7 @@ class Series:
 
     @cached_property
     def land(self) -> Landscape:
-        """The ground, its parcels and its weather."""
+        """The ground, its parcels, its relief and its weather."""
         return landscape((self.spec.height, self.spec.width), self.spec.seed, self.spec.year, self.spec.land)
 
     @property
@@ -54,10 +54,8 @@ class Series:
     def sentinel2(self, i: int) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
         """Image ``i`` of ``s2``: (10, H, W) reflectance x 10000, 0 = nodata; (H, W) scene classes of sen2cor."""
         taken = self.s2[i]
-        # One orbit sees the place from the east and, where two overlap, its neighbour from the west.
-        return optical.sentinel2(
-            self.land, taken.day(self.spec.year), 1 if taken.second else -1, taken.cloud, taken.second, self._smooth
-        )
+        day = taken.day(self.spec.year)
+        return optical.sentinel2(self.land, day, taken.side, taken.cloud, taken.second, self._smooth, taken.sun)
 
     def sentinel1(self, i: int) -> NDArray[np.float32]:
         """Image ``i`` of ``s1``: (2, H, W) VV and VH, linear gamma0, NaN = nodata."""

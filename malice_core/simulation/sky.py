@@ -1,4 +1,4 @@
-"""Sun, clouds and their shadows, cirrus and haze on a date, and what sen2cor would say of them.
+"""Clouds and their shadows, cirrus and haze on a date, and what sen2cor would say of them.
 
 Clouds are thresholds of fractal noise (invented, but with the power-law look of cloud fields); shadows fall away from
 the sun by the height of the cloud. The scene classes are derived from the same fields with the errors known of sen2cor
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malice_core.simulation.noise import Image, Shape, coarse, noise
+from malice_core.simulation.solar import Sun
 
 
 @dataclass(frozen=True)
@@ -31,35 +32,33 @@ class Sky:
     haze: Image
 
 
-def sun(latitude: float, day: int) -> float:
-    """Zenith angle of the sun 40 minutes before noon, radians."""
-    latitude = np.radians(latitude)
-    height = np.radians(-23.44) * np.cos(2 * np.pi * (day + 10) / 365.25)
-    hour = np.radians(-10.0)
-    return float(np.arccos(np.sin(latitude) * np.sin(height) + np.cos(latitude) * np.cos(height) * np.cos(hour)))
-
-
-def sky(rng: np.random.Generator, shape: Shape, zenith: float, cloud: float, haze: float) -> Sky:
+def sky(rng: np.random.Generator, shape: Shape, sun: Sun, cloud: float, haze: float) -> Sky:
     """The air of one date.
 
     Args:
-        zenith: of the sun, radians. cloud: wanted share of cloud, 0-1. haze: mean aerosol of the region.
+        cloud: wanted share of cloud, 0-1. haze: mean aerosol of the region.
     """
     height, width = shape
-    # The sun stands in the south-south-east: shadows fall from clouds ``down`` and ``right`` of a pixel, which can
-    # stand outside the scene.
-    far = np.tan(min(zenith, np.radians(72))) * rng.uniform(60, 160)
-    down, right = round(far * 0.94), round(far * 0.34)
+    # Shadows fall from clouds towards the sun, ``down`` and ``right`` of a pixel, which can stand outside the scene.
+    far = np.tan(np.radians(min(sun.zenith, 72.0))) * rng.uniform(60, 160)
+    down, right = round(-far * np.cos(np.radians(sun.azimuth))), round(far * np.sin(np.radians(sun.azimuth)))
     if cloud <= 0:
         seen = behind = np.zeros(shape)
     else:
-        field = noise(rng, (height + down, width + right), rng.uniform(40, 130), 5)
+        field = noise(rng, (height + abs(down), width + abs(right)), rng.uniform(40, 130), 5)
+        here, there = (
+            tuple(
+                slice(max(sign * step, 0), max(sign * step, 0) + side)
+                for step, side in ((down, height), (right, width))
+            )
+            for sign in (-1, 1)
+        )
         if cloud >= 1:
             depth = field - field.min() + 0.5
         else:  # the threshold is set on the scene itself, so that the wanted share comes out
-            depth = np.maximum(field - np.quantile(field[:height, :width], 1 - cloud) + 0.02, 0)
+            depth = np.maximum(field - np.quantile(field[here], 1 - cloud) + 0.02, 0)
         opacity = 1 - 1 / (1 + rng.uniform(2.0, 7) * depth) ** 2
-        seen, behind = opacity[:height, :width], opacity[down:, right:]
+        seen, behind = opacity[here], opacity[there]
     left = haze * float(rng.standard_gamma(0.8)) * 1.25 - 0.03 * float(rng.standard_gamma(1.0))
     air = left + (0.02 + 0.3 * abs(left)) * noise(rng, shape, 150, 2)
     thin = np.zeros(shape)
