@@ -21,6 +21,28 @@ def add_images(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_surroundings(parser: argparse.ArgumentParser) -> None:
+    """``--weather --weather-gaps --dem --dem-nodata --s2-angles --s1-angles --angles``"""
+    group = parser.add_argument_group("what MALICE Aux knows besides images: all of it or none")
+    paths: dict[str, Any] = {"nargs": "+", "type": path, "action": "extend", "default": [], "metavar": "PATH"}
+    group.add_argument("--weather", **paths, help="AgERA5: rasters, folders, netCDF or a CSV")
+    group.add_argument(
+        "--weather-gaps",
+        default="error",
+        choices=("error", "nearest", "drop-date"),
+        help="what becomes of dates without all of their days of weather",
+    )
+    group.add_argument("--dem", type=path, metavar="PATH", help="elevation model, metres")
+    group.add_argument(
+        "--dem-nodata", default="error", choices=("error", "fill"), help="what becomes of pixels without elevation"
+    )
+    group.add_argument("--s2-angles", **paths, help="angles of sun and view: CSV, STAC items, MTD_TL.xml, folders")
+    group.add_argument("--s1-angles", **paths, help="incidence angles: CSV, STAC items, DEGREES or ORBIT=DEGREES")
+    group.add_argument(
+        "--angles", default="error", choices=("error", "median"), help="missing angles: refused, or training's median"
+    )
+
+
 def add_choice(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Which dates and which area, and the grid; the group, for what a command adds."""
     group = parser.add_argument_group("choice of data")
