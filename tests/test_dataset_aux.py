@@ -110,7 +110,7 @@ def test_images_and_split_are_those_of_a_dataset_without(stack: Path, whole: Dat
     assert "angles" not in content["sensors"]["s2"]
     ours = files(whole.folder)
     for name, content in files(plain.folder).items():
-        if not name.endswith("/zarr.json") or name.count("/") == 2:
+        if name.count("/") > 1:  # all but the descriptions of dataset and place
             assert ours[name] == content, name
     assert plain.hash != whole.hash
 
@@ -317,14 +317,13 @@ def test_places_have_them_in_their_folders(tmp_path: Path, capsys: pytest.Captur
     (places / "b" / "AGERA5_daily.csv").unlink()
     assert run([*command, "--overwrite"]) == 2
     assert "1 of 2 folders have no weather" in one_error(capsys)
-    assert Dataset(tmp_path / "d.zarr").hash == data.hash
 
 
 def test_killed_anywhere_and_resumed_it_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stack = write_around(write_stack(tmp_path / "stack", 16, 32), 16, 32)
     expected = built(stack, tmp_path / "expected.zarr", *around(stack)).folder
     command = [*options(stack, tmp_path / "d.zarr", "--patch", 16), *around(stack)]
-    for number in (2, 4, 6, 8):
+    for number in (1, 3, 5):
         with monkeypatch.context() as patch:
             _kill_at(patch, number)
             with pytest.raises(Killed):
@@ -333,7 +332,7 @@ def test_killed_anywhere_and_resumed_it_ends_the_same(tmp_path: Path, monkeypatc
         assert files(tmp_path / "d.zarr") == files(expected), number
         shutil.rmtree(tmp_path / "d.zarr")
     with monkeypatch.context() as patch:
-        _kill_at(patch, 4)
+        _kill_at(patch, 3)
         with pytest.raises(Killed):
             run(command)
     assert run([*command, "--resume", "--weather-gaps", "nearest"]) == 2
