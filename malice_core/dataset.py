@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from malice_core import cancelling, flags
 from malice_core.cancelling import Cancel
@@ -19,6 +20,9 @@ from malice_core.cli import Parser, run_command
 from malice_core.errors import Cancelled, InputError
 from malice_core.job import Job
 from malice_core.reporting import TextReporter
+
+if TYPE_CHECKING:
+    from malice_core.patches.surroundings import Asked
 
 # The libraries are imported when a command runs, so that --help and a first Ctrl-C are quick.
 
@@ -46,9 +50,11 @@ def parser(cancel: Cancel) -> argparse.ArgumentParser:
         "--places",
         type=Path,
         metavar="DIR",
-        help="in place of images: a folder with a folder for each place, in which lie S2, S1 and, if there is one, SCL",
+        help="in place of images: a folder with a folder for each place, in which lie S2, S1 and, if they are there, "
+        "SCL, AGERA5, DEM.tif, S2_angles.csv, S1_angles.csv",
     )
     flags.add_choice(p)
+    flags.add_surroundings(p)
 
     g = p.add_argument_group("patches; with --append they are the dataset's")
     g.add_argument("--patch", type=_patch, metavar="N", help="side in pixels (default 128)")
@@ -81,25 +87,40 @@ def build(options: argparse.Namespace, cancel: Cancel) -> None:
     """``dataset build``."""
     begun, reporter = time.monotonic(), TextReporter()
     if options.places is None:
-        _build(options, reporter, cancel)
+        _build(options, _around(options), reporter, cancel)
     else:
         folders = _places(options)
-        for number, folder in enumerate(folders, 1):
+        for number, (folder, around) in enumerate(folders.items(), 1):
             print(f"# {number}/{len(folders)}", flush=True)
             images = {key: [f"{folder / name}"] for key, name in (("s2", "S2"), ("s1", "S1"))}
             images["scl"] = [f"{folder / 'SCL'}"] if (folder / "SCL").exists() else []
             one = argparse.Namespace(**vars(options) | images | {"name": folder.name})
             # The second place is added to what the first has made.
             one.append = options.append or number > 1 or (options.resume and options.output.exists())
-            _build(one, reporter, cancel, last=number == len(folders))
+            _build(one, around, reporter, cancel, last=number == len(folders))
     reporter.done([str(options.output)], time.monotonic() - begun)
 
 
-def _places(options: argparse.Namespace) -> list[Path]:
-    """The folders of ``--places``, by name.
+def _around(options: argparse.Namespace) -> Asked:
+    """Weather, terrain and angles as given."""
+    from malice_core.patches.surroundings import Asked
+
+    return Asked(
+        weather=tuple(options.weather),
+        weather_gaps=options.weather_gaps,
+        dem=options.dem,
+        dem_nodata=options.dem_nodata,
+        s2_angles=tuple(options.s2_angles),
+        s1_angles=tuple(options.s1_angles),
+        angles=options.angles,
+    )
+
+
+def _places(options: argparse.Namespace) -> dict[Path, Asked]:
+    """The folders of ``--places``, by name, with weather, terrain and angles of each.
 
     Raises:
-        InputError: if there are none, or an option is given that belongs to one place.
+        InputError: if there are none, an option is given that belongs to one place, or not all have the same.
     """
     for name in ("s2", "s1", "scl", "name", "aoi"):
         if getattr(options, name):
@@ -111,11 +132,26 @@ def _places(options: argparse.Namespace) -> list[Path]:
     found = sorted(one for one in options.places.iterdir() if (one / "S2").exists() and (one / "S1").exists())
     if not found:
         raise InputError(f"--places {options.places}: none of its folders has both S2 and S1 in it")
-    return found
+    given = _around(options)
+    around = {folder: given.at(folder) for folder in found}
+    without = [folder.name for folder, one in around.items() if not one]
+    if 0 < len(without) < len(found):
+        raise InputError(
+            f"--places {options.places}: {len(without)} of {len(found)} folders have no weather, terrain and angles, "
+            f"such as {without[0]}: all places of a dataset have them or none"
+        )
+    return around
 
 
-def _build(options: argparse.Namespace, reporter: TextReporter, cancel: Cancel, last: bool = True) -> None:
-    """Builds one place; ``last``: of those that were asked for."""
+def _build(
+    options: argparse.Namespace, around: Asked, reporter: TextReporter, cancel: Cancel, last: bool = True
+) -> None:
+    """Builds one place.
+
+    Args:
+        around: its weather, terrain and angles.
+        last: of the places that were asked for.
+    """
     from malice_core import pipeline
     from malice_core.patches import build as building
     from malice_core.patches.plan import Request, make_plan
@@ -151,6 +187,7 @@ def _build(options: argparse.Namespace, reporter: TextReporter, cancel: Cancel, 
         options.append,
         options.threads,
         last,
+        around,
     )
     with pipeline.environment():
         plan = make_plan(request)

@@ -140,9 +140,11 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
             ):
                 if value is not None:
                     raise InputError(f"{option} needs the scene classification: give --scl with its files")
-        if around is not None:
+        if around is not None and job.weather_gaps == "drop-date":
             stacks = around.usable(stacks)
         stacks = {sensor: selection.thin(job, stack) for sensor, stack in stacks.items()}
+        if around is not None and job.weather_gaps != "drop-date":
+            around.usable(stacks)
         for sensor, stack in stacks.items():
             selection.require_overlap(lattice, area, stack, f"{sensor.upper()} images")
             selection.warn_about_series(sensor, stack, warnings)

@@ -150,7 +150,7 @@ def _write(plan: Plan, folder: Path, reporter: Reporter, cancel: Cancel) -> None
     place = folder / WHOLE / plan.name
     if plan.base is not None and not place.exists() and _moved(plan):
         return  # killed between the two steps of _publish
-    arrays = store.create_arrays(place, len(windows), dates, patch)
+    arrays = store.create_arrays(place, len(windows), dates, patch, plan.around is not None)
     done = _finished(folder)
     reporter.progress(len(done), len(windows), "writing patches")
     todo = [number for number in range(len(windows)) if number not in done]
@@ -180,6 +180,8 @@ def _blocks(plan: Plan, windows: list[Window], todo: list[int]) -> list[list[int
     dates = {key: len(stack.observations) for key, stack in plan.stacks.items()}
     pixels = plan.rule.patch**2
     one = sum(dates[s.key] * pixels * (len(s.bands) * store.DTYPES[s.key].itemsize + 1) for s in SENSORS)
+    if plan.around is not None:
+        one += 4 * (store.TERRAIN * pixels + store.WEATHER * sum(dates.values()))
     # Each thread holds a date as float32, about three times while it is resampled and rounded.
     reading = plan.request.threads * pixels * 3 * 4 * len(bands.S2.bands)
     # One patch is held three times while it is hashed and compressed.
@@ -196,7 +198,8 @@ def _blocks(plan: Plan, windows: list[Window], todo: list[int]) -> list[list[int
 def _read(
     plan: Plan, windows: list[Window], numbers: list[int], pool: ThreadPoolExecutor, cancel: Cancel
 ) -> Iterator[tuple[int, Arrays]]:
-    """The arrays of the patches of one block, all dates of both sensors; patch by patch, so that they can be freed."""
+    """The arrays of the patches of one block, all dates of both sensors, and what is around them; patch by patch, so
+    that they can be freed."""
     whole, patch = windows[0], plan.rule.patch
     for window in windows[1:]:
         whole = whole.union(window)
@@ -218,8 +221,8 @@ def _read(
 
         for _ in pool.map(one, range(count)):
             pass
-    for number in numbers:
-        yield number, content.pop(0)
+    for number, window in zip(numbers, windows, strict=True):
+        yield number, content.pop(0) | (plan.around.of(window) if plan.around is not None else {})
 
 
 def _date(plan: Plan, key: str, index: int, window: Window) -> tuple[NDArray[Any], NDArray[np.uint8]]:
@@ -278,12 +281,14 @@ def _describe(plan: Plan, done: dict[int, dict[str, Any]]) -> dict[str, Any]:
             "dates": [one.date.isoformat() for one in stack.observations],
             "orbits": [one.orbit for one in stack.observations],
         }
+        if plan.around is not None:
+            sensors[key]["angles"] = plan.around.degrees(key)
     kept = [entry for _, entry in sorted(done.items()) if entry["kept"]]
     ranges = {}
     for key in plan.stacks:
         found = [entry["ranges"][key] for entry in kept if entry["ranges"][key] is not None]
         ranges[key] = np.median(found, axis=0).round(6).tolist() if found else None
-    return {
+    content = {
         "lattice": asdict(plan.lattice),
         "patches": patches,
         "sensors": sensors,
@@ -293,6 +298,7 @@ def _describe(plan: Plan, done: dict[int, dict[str, Any]]) -> dict[str, Any]:
         "warnings": plan.warnings,
         "fingerprint": plan.fingerprint,
     }
+    return content if plan.around is None else content | {"surroundings": plan.around.describe()}
 
 
 def _publish(plan: Plan, folder: Path) -> None:
@@ -300,7 +306,7 @@ def _publish(plan: Plan, folder: Path) -> None:
     output, whole = plan.request.job.output, folder / WHOLE
     names = [place.name for place in plan.base.places] if plan.base is not None else []
     index = {
-        "format": store.FORMAT,
+        "format": store.FORMAT if plan.around is None else store.AUXILIARY_FORMAT,
         "patch": plan.rule.patch,
         "resolution": plan.lattice.res,
         "rule": plan.rule.describe(),

@@ -12,8 +12,9 @@ from malice_core.cancelling import Cancel
 from malice_core.errors import InputError
 from malice_core.images.units import GAMMA0_HIGH, GAMMA0_LOW
 from malice_core.patches.splits import SPLITS
-from malice_core.patches.store import SENSORS, Dataset, Place, names
+from malice_core.patches.store import CHANNELS, SENSORS, Dataset, Place, names
 from malice_core.reporting import Reporter
+from malice_core.store.statistics import AUX_WEATHER
 
 #: Where the median of a band lies in plausible data, by sensor: see ``images.units``.
 PLAUSIBLE = {"s2": (1.0, 15000.0), "s1": (GAMMA0_LOW, GAMMA0_HIGH)}
@@ -27,11 +28,11 @@ def check(dataset: Dataset, reporter: Reporter, cancel: Cancel, *, thorough: boo
     """
     patches = [(i, n) for split in SPLITS for i, n in dataset.of_split(split)]
     for place, content in enumerate(dataset.places):
-        for name in (*names(), *(f"{key}_counts" for key in content.series)):
+        for name in (*names(dataset.auxiliary), *(f"{key}_counts" for key in content.series)):
             dataset.array(place, name)
     for done, (place, patch) in enumerate(patches):
         cancel.check()
-        for name in names():
+        for name in names(dataset.auxiliary):
             file = dataset.file(place, patch, name)
             if not file.is_file() or not file.stat().st_size:
                 raise InputError(f"{file} is missing or empty: copy the dataset again, or build it again")
@@ -73,7 +74,7 @@ def _place(dataset: Dataset, number: int, place: Place) -> dict[str, Any]:
             "cloud": float(1 - counts[1] / counts[0]) if counts[0] else 0.0,
             "ranges": dict(zip(bands.SENSORS[key].bands, ranges, strict=True)) if ranges else {},
         }
-    return {
+    content = {
         "name": place.name,
         "crs": selection.crs_name(place.lattice),
         "patches": {split: sum(patch.split == split for patch in place.patches) for split in SPLITS},
@@ -81,6 +82,29 @@ def _place(dataset: Dataset, number: int, place: Place) -> dict[str, Any]:
         "classified": place.content["clouds"] is not None,
         "sensors": sensors,
     }
+    return content | {"surroundings": _around(dataset, number, kept)} if dataset.auxiliary else content
+
+
+def _around(dataset: Dataset, number: int, kept: list[int]) -> dict[str, Any]:
+    """Least, median and greatest value of the terrain's elevation, of each variable of the weather, and of each cosine
+    and sine, over the patches that are kept; and how gaps were filled."""
+    place = dataset.places[number]
+    found: dict[str, Any] = dict(place.content["surroundings"])
+    terrain = dataset.array(number, "terrain")
+    elevation = np.concatenate([np.asarray(terrain[n, 0]).ravel()[::97] for n in kept])
+    found["elevation"] = _range(elevation)
+    for key, series in place.series.items():
+        weather = np.asarray(dataset.array(number, f"{key}_weather")[:])[kept]
+        days = weather.reshape(-1, len(AUX_WEATHER.channels), weather.shape[-1] // len(AUX_WEATHER.channels))
+        found[key] = {
+            "weather": {name: _range(days[:, at]) for at, name in enumerate(AUX_WEATHER.channels)},
+            "angles": dict(zip(CHANNELS[key], map(_range, np.transpose(series.angles or ())), strict=True)),
+        }
+    return found
+
+
+def _range(values: Any) -> list[float]:
+    return [float(value) for value in (np.min(values), np.median(values), np.max(values))]
 
 
 def doubts(content: dict[str, Any]) -> list[str]:
@@ -101,6 +125,15 @@ def doubts(content: dict[str, Any]) -> list[str]:
                     )
             if not sensor["ranges"]:
                 found.append(f"{place['name']}: no clear pixel of {key.upper()}")
+            if "surroundings" in place:
+                for name, (_, middle, _) in place["surroundings"][key]["weather"].items():
+                    at = AUX_WEATHER.channels.index(name)
+                    low, high = (numbers[at] for numbers in (AUX_WEATHER.qmin, AUX_WEATHER.qmax))
+                    if not low <= middle <= high:
+                        found.append(
+                            f"{place['name']}: the median of {name} at {key.upper()} dates is {middle:g}, outside of "
+                            f"what MALICE Aux tells apart, {low:g} to {high:g}"
+                        )
     return found
 
 
@@ -130,4 +163,14 @@ def text(content: dict[str, Any]) -> str:
                 f"    {band:4}  median {middle:.4g}, 2 % below {low:.4g}, 98 % below {high:.4g}"
                 for band, (low, middle, high) in one["ranges"].items()
             ]
+        if around := place.get("surroundings"):
+            low, middle, high = around["elevation"]
+            lines.append(f"  terrain elevation {low:.4g} to {high:.4g} m, median {middle:.4g}")
+            for sensor in SENSORS:
+                known = around[sensor.key]["weather"] | around[sensor.key]["angles"]
+                lines.append(f"  around  {sensor.key.upper()} dates, weather as AgERA5 of openEO, cosines and sines:")
+                lines += [
+                    f"    {name:13} median {middle:.4g}, {low:.4g} to {high:.4g}"
+                    for name, (low, middle, high) in known.items()
+                ]
     return "\n".join(lines)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from malice_core.job import Job
 from malice_core.patches import splits, store
 from malice_core.patches.splits import Footprints, Rule
 from malice_core.patches.store import Dataset
+from malice_core.patches.surroundings import Asked, Surroundings
 from malice_core.stack import CloudMask, Stack, discover
 
 
@@ -34,6 +35,7 @@ class Request:
         append: add to the dataset that is there.
         threads: that read images.
         last: no other place follows at once; what the dataset then lacks is worth a warning.
+        around: weather, terrain and angles, for MALICE Aux.
     """
 
     job: Job
@@ -46,6 +48,7 @@ class Request:
     append: bool = False
     threads: int = 2
     last: bool = True
+    around: Asked = field(default_factory=Asked)
 
 
 @dataclass
@@ -56,6 +59,7 @@ class Plan:
         base: the dataset that is appended to.
         stacks: by sensor key.
         clouds: where the scene classification sees cloud; None without one.
+        around: weather, terrain and angles; None without.
         patches: split by window, in the order in which they are stored.
         fingerprint: identity of the build: images, dates, options, patches.
     """
@@ -67,17 +71,20 @@ class Plan:
     lattice: Lattice
     stacks: dict[str, Stack]
     clouds: CloudMask | None
+    around: Surroundings | None
     patches: dict[Window, str]
     fingerprint: str
     notes: list[str]
     warnings: list[str]
 
     def close(self) -> None:
-        """Closes the images."""
+        """Closes the files."""
         for stack in self.stacks.values():
             stack.close()
         if self.clouds is not None:
             self.clouds.scl.close()
+        if self.around is not None:
+            self.around.close()
 
     def text(self) -> str:
         """The plan for people."""
@@ -107,6 +114,7 @@ def make_plan(request: Request) -> Plan:
     for option, paths in (("--s2", job.s2), ("--s1", job.s1)):
         if not paths:
             raise InputError(f"{option} is missing: training needs images of both sensors, --s2 and --s1")
+    request.around.require_whole()
     base = _base(request)
     catalogs = {
         "s2": discover("s2", job.s2, s2_offset=job.s2_offset),
@@ -118,8 +126,10 @@ def make_plan(request: Request) -> Plan:
         raise InputError(f"--resolution {lattice.res:g}: {job.output} has pixels of {base.resolution:g} m; give that")
     stacks = {key: selection.choose_dates(job, catalog.on(lattice), key) for key, catalog in catalogs.items()}
     clouds: CloudMask | None = None
+    around: Surroundings | None = None
     try:
         warnings: list[str] = []
+        around = Surroundings.open(request.around, lattice) if request.around else None
         area = selection.area_of(job, lattice, stacks["s2"], warnings)
         if job.max_cloud is not None:
             if not job.scl:
@@ -132,7 +142,8 @@ def make_plan(request: Request) -> Plan:
             raise InputError("--cloud-classes needs the scene classification: give --scl with its files")
         else:
             warnings.append("no --scl: clouds are not known, every observed pixel counts as clear in the losses")
-        stacks = {key: selection.thin(job, stack) for key, stack in stacks.items()}
+        thin = selection.thin if around is None else around.thin
+        stacks = {key: thin(job, stack) for key, stack in stacks.items()}
         for key, stack in stacks.items():
             selection.require_overlap(lattice, area, stack, f"{key.upper()} images")
             warnings += stack.warnings
@@ -142,7 +153,10 @@ def make_plan(request: Request) -> Plan:
         rule, patches, notes = _patches(request, base, name, lattice, area)
         for stack in stacks.values():
             notes += stack.notes
-        plan = Plan(request, base, rule, name, lattice, stacks, clouds, patches, "", notes, warnings)
+        if around is not None:
+            around.settle(stacks, list(patches))
+            notes, warnings = notes + around.notes, warnings + around.warnings
+        plan = Plan(request, base, rule, name, lattice, stacks, clouds, around, patches, "", notes, warnings)
         plan.notes, plan.warnings = list(dict.fromkeys(notes)), list(dict.fromkeys(warnings + _doubts(plan)))
         plan.fingerprint = _fingerprint(plan)
     except BaseException:
@@ -150,6 +164,8 @@ def make_plan(request: Request) -> Plan:
             stack.close()
         if clouds is not None:
             clouds.scl.close()
+        if around is not None:
+            around.close()
         raise
     return plan
 
@@ -170,6 +186,16 @@ def _base(request: Request) -> Dataset | None:
     if not request.append:
         return None
     dataset = Dataset(folder)
+    if dataset.auxiliary and not request.around:
+        raise InputError(
+            f"{folder} holds weather, terrain and angles of all its places: give --weather, --dem, --s2-angles and "
+            "--s1-angles (or --angles median) for this one too"
+        )
+    if request.around and not dataset.auxiliary:
+        raise InputError(
+            f"{folder} was begun without weather, terrain and angles, so none of its places can have them: leave out "
+            "--weather, --dem and angles, or build another dataset"
+        )
     for option, given, there in (
         ("--patch", request.patch, dataset.rule.patch),
         ("--split", request.shares, dataset.rule.shares),
@@ -237,6 +263,8 @@ def _fingerprint(plan: Plan) -> str:
     files = {key: stack.files() for key, stack in plan.stacks.items()}
     if plan.clouds is not None:
         files["scl"] = plan.clouds.scl.files()
+    if plan.around is not None:
+        files |= plan.around.files()
     content: dict[str, Any] = {
         "version": malice_core.__version__,
         "name": plan.name,
@@ -250,6 +278,8 @@ def _fingerprint(plan: Plan) -> str:
         },
         "files": {key: [_state(name) for name in found] for key, found in files.items()},
     }
+    if plan.around is not None:
+        content["surroundings"] = plan.around.describe() | {key: plan.around.degrees(key) for key in plan.stacks}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

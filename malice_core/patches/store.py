@@ -7,6 +7,12 @@
     DIR.zarr/PLACE/s2_mask, s1_mask uint8 (N, T, P, P): 0 not observed, 1 observed but cloud or shadow, 2 clear
     DIR.zarr/PLACE/s2_counts, …     int32 (N, T, 2): observed and clear pixels of every date
 
+and, where it was built for MALICE Aux, as physical values:
+
+    DIR.zarr/PLACE/s2_weather, …    float32 (N, T, 48), as of ``surroundings.weather``, mean over the patch
+    DIR.zarr/PLACE/terrain          float32 (N, 4, P, P), as of ``surroundings.terrain``
+    DIR.zarr/PLACE/zarr.json        attributes: also the angles of every date, as of ``surroundings.angles``
+
 One file (a shard) holds a patch with all its dates, in chunks of 32 x 32 pixels and all dates: a random crop of 64
 reads 9 of 16 chunks, and picking dates afterwards costs less than a chunk for each date (``benchmarks/loading.py``).
 A place that the index does not name does not exist.
@@ -25,12 +31,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malice_core import bands, scratch
-from malice_core.bands import S1, S2, Sensor
+from malice_core.bands import S1, S2
 from malice_core.errors import InputError
 from malice_core.grid import Lattice
 from malice_core.patches.splits import SPLITS, Rule
+from malice_core.store.statistics import AUX_TERRAIN, S1_ANGLES, S2_ANGLES
 
-FORMAT = 1
+#: Version of datasets without and with weather, terrain and angles: all places have them, or none.
+FORMAT, AUXILIARY_FORMAT = 1, 2
 #: The attribute of the root group that makes a Zarr group a dataset of ours.
 INDEX = "malice_dataset"
 #: And of the group of a place.
@@ -39,8 +47,12 @@ PLACE = "malice_place"
 SENSORS = (S2, S1)
 #: Whole numbers are what Sentinel-2 products hold; what resampling puts between them is rounded: 1e-4 of reflectance.
 DTYPES: dict[str, np.dtype[Any]] = {"s2": np.dtype("<i2"), "s1": np.dtype("<f4")}
+#: Cosines and sines of a date's angles.
+CHANNELS = {"s2": S2_ANGLES, "s1": S1_ANGLES}
 #: Side of a chunk in pixels, where it divides the patch.
 CHUNK = 32
+#: Numbers of weather a date, and channels of the terrain.
+WEATHER, TERRAIN = 48, len(AUX_TERRAIN.channels)
 MISSING, CLOUDY, CLEAR = 0, 1, 2
 
 
@@ -75,10 +87,23 @@ class Patch:
 
 @dataclass(frozen=True)
 class Series:
-    """The dates of one sensor at a place, oldest first: days since ``bands.DATE_ORIGIN``, relative orbits."""
+    """The dates of one sensor at a place, oldest first: days since ``bands.DATE_ORIGIN``, relative orbits, and, for
+    MALICE Aux, the cosines and sines of their angles."""
 
     days: tuple[int, ...]
     orbits: tuple[int | None, ...]
+    angles: tuple[tuple[float, ...], ...] | None = None
+
+    @classmethod
+    def stored(cls, sensor: str, content: dict[str, Any]) -> Series:
+        """From the attributes of a group. Raises ValueError if the angles are not one row a date."""
+        rows = content.get("angles")
+        angles = None if rows is None else tuple(tuple(map(float, row)) for row in rows)
+        if angles is not None:
+            wanted = [len(CHANNELS[sensor])] * len(content["days"])
+            if [len(row) for row in angles] != wanted or any(not abs(x) <= 1 for row in angles for x in row):
+                raise ValueError(f"angles of {sensor} are no {len(CHANNELS[sensor])} cosines and sines a date")
+        return cls(tuple(content["days"]), tuple(content["orbits"]), angles)
 
 
 @dataclass(frozen=True)
@@ -102,15 +127,16 @@ class Place:
     @classmethod
     def stored(cls, name: str, content: dict[str, Any]) -> Place:
         """From the attributes of a group."""
-        series = {
-            key: Series(tuple(one["days"]), tuple(one["orbits"])) for key, one in sorted(content["sensors"].items())
-        }
+        series = {key: Series.stored(key, one) for key, one in sorted(content["sensors"].items())}
         patches = tuple(Patch(one["row"], one["col"], one["split"], one["sha256"]) for one in content["patches"])
         return cls(name, Lattice(**content["lattice"]), patches, series, content)
 
 
 class Dataset:
     """A dataset of patches, open for reading. Threads and forked processes may read at the same time.
+
+    Attributes:
+        auxiliary: whether it holds weather, terrain and angles, for MALICE Aux.
 
     Args:
         folder: ``DIR.zarr``.
@@ -126,7 +152,11 @@ class Dataset:
             self.patch = int(index["patch"])
             self.resolution = float(index["resolution"])
             self.rule = Rule.stored(index["rule"])
+            self.auxiliary = index["format"] == AUXILIARY_FORMAT
             self.places = tuple(Place.stored(name, place_of(folder / name)) for name in sorted(index["places"]))
+            for place in self.places:
+                if any((one.angles is not None) != self.auxiliary for one in place.series.values()):
+                    raise ValueError(f"not all places have angles, or none: {place.name}")
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{folder}: its description is damaged ({error!r}); build it again") from error
 
@@ -188,8 +218,8 @@ class Dataset:
             raise
         except Exception as error:  # zarr raises many kinds for a file that is damaged
             raise InputError(f"{path}: cannot be opened ({error}); build the dataset again") from error
-        sensor = bands.SENSORS[name.partition("_")[0]]
-        shape, dtype = _shape(sensor, name, len(place.patches), len(place.series[sensor.key].days), self.patch)
+        dates = {key: len(one.days) for key, one in place.series.items()}
+        shape, dtype = _layout(name, len(place.patches), dates, self.patch)
         if array.shape != shape or array.dtype != dtype:
             raise InputError(
                 f"{path}: is {array.dtype} {array.shape} where {dtype} {shape} is described; build the dataset again"
@@ -200,11 +230,11 @@ class Dataset:
         """One patch of an array, all dates.
 
         Args:
-            name: ``s2``, ``s1``, ``s2_mask`` or ``s1_mask``.
-            crop: (row, column, side) in the patch; None: all of it.
+            name: one of :func:`names`.
+            crop: (row, column, side) in the patch; None: all of it. Weather is of the whole patch.
 
         Returns:
-            (T, bands, H, W), or (T, H, W) of a mask.
+            (T, bands, H, W); (T, H, W) of a mask, (T, 48) of weather, (4, H, W) of the terrain.
 
         Raises:
             InputError: if it cannot be read.
@@ -215,7 +245,8 @@ class Dataset:
         if not (file := self.file(place, patch, name)).exists():
             raise InputError(f"{file} is missing: copy the dataset again, or build it again")
         try:
-            values: NDArray[Any] = array[patch, ..., row : row + side, col : col + side]
+            pixels = () if name.endswith("_weather") else (..., slice(row, row + side), slice(col, col + side))
+            values: NDArray[Any] = array[(patch, *pixels)]
         except Exception as error:  # a damaged chunk ends in whatever its codec raises
             raise InputError(
                 f"{self.folder / self.places[place].name / name}: patch {patch} is damaged ({error}); build the "
@@ -225,12 +256,12 @@ class Dataset:
 
     def file(self, place: int, patch: int, name: str) -> Path:
         """The file that holds one patch of an array."""
-        axes = 3 if name.endswith("_mask") else 4
+        axes = len(_layout(name, 0, {sensor.key: 0 for sensor in SENSORS}, 0)[0]) - 1
         return self.folder.joinpath(self.places[place].name, name, "c", str(patch), *["0"] * axes)
 
     def digest(self, place: int, patch: int) -> str:
         """SHA-256 of what is stored of a patch, as :func:`digest`."""
-        return digest({name: self.read(place, patch, name) for name in names()})
+        return digest({name: self.read(place, patch, name) for name in names(self.auxiliary)})
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -246,9 +277,10 @@ def read_index(folder: Path) -> dict[str, Any]:
     index = _attributes(folder).get(INDEX)
     if not isinstance(index, dict):
         raise InputError(f"{folder} is no dataset of malice_core.dataset: give the folder that build wrote")
-    if index.get("format") != FORMAT:
+    if index.get("format") not in (FORMAT, AUXILIARY_FORMAT):
         raise InputError(
-            f"{folder} is in version {index.get('format')} of the format, this program reads {FORMAT}: build it again"
+            f"{folder} is in version {index.get('format')} of the format, this program reads {FORMAT} and "
+            f"{AUXILIARY_FORMAT}: build it again"
         )
     return index
 
@@ -281,34 +313,42 @@ def _attributes(group: Path) -> dict[str, Any]:
     return attributes if isinstance(attributes, dict) else {}
 
 
-def names() -> tuple[str, ...]:
-    """The arrays of a patch's values and masks, in the order of its hash."""
-    return tuple(name for sensor in SENSORS for name in (sensor.key, f"{sensor.key}_mask"))
+def names(auxiliary: bool) -> tuple[str, ...]:
+    """The arrays of a patch, but for the counts, in the order of its hash; ``auxiliary``: with what MALICE Aux gets."""
+    images = tuple(name for sensor in SENSORS for name in (sensor.key, f"{sensor.key}_mask"))
+    return (*images, *(f"{sensor.key}_weather" for sensor in SENSORS), "terrain") if auxiliary else images
 
 
 def digest(arrays: dict[str, NDArray[Any]]) -> str:
     """SHA-256 of one patch: its arrays by name, all dates."""
     total = hashlib.sha256()
-    for name in names():
+    for name in names("terrain" in arrays):
         total.update(np.ascontiguousarray(arrays[name]).tobytes())
     return total.hexdigest()
 
 
-def _shape(sensor: Sensor, name: str, patches: int, dates: int, patch: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    kind = name.removeprefix(sensor.key)
-    if kind == "_counts":
-        return (patches, dates, 2), np.dtype("<i4")
-    if kind == "_mask":
-        return (patches, dates, patch, patch), np.dtype("u1")
-    return (patches, dates, len(sensor.bands), patch, patch), DTYPES[sensor.key]
+def _layout(name: str, patches: int, dates: dict[str, int], patch: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an array; ``dates``: their number by sensor key."""
+    if name == "terrain":
+        return (patches, TERRAIN, patch, patch), np.dtype("<f4")
+    key, _, kind = name.partition("_")
+    count = dates[key]
+    if kind == "counts":
+        return (patches, count, 2), np.dtype("<i4")
+    if kind == "mask":
+        return (patches, count, patch, patch), np.dtype("u1")
+    if kind == "weather":
+        return (patches, count, WEATHER), np.dtype("<f4")
+    return (patches, count, len(bands.SENSORS[key].bands), patch, patch), DTYPES[key]
 
 
-def create_arrays(place: Path, patches: int, dates: dict[str, int], patch: int) -> dict[str, Any]:
+def create_arrays(place: Path, patches: int, dates: dict[str, int], patch: int, auxiliary: bool) -> dict[str, Any]:
     """Makes the arrays of a place, or opens those that are there.
 
     Args:
         place: folder of its group.
         dates: number by sensor key.
+        auxiliary: with what MALICE Aux gets.
 
     Returns:
         Zarr arrays by name, without the counts.
@@ -317,10 +357,10 @@ def create_arrays(place: Path, patches: int, dates: dict[str, int], patch: int) 
     from zarr.codecs import BloscCodec
 
     made = {}
-    for name in names():
-        sensor = bands.SENSORS[name.partition("_")[0]]
-        shape, dtype = _shape(sensor, name, patches, dates[sensor.key], patch)
+    for name in names(auxiliary):
+        shape, dtype = _layout(name, patches, dates, patch)
         side = CHUNK if patch % CHUNK == 0 else patch
+        inner = shape[1:] if name.endswith("_weather") else (*shape[1:-2], side, side)
         if (place / name / "zarr.json").exists():
             made[name] = package.open_array(place / name, mode="r+")
             continue
@@ -328,7 +368,7 @@ def create_arrays(place: Path, patches: int, dates: dict[str, int], patch: int) 
             place / name,
             shape=shape,
             dtype=dtype,
-            chunks=(1, *shape[1:-2], side, side),
+            chunks=(1, *inner),
             shards=(1, *shape[1:]),
             # Measured: zstd of level 3 reads twice as fast as levels above and is within 6 % of their size.
             compressors=BloscCodec(typesize=dtype.itemsize, cname="zstd", clevel=3, shuffle="shuffle"),

@@ -13,6 +13,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from malice_core.training.ablation import SHUFFLED
 from malice_core.training.batch import Batch
 from malice_core.training.runfolder import CARD, READABLE_CARD, read_record, say, write_text
 from malice_core.training.settings import Settings
@@ -138,7 +139,7 @@ def model_card(folder: Path, settings: Settings, rows: list[dict[str, Any]]) -> 
         "licence": card.licence,
         "citation": card.citation,
         "tags": list(card.tags),
-        "objective": "MALICE pre-training",
+        "objective": f"MALICE{' Aux' if settings.module.auxiliary else ''} pre-training",
         "data_hash": record["data"]["hash"],
         "data": f"{record['data']['places']} places, "
         + ", ".join(f"{count} patches {split}" for split, count in patches.items()),
@@ -169,7 +170,7 @@ def model_card(folder: Path, settings: Settings, rows: list[dict[str, Any]]) -> 
         "unet_lr": f"{settings.train.unet_lr}",
         "warmup_steps": f"{settings.train.warmup_steps}",
     }
-    for name in ("total_loss", "rec", "inv", "rec_vs_median", "cosine_s1_s2"):
+    for name in ("total_loss", "rec", "inv", "rec_vs_median", "cosine_s1_s2", *SHUFFLED):
         if f"val/{name}" in best:
             content[f"val_{name}"] = round(best[f"val/{name}"], 5)
     for row in rows:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from malice_core.bands import TRAINED_MAX_DATES
@@ -35,20 +36,25 @@ class Half:
         images: (T, bands, H, W) float32, physical; 0 where not observed.
         days: (T,) int64, ascending.
         observed, clear: (T, H, W) bool.
+        angles, weather: (T, A), (T, 48) float32, as of ``View``; None for MALICE.
     """
 
     images: Tensor
     days: Tensor
     observed: Tensor
     clear: Tensor
+    angles: Tensor | None = None
+    weather: Tensor | None = None
 
 
 @dataclass
 class Sample:
-    """The four views of one place, by the keys of ``batch.VIEWS``, and its name with the crop."""
+    """The four views of one place, by the keys of ``batch.VIEWS``, its name with the crop, and, for MALICE Aux, its
+    terrain (4, H, W)."""
 
     views: dict[str, Half]
     name: str
+    terrain: Tensor | None = None
 
 
 def choose_dates(rng: np.random.Generator, seen: NDArray[np.intp], most: int) -> tuple[NDArray[np.intp], ...]:
@@ -82,9 +88,10 @@ class Crops(Dataset[Sample]):
         seed: of everything random.
         crops_per_patch: samples of each patch in an epoch.
         augment: mirror and turn at random, all views of a place alike (training only).
+        auxiliary: with weather, terrain and angles, for MALICE Aux.
 
     Raises:
-        InputError: if the split is empty or the crop does not fit.
+        InputError: if the split is empty, the crop does not fit, or the dataset has not what MALICE Aux needs.
     """
 
     def __init__(
@@ -97,8 +104,20 @@ class Crops(Dataset[Sample]):
         seed: int = 0,
         crops_per_patch: int = 1,
         augment: bool = False,
+        auxiliary: bool = False,
     ) -> None:
         data.require(split)
+        if auxiliary and not data.auxiliary:
+            raise InputError(
+                f"{data.folder} has no weather, terrain and angles, which MALICE Aux needs: build it with --weather, "
+                "--dem, --s2-angles and --s1-angles, or train MALICE (without --config-name pretrain_proj_aux)"
+            )
+        if auxiliary and augment:
+            # A turned place has another aspect, and a sun in the north, which is beyond what the azimuth is clipped to.
+            raise InputError(
+                "augment=true: MALICE Aux knows where the sun stands, so that its places cannot be turned: give "
+                "augment=false"
+            )
         if crop < 16 or crop % 8:
             raise InputError(f"crop={crop}: the networks need a multiple of 8 of at least 16")
         if crop > data.patch:
@@ -106,7 +125,7 @@ class Crops(Dataset[Sample]):
         if max_len < 1 or crops_per_patch < 1:
             raise InputError(f"max_len={max_len}, crops_per_patch={crops_per_patch}: both must be at least 1")
         self.data, self.split, self.crop, self.max_len, self.seed = data, split, crop, max_len, seed
-        self.augment = augment and split == "train"
+        self.augment, self.auxiliary = augment and split == "train", auxiliary
         self.patches = data.of_split(split) * crops_per_patch
         self._seen = _dates_with_data(data, sorted(set(self.patches)))
 
@@ -126,11 +145,21 @@ class Crops(Dataset[Sample]):
             halves = choose_dates(rng, self._seen[place, patch][sensor], self.max_len)
             images = self.data.read(place, patch, sensor, (row, col, self.crop))
             mask = self.data.read(place, patch, f"{sensor}_mask", (row, col, self.crop))
-            days = np.asarray(self.data.places[place].series[sensor].days, np.int64)
+            series = self.data.places[place].series[sensor]
+            days = np.asarray(series.days, np.int64)
             for name, dates in zip("ab", halves, strict=True):
                 views[sensor + name] = _half(images[dates], mask[dates], days[dates], turn)
+            if self.auxiliary:
+                weather = self.data.read(place, patch, f"{sensor}_weather")
+                angles = np.asarray(series.angles, np.float32)
+                for name, dates in zip("ab", halves, strict=True):
+                    half = views[sensor + name]
+                    half.weather, half.angles = torch.from_numpy(weather[dates]), torch.from_numpy(angles[dates])
+        terrain = None
+        if self.auxiliary:
+            terrain = torch.from_numpy(self.data.read(place, patch, "terrain", (row, col, self.crop)))
         where = self.data.places[place]
-        return Sample(views, f"{where.name} patch {patch} row {row} column {col} (epoch {epoch})")
+        return Sample(views, f"{where.name} patch {patch} row {row} column {col} (epoch {epoch})", terrain)
 
 
 def _dates_with_data(
@@ -166,7 +195,10 @@ def _half(images: NDArray[np.generic], mask: NDArray[np.uint8], days: NDArray[np
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Puts samples into one batch; each view is padded at its end to the longest of the batch."""
+    """Puts samples into one batch; each view is padded at its end to the longest of the batch.
+
+    All samples have weather, terrain and angles, or none.
+    """
     views = {}
     for key in samples[0].views:
         halves = [sample.views[key] for sample in samples]
@@ -187,8 +219,13 @@ def collate(samples: Sequence[Sample]) -> Batch:
             view.padded[i, :count] = False
             view.observed[i, :count] = half.observed
             view.clear[i, :count] = half.clear
+        for name in ("angles", "weather"):
+            parts = [part for half in halves if (part := getattr(half, name)) is not None]
+            if parts:
+                setattr(view, name, pad_sequence(parts, batch_first=True))
         views[key] = view
-    return Batch(views, tuple(sample.name for sample in samples))
+    terrain = [sample.terrain for sample in samples if sample.terrain is not None]
+    return Batch(views, tuple(sample.name for sample in samples), torch.stack(terrain) if terrain else None)
 
 
 class PatchData(L.LightningDataModule):
@@ -199,7 +236,7 @@ class PatchData(L.LightningDataModule):
     Args:
         dataset: ``DIR.zarr`` of ``malice_core.dataset build``.
         batch_size: places a batch and process.
-        crop, max_len, seed, crops_per_patch, augment: as of ``Crops``.
+        crop, max_len, seed, crops_per_patch, augment, auxiliary: as of ``Crops``.
         num_workers: processes that read; 0: the trainer's own.
         prefetch: batches that each of them prepares ahead.
         pin_memory: for faster copies to a GPU.
@@ -218,6 +255,7 @@ class PatchData(L.LightningDataModule):
         seed: int = 0,
         crops_per_patch: int = 1,
         augment: bool = False,
+        auxiliary: bool = False,
         num_workers: int = 2,
         prefetch: int = 2,
         pin_memory: bool = False,
@@ -236,7 +274,7 @@ class PatchData(L.LightningDataModule):
             pin_memory,
         )
         self.crop, self.max_len, self.seed = crop, max_len, seed
-        self.crops_per_patch, self.augment = crops_per_patch, augment
+        self.crops_per_patch, self.augment, self.auxiliary = crops_per_patch, augment, auxiliary
         self._data: store.Dataset | None = None
 
     @property
@@ -261,6 +299,7 @@ class PatchData(L.LightningDataModule):
             seed=self.seed,
             crops_per_patch=self.crops_per_patch if split == "train" else 1,
             augment=self.augment,
+            auxiliary=self.auxiliary,
         )
 
     def loader(self, split: str) -> Loader:

@@ -141,6 +141,17 @@ class MaliceEncoder(nn.Module):
             self.add_module(f"encoder_{sensor}", ModalityEncoder(count, dropout, *self._terrain))
         self.common_temp_proj = TemporalProjector(tuple(channels))
 
+    def ground(self, terrain: Tensor) -> Tensor:
+        """Features of the terrain, which all dates and modalities of a place share: (B, 4, H, W) -> (B, 64, H, W).
+
+        Raises:
+            ValueError: if this is not MALICE Aux.
+        """
+        if not self._terrain:
+            raise ValueError("this network takes no weather and no terrain: it is not MALICE Aux")
+        features: Tensor = self._terrain[0](terrain)
+        return features
+
     def surroundings(self, weather: Tensor, terrain: Tensor) -> Surroundings:
         """What MALICE Aux gets besides images.
 
@@ -151,9 +162,7 @@ class MaliceEncoder(nn.Module):
         Raises:
             ValueError: if this is not MALICE Aux.
         """
-        if not self._terrain:
-            raise ValueError("this network takes no weather and no terrain: it is not MALICE Aux")
-        return Surroundings(weather, self._terrain[0](terrain))
+        return Surroundings(weather, self.ground(terrain))
 
     def forward(
         self,

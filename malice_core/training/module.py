@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from malice_core.errors import TrainingError
-from malice_core.store.statistics import MALICE, Statistics
+from malice_core.store.statistics import AUX, MALICE, Statistics
 from malice_core.training import losses, starting
 from malice_core.training.batch import VIEWS, Batch
 from malice_core.training.malice import Malice
@@ -31,12 +31,14 @@ class PretrainingModule(LightningModule):
         dropout: of the encoders' transformers, attention included.
         checkpointing: saves memory, see ``Malice``; changes no number but for the random ones of dropout.
         statistics: of normalisation, by sensor, each as ``store.statistics.Statistics`` or its fields in a dict;
-            ``None``: those of the published encoders.
+            ``None``: those of the published encoders, of MALICE or MALICE Aux.
         w_inv, w_rec, w_cross, same_mod_loss, frame, lee_window, block_gradient, encoder_mask, stride: see
             ``Objective``.
         start: of the weights, see ``starting.start``.
         unet_lr: rate of the U-Nets, times ``lr``.
         warmup_steps: over which the rate rises from 0 to what the cycle says.
+        auxiliary: whether this is MALICE Aux. Weather and terrain are normalised with ``AUX_WEATHER`` and
+            ``AUX_TERRAIN`` of ``store.statistics``.
     """
 
     def __init__(
@@ -59,18 +61,31 @@ class PretrainingModule(LightningModule):
         start: str = "random",
         unet_lr: float = 1.0,
         warmup_steps: int = 0,
+        auxiliary: bool = False,
     ) -> None:
         super().__init__()
-        given = MALICE if statistics is None else {key: _statistics(value) for key, value in statistics.items()}
+        published = AUX if auxiliary else MALICE
+        given = published if statistics is None else {key: _statistics(value) for key, value in statistics.items()}
         # Plain containers only, so that reading a checkpoint's hyper-parameters executes nothing.
         self.save_hyperparameters(ignore=["statistics"])
         self.save_hyperparameters({"statistics": {key: plain(value) for key, value in given.items()}})
         self.lr, self.t_0, self.t_mult = lr, t_0, t_mult
         self.unet_lr, self.warmup_steps = unet_lr, warmup_steps
-        self.model = Malice({sensor: len(part.channels) for sensor, part in given.items()}, dropout, checkpointing)
         self.objective = Objective(
-            given, w_inv, w_rec, w_cross, same_mod_loss, frame, lee_window, block_gradient, encoder_mask, stride
+            given,
+            w_inv,
+            w_rec,
+            w_cross,
+            same_mod_loss,
+            frame,
+            lee_window,
+            block_gradient,
+            encoder_mask,
+            stride,
+            auxiliary,
         )
+        channels = {sensor: len(part.channels) for sensor, part in given.items()}
+        self.model = Malice(channels, dropout, checkpointing, self.objective.reconstructed, auxiliary)
         starting.start(self.model, start)
 
     def forward(self, batch: Batch) -> tuple[Losses, dict[str, Reconstruction]]:
@@ -100,7 +115,7 @@ class PretrainingModule(LightningModule):
         trained = {name: part for name, part in self.model.named_parameters() if part.requires_grad}
         groups: list[dict[str, Any]] = [{"params": list(trained.values())}]
         if self.unet_lr != 1:
-            unets = {name for name in trained if ".hss_encoding." in name}
+            unets = {name for name in trained if ".hss_encoding." in name or ".encoder_dem." in name}
             groups = [
                 {"params": [trained[name] for name in trained if name not in unets]},
                 {"params": [trained[name] for name in trained if name in unets], "lr": self.lr * self.unet_lr},

@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from malice_core.cards import Modality
-from malice_core.store.statistics import MALICE, Statistics
+from malice_core.store.statistics import AUX, AUX_TERRAIN, AUX_WEATHER, MALICE, Statistics
 from malice_core.training import losses
+from malice_core.training.auxiliary import DAYS, Surroundings
 from malice_core.training.batch import VIEWS, Batch, View
 from malice_core.training.malice import WHOLE, Malice, Part
-from malice_core.training.normalise import Normalise
+from malice_core.training.normalise import Normalise, Scale
 
 OTHER = {"s2": "s1", "s1": "s2"}
 #: What the encoders can be told about: padding only, or also pixels without data, or also clouds.
@@ -70,7 +71,7 @@ class Series:
     """Both halves of one sensor's dates, a then b, as the networks get them. N = 2·B, padded to the longest.
 
     Attributes:
-        images: (N, T, C, H, W) normalised.
+        images: (N, T, C, H, W) normalised, the bands' channels: what is reconstructed. Angles are not among them.
         days, padded: (N, T).
         observed, clear: (N, T, H, W) bool, False where padded.
         part: the pixels of ``latents`` and ``seen``.
@@ -106,6 +107,7 @@ class Objective(nn.Module):
         stride: in training, only every so many-th pixel across and down, inside the frames of both losses and from a
             random first one, goes from the U-Net into transformer and losses. Neighbours tell much the same: more
             places a batch teach more than all of their pixels do. 1, as published: every pixel.
+        auxiliary: whether the network is MALICE Aux; batches then have weather, terrain and angles.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Objective(nn.Module):
         block_gradient: bool = False,
         encoder_mask: str = "padded",
         stride: int = 1,
+        auxiliary: bool = False,
     ) -> None:
         super().__init__()
         if stride < 1:
@@ -130,11 +133,16 @@ class Objective(nn.Module):
             raise ValueError(f"lee_window {lee_window} is not odd and at least 3")
         if encoder_mask not in MASKS:
             raise ValueError(f"encoder_mask '{encoder_mask}' is none of {', '.join(MASKS)}")
-        known: Mapping[str, Statistics | Modality] = MALICE if statistics is None else statistics
+        known: Mapping[str, Statistics | Modality] = (
+            (AUX if auxiliary else MALICE) if statistics is None else statistics
+        )
         self.normalise = nn.ModuleDict({sensor: Normalise(sensor, known[sensor]) for sensor in OTHER})
         self.w_inv, self.w_rec, self.w_cross = w_inv, w_rec, w_cross
         self.same_mod_loss, self.frame, self.lee_window = same_mod_loss, frame, lee_window
         self.block_gradient, self.encoder_mask, self.stride = block_gradient, encoder_mask, stride
+        self.auxiliary = auxiliary
+        if auxiliary:
+            self.weather, self.terrain = Scale(AUX_WEATHER, (-1,), DAYS), Scale(AUX_TERRAIN, (-1, 1, 1))
 
     def forward(
         self, model: Malice, batch: Batch, images: bool = False
@@ -148,7 +156,8 @@ class Objective(nn.Module):
         """
         part = self._part(model, batch)
         frame = self.frame if part == WHOLE else 0
-        series = {sensor: self.encode(model, sensor, batch, part) for sensor in OTHER}
+        ground = self.ground(model, batch)
+        series = {sensor: self.encode(model, sensor, batch, part, ground) for sensor in OTHER}
         latents = {sensor: _halves(one.latents) for sensor, one in series.items()}
         seen = {sensor: _halves(one.seen) for sensor, one in series.items()}
         tokens = losses.project(model.projector, latents, seen, self.block_gradient)
@@ -176,6 +185,11 @@ class Objective(nn.Module):
         result = Losses(total, inv, rec, same, cross, median, losses.cosine(latents, seen, frame))
         return result, pictures if images else None
 
+    @property
+    def reconstructed(self) -> dict[str, int]:
+        """How many channels of each sensor the decoder gives back: those of its bands."""
+        return {sensor: part.bands for sensor, part in self.normalise.items() if isinstance(part, Normalise)}
+
     def _part(self, model: Malice, batch: Batch) -> Part:
         """The pixels whose dates are encoded beyond the U-Net: the same ones in all views."""
         if self.stride == 1 or not model.training:
@@ -186,17 +200,38 @@ class Objective(nn.Module):
         rows, cols = (slice(start, side - edge, self.stride) for start, side in zip(first, sides, strict=True))
         return rows, cols
 
-    def encode(self, model: Malice, sensor: str, batch: Batch, part: Part = WHOLE) -> Series:
-        """Both halves of one sensor, in one call of its encoder; latents of the pixels in ``part`` only."""
+    def ground(self, model: Malice, batch: Batch) -> Tensor | None:
+        """Features of the terrain, (B, 64, H, W), once for the four views, which share them; None for MALICE."""
+        if not self.auxiliary:
+            return None
+        if batch.terrain is None:
+            raise ValueError("MALICE Aux takes terrain, and the batch has none")
+        return model.encoder.ground(self.terrain(batch.terrain))
+
+    def encode(
+        self, model: Malice, sensor: str, batch: Batch, part: Part = WHOLE, ground: Tensor | None = None
+    ) -> Series:
+        """Both halves of one sensor, in one call of its encoder; latents of the pixels in ``part`` only.
+
+        Args:
+            ground: what :meth:`ground` returned.
+        """
         view = _joined(batch.views[f"{sensor}a"], batch.views[f"{sensor}b"])
-        images: Tensor = self.normalise[sensor](view)
+        normalise = self.normalise[sensor]
+        assert isinstance(normalise, Normalise)
+        images: Tensor = normalise(view)
         given = ~view.padded[:, :, None, None].expand_as(view.observed)
         if self.encoder_mask != "padded":
             given = given & getattr(view, self.encoder_mask)
-        latents = model.encoder.latents(sensor, images, view.days, view.padded, given, part)
+        around = None
+        if ground is not None:
+            if view.weather is None:
+                raise ValueError("MALICE Aux takes weather, and the batch has none")
+            around = Surroundings(self.weather(view.weather), ground.repeat(2, 1, 1, 1))
+        latents = model.encoder.latents(sensor, images, view.days, view.padded, given, part, around)
         unpadded = ~view.padded[:, :, None, None]
         return Series(
-            images,
+            images[:, :, : normalise.bands],
             view.days,
             view.padded,
             view.observed & unpadded,
@@ -229,6 +264,9 @@ class Objective(nn.Module):
             seen.append(other.seen)
         predicted = model.decoder(sensor, torch.stack(sources), own.days)  # (V, N, H, W, C, T)
         edge = self.lee_window // 2 if sensor == "s1" else 0
+        # The filter is on exp(normalised logarithm) in MALICE Aux too: (log x - median) / range is the same number in
+        # whatever base the logarithm was taken, so this is the published filter. On 10**(normalised log10) powers would
+        # be raised to 2.3 times the exponent and speckle be larger than what the filter takes for uniform.
         true = losses.despeckled(own.images, own.observed, self.lee_window) if edge else own.images
         clear = losses.crop(own.clear, edge, rows=2)
         if own.part != WHOLE:
@@ -250,15 +288,19 @@ class Objective(nn.Module):
 def _joined(a: View, b: View) -> View:
     """Two views after each other, padded to the longer one and to one date at least."""
     dates = max(a.padded.shape[1], b.padded.shape[1], 1)
-    joined = []
+    joined: list[Tensor | None] = []
     for field in fields(View):
         parts = []
-        for part in (getattr(a, field.name), getattr(b, field.name)):
+        both = getattr(a, field.name), getattr(b, field.name)
+        if both == (None, None):
+            joined.append(None)
+            continue
+        for part in both:
             missing = dates - part.shape[1]
             filling = (0, 0) * (part.ndim - 2) + (0, missing)
             parts.append(F.pad(part, filling, value=field.name == "padded") if missing else part)
         joined.append(torch.cat(parts))
-    return View(*joined)
+    return View(*joined)  # type: ignore[arg-type]  # None where both have none
 
 
 def _halves(joined: Tensor, dim: int = 0) -> Tensor:

@@ -22,8 +22,8 @@ from malice_core.training.batch import VIEWS, Batch
 from malice_core.training.module import PretrainingModule
 from malice_core.training.objective import Reconstruction
 
-#: Channels drawn red, green, blue: B04 B03 B02; VV, VH, VH/VV (the channels are VH, VV, VH/VV).
-RGB = {"s2": (2, 1, 0), "s1": (1, 0, 2)}
+#: Channels drawn red, green, blue.
+RGB = {"s2": ("B04", "B03", "B02"), "s1": ("VV", "VH", "VH/VV")}
 #: Pixels of a panel's side at least, and of the line of text above it.
 SIDE, TEXT = 128, 14
 Picture = NDArray[np.uint8]
@@ -77,13 +77,15 @@ def draw(module: PretrainingModule, batch: Batch, dates: int) -> dict[str, Pictu
     autocast = torch.autocast(module.device.type, enabled=False)
     with autocast:
         _, found = module(batch)
-        drawn = {
-            f"reconstruction_{key}": reconstruction(found[key], batch.views[key].days[0], RGB[key[:2]], dates)
-            for key in VIEWS
-        }
+        drawn = {}
+        for key in VIEWS:
+            channels = module.hparams["statistics"][key[:2]]["channels"]
+            rgb = [channels.index(name) for name in RGB[key[:2]]]
+            drawn[f"reconstruction_{key}"] = reconstruction(found[key], batch.views[key].days[0], rgb, dates)
+        ground = module.objective.ground(module.model, batch)
         for sensor in RGB:
             # Halves after each other, B places each: the first place of either.
-            latents = module.objective.encode(module.model, sensor, batch).latents
+            latents = module.objective.encode(module.model, sensor, batch, ground=ground).latents
             halves = latents.view(2, -1, *latents.shape[1:])[:, 0].flatten(-2)
             drawn[f"embedding_{sensor}"] = embedding(halves.float().cpu())
     return drawn

@@ -29,6 +29,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from malice_core.errors import Cancelled, DeviceError, InputError, ModelError, OutputError, TrainingError
 from malice_core.patches.store import SENSORS, Dataset
 from malice_core.training import checkpoint, runfolder
+from malice_core.training.ablation import ShuffledWeather
 from malice_core.training.callbacks import Curves, PlainProgress, Speed
 from malice_core.training.composing import PRETRAIN
 from malice_core.training.composing import show as shown
@@ -139,6 +140,7 @@ def datamodule(settings: Settings) -> PatchData:
         seed=settings.seed,
         crops_per_patch=data.crops_per_patch,
         augment=data.augment,
+        auxiliary=settings.module.auxiliary,
         num_workers=given.num_workers,
         prefetch=given.prefetch_factor,
         pin_memory=pinned,
@@ -185,6 +187,7 @@ def module(settings: Settings) -> PretrainingModule:
             start=given.start,
             unet_lr=train.unet_lr,
             warmup_steps=train.warmup_steps,
+            auxiliary=given.auxiliary,
         )
     except ValueError as error:
         raise InputError(f"module: {error}") from error
@@ -222,6 +225,8 @@ def callbacks(settings: Settings, folder: Path, stop: Stop) -> list[Callback]:
         made.append(LearningRateMonitor("epoch"))
     if given.pictures.every_n_epochs:
         made.append(Pictures(folder, given.pictures.every_n_epochs, given.pictures.dates))
+    if settings.evaluate.shuffle_weather:
+        made.append(ShuffledWeather())
     if given.early_stopping.patience:
         made.append(EarlyStopping(given.early_stopping.monitor, patience=given.early_stopping.patience))
     made.append(Curves(folder, settings))

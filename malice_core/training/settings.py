@@ -54,6 +54,8 @@ class Module:
     checkpointing: bool
     projector: Projector
     loss: Loss
+    # Runs that began before there was MALICE Aux do not say it.
+    auxiliary: bool = False
 
 
 @dataclass
@@ -175,6 +177,8 @@ class Evaluate:
     block: int
     guard: int
     min_pixels: int
+    # As of ``Module.auxiliary``.
+    shuffle_weather: bool = False
 
     def paths(self, sensor: str) -> list[str]:
         """Images of a sensor, as a list."""
@@ -291,6 +295,17 @@ def check(settings: Settings) -> None:
         )
     if settings.evaluate.labels is not None and not any(settings.evaluate.paths(sensor) for sensor in ("s2", "s1")):
         raise InputError("evaluate.labels is given without images: give evaluate.s2=PATH, evaluate.s1=PATH or both")
+    if settings.module.auxiliary and settings.evaluate.labels is not None:
+        raise InputError(
+            f"evaluate.labels={settings.evaluate.labels}: MALICE Aux is not scored as the run goes, for that takes the "
+            "labels' weather, terrain and angles: leave evaluate.labels out, and score the exported model with "
+            "malice_core.evaluate"
+        )
+    if settings.evaluate.shuffle_weather and not settings.module.auxiliary:
+        raise InputError(
+            "evaluate.shuffle_weather=true: MALICE takes no weather: leave it out, or train MALICE Aux (--config-name "
+            "pretrain_proj_aux)"
+        )
 
 
 def kept(settings: Any, keys: Sequence[str]) -> dict[str, Any]:
