@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml tools/setup.sh
 demo: setup ## a simulated scene, its embedding by QGIS, and a picture: demo/demo.png
 	@bash tools/demo.sh $(DEMO_ARGS)
 
-models: setup ## the model for trying out, models/malice-sim, trained from a seed: hours (MODELS_ARGS)
+models: setup ## the models for trying out, malice-sim and malice-aux-sim, trained from a seed: hours (MODELS_ARGS)
 	@$(RUN) tools/models.py $(MODELS_ARGS)
 
 test: setup ## the quick tests, what CI runs: the engine's, then the plugin's in QGIS (installed where it may be)
