@@ -191,7 +191,7 @@ def test_validation_embeds_as_training_does() -> None:
     target[0] = -1
     with torch.no_grad():
         logits, known = module.logits(Crops(given.images, target))
-        views = {s: View(*(p[1:, :2] for p in vars(view).values())) for s, view in given.images.views.items()}
+        views = {s: view.each(lambda p: p[1:, :2]) for s, view in given.images.views.items()}
         other, same = module.logits(Tile(views, target[1].numpy().astype(np.int16)))
     assert torch.equal(known, same)
     torch.testing.assert_close(logits, other, atol=2e-5, rtol=1e-4)

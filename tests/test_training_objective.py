@@ -167,7 +167,7 @@ def test_losses_and_gradients_stay_finite_whatever_is_missing() -> None:
     for part in nothing.values():
         part.observed, part.clear = torch.zeros_like(part.observed), torch.zeros_like(part.clear)
         part.images = torch.full_like(part.images, torch.nan)
-    no_dates = {key: View(*(getattr(part, name)[:, :0] for name in vars(part))) for key, part in whole.views.items()}
+    no_dates = {key: part.each(lambda x: x[:, :0]) for key, part in whole.views.items()}
     cloudy = {key: replace(part, clear=torch.zeros_like(part.clear)) for key, part in whole.views.items()}
     cases = {
         "difficult": difficult().views,
@@ -203,8 +203,7 @@ def test_padding_and_masked_numbers_change_nothing_in_training() -> None:
     given = batch()
     views = {}
     for key, part in given.views.items():
-        more = [torch.cat([x, torch.zeros_like(x[:, :1])], dim=1) for x in vars(part).values()]
-        longer = View(*more)
+        longer = part.each(lambda x: torch.cat([x, torch.zeros_like(x[:, :1])], dim=1))
         longer.padded[:, -1] = True
         longer.images[longer.padded] = torch.nan
         longer.days[longer.padded] = 99

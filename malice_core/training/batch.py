@@ -42,13 +42,14 @@ class View:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> View:
         """The same on another device."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return self.each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> View:
         """The same in pinned memory, which copies to a GPU faster."""
-        return self._each(Tensor.pin_memory)
+        return self.each(Tensor.pin_memory)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> View:
+    def each(self, change: Callable[[Tensor], Tensor]) -> View:
+        """The same with all its tensors changed."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: change(part) for name, part in parts.items() if part is not None})
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -250,15 +251,19 @@ class Objective(nn.Module):
 def _joined(a: View, b: View) -> View:
     """Two views after each other, padded to the longer one and to one date at least."""
     dates = max(a.padded.shape[1], b.padded.shape[1], 1)
-    joined = []
+    joined: dict[str, Any] = {}
     for field in fields(View):
+        pair = getattr(a, field.name), getattr(b, field.name)
+        if pair[0] is None:
+            # This network does not take it.
+            continue
         parts = []
-        for part in (getattr(a, field.name), getattr(b, field.name)):
+        for part in pair:
             missing = dates - part.shape[1]
             filling = (0, 0) * (part.ndim - 2) + (0, missing)
             parts.append(F.pad(part, filling, value=field.name == "padded") if missing else part)
-        joined.append(torch.cat(parts))
-    return View(*joined)
+        joined[field.name] = torch.cat(parts)
+    return View(**joined)
 
 
 def _halves(joined: Tensor, dim: int = 0) -> Tensor:
