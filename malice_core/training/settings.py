@@ -289,8 +289,30 @@ def check(settings: Settings) -> None:
             f"train.trainer.min_epochs={trainer.min_epochs} must not be above "
             f"train.trainer.max_epochs={trainer.max_epochs}: give both"
         )
+    _require_pixels(settings)
     if settings.evaluate.labels is not None and not any(settings.evaluate.paths(sensor) for sensor in ("s2", "s1")):
         raise InputError("evaluate.labels is given without images: give evaluate.s2=PATH, evaluate.s1=PATH or both")
+
+
+def _require_pixels(settings: Settings) -> None:
+    """Raises:
+    InputError: if the frames of the losses, or a stride within them, leave no pixel of a crop to learn from.
+    """
+    crop, loss = settings.dataset.crop_size, settings.module.loss
+    frames = {"frame": loss.frame, "lee_window": loss.lee_window // 2}
+    widest = max(frames, key=lambda name: frames[name])
+    named, left = f"module.loss.{widest}={getattr(loss, widest)}", crop - 2 * frames[widest]
+    if left < 1:
+        raise InputError(
+            f"{named} leaves nothing of dataset.crop_size={crop} ({frames[widest]} pixels less on each side): lower "
+            "it, or give larger crops"
+        )
+    # Where a stride begins is drawn: it may be so many pixels further in.
+    if left < loss.stride:
+        raise InputError(
+            f"module.loss.stride={loss.stride} can miss the {left} pixels across that {named} leaves of "
+            f"dataset.crop_size={crop}: lower one of the two, or give larger crops"
+        )
 
 
 def kept(settings: Any, keys: Sequence[str]) -> dict[str, Any]:
