@@ -14,6 +14,11 @@ from omegaconf import OmegaConf
 from malice_core.errors import InputError
 
 
+def listed(given: Any) -> list[Any]:
+    """A path or a list of paths as a list; what is neither stays in it, for :func:`check` to refuse."""
+    return [] if given is None else list(given) if isinstance(given, list) else [given]
+
+
 @dataclass
 class Card:
     """``card``"""
@@ -178,8 +183,7 @@ class Evaluate:
 
     def paths(self, sensor: str) -> list[str]:
         """Images of a sensor, as a list."""
-        given = getattr(self, sensor)
-        return [] if given is None else [given] if isinstance(given, str) else list(given)
+        return listed(getattr(self, sensor))
 
 
 @dataclass
