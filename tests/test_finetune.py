@@ -83,7 +83,7 @@ def read(path: Path) -> np.ndarray[Any, Any]:
 
 def test_a_run_leaves_scores_and_a_classifier(frozen: Path, scene: Path) -> None:
     names = {path.name for path in frozen.iterdir()}
-    wanted = {".hydra", "checkpoints", "classifier", "config.yaml", "curves.csv", "run.json", "scores.json"}
+    wanted = {".hydra", ".lock", "checkpoints", "classifier", "config.yaml", "curves.csv", "run.json", "scores.json"}
     assert names == wanted
     found = classifier.read(frozen)
     assert ([one.code for one in found.classes], found.nodata, found.sensors) == ([1, 2, 3], 0, ("s2", "s1"))
@@ -342,6 +342,8 @@ def test_a_run_is_resumed_with_its_own_data_only(
         ("data.labels=null", "no labels"),
         ("data.s2=null", "without images"),
         ("data.s2=[1,2]", "data.s2"),
+        ("data.s2=5", "data.s2=5 must be a path"),
+        ("data=null", "data=null"),
         ("data.pastis=x", "leave out data.labels"),
         ("data.max_cloud=20", "data.scl"),
         ("data.s1_orbit=5", "data.s1"),
@@ -365,6 +367,23 @@ def test_a_wrong_value_is_one_line(
     assert told in line
     assert len(line) < 700
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"train: [1\nlr: {", b"train:\n\tlr: 1", b"name: \xe9", b"name: !!python/name:os.system"]
+)
+def test_files_that_are_no_yaml_are_one_line(
+    content: bytes, scene: Path, frozen: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of the user's own, and of a run that is to go on."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_bytes(b"# @package _global_\n" + content)
+    assert cli.run_command(finetune.parser(), ["--config-dir", f"{tmp_path}", "experiment=mine", *optical(scene)]) == 2
+    assert "no YAML" in one_line(capfd)
+    run = shutil.copytree(frozen, tmp_path / "run")
+    (run / "config.yaml").write_bytes(content)
+    assert cli.run_command(finetune.parser(), [f"train.resume={run}"]) == 2
+    assert "no YAML" in one_line(capfd)
 
 
 def test_foreign_checkpoints_are_never_unpickled(

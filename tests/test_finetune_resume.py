@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +29,10 @@ from malice_core.errors import ModelError  # noqa: E402
 from malice_core.store.statistics import MALICE  # noqa: E402
 from malice_core.training import runfolder  # noqa: E402
 from malice_core.training.callbacks import read_curves  # noqa: E402
+from malice_core.training.composing import compose_for  # noqa: E402
 from malice_core.training.finetuning import run as running  # noqa: E402
 from malice_core.training.finetuning import start  # noqa: E402
+from malice_core.training.finetuning.settings import COMMAND  # noqa: E402
 from malice_core.training.finetuning.start import Start  # noqa: E402
 from malice_core.training.module import PretrainingModule  # noqa: E402
 
@@ -109,6 +113,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
         ("mode=full", "mode=full"),
         ("model=other", "model other"),
         ("data.max_pixels=50", "data.max_pixels=50"),
+        ("train.batch_pixels=4096", "train.batch_pixels=4096"),
         ("seed=3", "seed=3"),
         ("train.monitor=f1", "begun with iou"),
     ],
@@ -121,6 +126,57 @@ def test_a_refused_resume_leaves_the_run_as_it_was(
     assert told in one_line(capfd)
     assert content(run) == before
     assert resume(run) == 0
+
+
+def test_one_process_writes_to_a_run(run: Path, patches: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """While another one has it: a resume is refused and leaves it as it is, and a new run never takes its folder."""
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom malice_core.scratch import lock\n"
+        "held = lock(Path(sys.argv[1]))\nprint('held', flush=True)\nsys.stdin.read()\n"
+    )
+    new = run.with_name("new")
+    new.mkdir()
+    before = content(run)
+    others = []
+    for folder in (run, new):
+        command = [sys.executable, "-c", program, f"{folder / runfolder.LOCK}"]
+        others.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        assert others[-1].stdout is not None
+        assert others[-1].stdout.readline() == "held\n"
+    try:
+        assert resume(run, "train.trainer.max_epochs=3") == 2
+        assert f"another run is writing {run}" in one_line(capfd)
+        assert content(run) == before
+        assert tune(new, *given(patches)) == 2
+        assert f"another run is writing {new}" in one_line(capfd)
+        assert [path.name for path in new.iterdir()] == [runfolder.LOCK]
+    finally:
+        for other in others:
+            other.kill()
+            other.communicate()
+    # However the other one ended.
+    assert resume(run) == 0
+    assert tune(new, *given(patches)) == 0
+
+
+def test_runs_of_one_second_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named by the time alone, and begun at once: before either has written a file."""
+    monkeypatch.chdir(tmp_path)
+    composed = compose_for(COMMAND, ["data.labels=a", "data.s2=b"])
+    made, lock = [], runfolder.scratch.lock
+
+    def slow(path: Path) -> Any:
+        # The other run looks whether the folder is free before this one has its lock.
+        if not made:
+            made.append(path.parent)
+            path.parent.mkdir(exist_ok=True)
+            slow.held = lock(path)  # type: ignore[attr-defined]
+        return lock(path)
+
+    monkeypatch.setattr(runfolder.scratch, "lock", slow)
+    folder = runfolder.create(composed).folder
+    assert folder.name == f"{made[0].name}-2"
+    slow.held.close()  # type: ignore[attr-defined]
 
 
 def test_units_and_clouds_stay(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -101,8 +101,11 @@ def pretrain(
     say(f"run {folder}\n{counts}; {device_of(trainer)}, {settings.train.trainer.precision}")
     if resume is not None:
         say(f"going on from {resume.checkpoint}")
-    fit(trainer, network, data, None if resume is None else resume.checkpoint)
-    tidy(trainer)
+    try:
+        fit(trainer, network, data, None if resume is None else resume.checkpoint)
+        tidy(trainer)
+    finally:
+        runfolder.release()
     best = trainer.checkpoint_callback
     assert isinstance(best, ModelCheckpoint)
     say(f"done after {trainer.current_epoch} epochs; best {best.best_model_path or 'checkpoint: none'}")
