@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ pytest.importorskip("lightning")
 pytest.importorskip("hydra")
 pytest.importorskip("torchmetrics")
 
-from helpers_finetune import tune, write_pastis, write_scene  # noqa: E402
+from helpers_finetune import in_process, tune, write_pastis, write_scene  # noqa: E402
 from helpers_models import write_random_model  # noqa: E402
-from helpers_pretrain import alone, one_line, slurm_job, state  # noqa: E402
+from helpers_pretrain import one_line, slurm_job, state  # noqa: E402
 
 from malice_core import classifier, cli, finetune  # noqa: E402
 from malice_core.errors import ModelError  # noqa: E402
@@ -36,22 +36,16 @@ from malice_core.training.finetuning.settings import COMMAND  # noqa: E402
 from malice_core.training.finetuning.start import Start  # noqa: E402
 from malice_core.training.module import PretrainingModule  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("tuning")
+
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with ``tiny`` and ``other``."""
     folder = tmp_path_factory.mktemp("models")
     write_random_model(folder)
     write_random_model(folder, name="other", seed=5)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, models: Path) -> Iterator[None]:
-    monkeypatch.setenv(runfolder.FOLDER, "")
-    monkeypatch.setenv("MALICE_MODELS", f"{models}")
-    with alone():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +59,10 @@ def given(patches: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def kept(patches: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kept(patches: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run; nothing may be done to it."""
     folder = tmp_path_factory.mktemp("runs") / "kept"
-    with pytest.MonkeyPatch.context() as patch, alone():
-        patch.setenv("MALICE_MODELS", f"{models}")
-        patch.setenv(runfolder.FOLDER, "")
+    with in_process(store):
         assert tune(folder, *given(patches)) == 0
     return folder
 
@@ -126,6 +118,21 @@ def test_a_refused_resume_leaves_the_run_as_it_was(
     assert told in one_line(capfd)
     assert content(run) == before
     assert resume(run) == 0
+
+
+@pytest.mark.parametrize("damage", ["weights", "settings", "starts"])
+def test_what_is_no_state_of_a_run_is_one_line(damage: str, run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    last, record = run / "checkpoints" / "last.ckpt", run / "run.json"
+    if damage == "weights":
+        torch.save({"state_dict": state(run)["state_dict"]}, last)
+    else:
+        plain = json.loads(record.read_text())
+        changed = {"settings": plain | {"data": plain["data"] | {"settings": [1]}}, "starts": plain | {"starts": "abc"}}
+        record.write_text(json.dumps(changed[damage]))
+    before = content(run)
+    assert resume(run) == 2
+    assert ("weights only" if damage == "weights" else "run.json is damaged") in one_line(capfd)
+    assert content(run) == before
 
 
 def test_one_process_writes_to_a_run(run: Path, patches: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -187,8 +194,8 @@ def test_units_and_clouds_stay(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     assert "data.s2_offset=-1000" in one_line(capfd)
 
 
-def test_the_default_model_is_written_down(patches: Path, models: Path, tmp_path: Path) -> None:
-    shutil.copytree(models / "tiny", tmp_path / "store" / "tiny")
+def test_the_default_model_is_written_down(patches: Path, store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store / "tiny", tmp_path / "store" / "tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MALICE_MODELS", f"{tmp_path / 'store'}")
         patch.setattr("malice_core.models.search_path", lambda: [tmp_path / "store"])

@@ -290,10 +290,15 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     path = folder / RECORD
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        content["data"]["hash"], content["starts"][-1]
+        (
+            content["data"]["hash"],
+            content["starts"][-1],
+            content["starts"].append,
+            content["data"].get("settings", {}).get,
+        )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error!r}): resume from a copy of the run folder") from error
     assert isinstance(content, dict)
     return content
