@@ -162,8 +162,8 @@ def _require_grammar(overrides: Sequence[str]) -> None:
             OverridesParser.create().parse_override(text)
         except HydraException as error:
             raise InputError(
-                f"'{text}' is not KEY=VALUE in Hydra's grammar: put values with blanks, commas or signs into quotes, "
-                "'KEY=\"a b\"'"
+                f"'{text}' is not KEY=VALUE in Hydra's grammar: put values with blanks, commas, signs or letters "
+                "beyond a to z into quotes, 'KEY=\"a b\"'"
             ) from error
 
 
