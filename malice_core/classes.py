@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malice_core.cards import Card
-from malice_core.classifier import Classifier
+from malice_core.classifier import HEAD, Classifier
 from malice_core.encoder import CHUNK
-from malice_core.errors import InputError
+from malice_core.errors import InputError, ModelError
 from malice_core.product import Raster
 from malice_core.runtime import Backend, Session
 from malice_core.series import Series, compared
@@ -168,8 +168,14 @@ class ClassCodes:
         feed = np.zeros((CHUNK, self._layout.classifier.features), np.float32)
         feed[: counts.size, : self._waiting.shape[1]] = self._waiting[part]
         feed[: counts.size, self._waiting.shape[1] :] = values.T
-        logits = np.array(self._session.run({"embedding": feed})[: counts.size])
+        logits = np.array(self._session.run({"embedding": feed}))[: counts.size]
         missing = (self.arrays["counts"][:, part] == 0).any(axis=0)
+        # What a graph says of its output need not be so, and a weight that is no number makes any class the largest.
+        if logits.shape != (counts.size, len(self._codes)) or not np.isfinite(logits[~missing]).all():
+            raise ModelError(
+                f"{self._layout.classifier.folder / HEAD} does not give {len(self._codes)} finite numbers a pixel: it "
+                "is damaged or crafted, train it again"
+            )
         self.arrays["codes"][0, part] = np.where(
             missing, self._layout.classifier.nodata, self._codes[logits.argmax(axis=1)]
         )

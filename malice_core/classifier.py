@@ -15,6 +15,7 @@ import colorsys
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -96,6 +97,13 @@ def colour(index: int) -> str:
     # Steps of the golden ratio never come back to a hue; lightness alternates besides.
     red, green, blue = colorsys.hls_to_rgb(index * 0.61803398875 % 1, (0.45, 0.62, 0.34)[index % 3], 0.65)
     return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
+
+
+def one_line(name: str) -> str:
+    """A class' name as messages, tags and band names can hold it: without line breaks and other control characters,
+    and without halves of characters, which no file can be written with."""
+    whole = name.encode("utf-8", "replace").decode()
+    return " ".join("".join(" " if unicodedata.category(one) == "Cc" else one for one in whole).split())
 
 
 def find(path: Path) -> Path:
@@ -191,7 +199,7 @@ def _classes(given: Any, source: Path) -> tuple[Class, ...]:
             and re.fullmatch(r"#[0-9a-f]{6}", f"{tone}")
         ):
             raise ModelError(f"{source}: class {one!r:.80} is not code (0 to 255), name and colour (#rrggbb)")
-        result.append(Class(code, name, f"{tone}"))
+        result.append(Class(code, one_line(name), f"{tone}"))
     if len({one.code for one in result}) != len(result) or len(result) < 2:
         raise ModelError(f"{source}: classes must be two or more, each with a code of its own")
     return tuple(result)

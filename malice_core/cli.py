@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ class Parser(argparse.ArgumentParser):
 
 def run_command(top: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
     """Parses the arguments, calls their ``run`` and turns every failure into one line and an exit code."""
+    any_letter()
     try:
         options = top.parse_args(arguments)
         options.run(options)
@@ -37,8 +39,20 @@ def run_command(top: argparse.ArgumentParser, arguments: Sequence[str] | None) -
     return 0
 
 
+def any_letter() -> None:
+    """A path or a class may have letters that the terminal's encoding lacks: that must not end a run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def one_line(text: object) -> str:
+    """What names of files and errors of libraries say, some of them in several lines."""
+    return " ".join(f"{text}".splitlines())
+
+
 def fail(error: MaliceError) -> int:
     """Prints the one line on stderr; returns the exit code. An error without text was told already."""
     if str(error):
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
     return error.exit_code

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import io
 import itertools
 import json
 import os
@@ -22,7 +21,7 @@ import malice_core
 from malice_core import cancelling, flags
 from malice_core import job as choices
 from malice_core.cancelling import Cancel
-from malice_core.cli import Parser
+from malice_core.cli import Parser, any_letter, one_line
 from malice_core.errors import Cancelled, InputError, MaliceError
 from malice_core.job import Job
 from malice_core.reporting import JsonReporter, Reporter, TextReporter
@@ -176,10 +175,7 @@ def run_engine(
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # The events of a json run start with the first thing that can fail, which is the command line itself.
     as_json = "--progress=json" in arguments or ("--progress", "json") in itertools.pairwise(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A path may have letters that the terminal's encoding lacks: that must not end a run.
-            stream.reconfigure(errors="backslashreplace")
+    any_letter()
     reporter: Reporter = JsonReporter(sys.stdout) if as_json else TextReporter()
     cancel = Cancel()
 
@@ -203,7 +199,7 @@ def run_engine(
             report()
             return Cancelled.exit_code
         except MaliceError as error:
-            reporter.error(error.exit_code, str(error))
+            reporter.error(error.exit_code, one_line(error))
             return error.exit_code
         except MemoryError:
             reporter.error(1, "out of memory; give a smaller --memory or --block")
@@ -215,7 +211,8 @@ def run_engine(
         except Exception as error:
             if os.environ.get("MALICE_DEBUG"):
                 raise
-            reporter.error(1, f"unexpected {type(error).__name__}: {error}; MALICE_DEBUG=1 gives a traceback to report")
+            line = one_line(f"unexpected {type(error).__name__}: {error}")
+            reporter.error(1, f"{line}; MALICE_DEBUG=1 gives a traceback to report")
             return 1
         return 0
 

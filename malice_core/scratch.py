@@ -7,6 +7,7 @@ all), a lock, and the output while it is put together.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -176,7 +177,12 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def lock(path: Path) -> IO[bytes]:
-    """Opens ``path`` and locks it; the system frees the lock when the process ends, however it ends."""
+    """Opens ``path`` and locks it; the system frees the lock when the process ends, however it ends.
+
+    Raises:
+        OutputError: if another process has it.
+        OSError: if it cannot be opened, or the file system has no locks.
+    """
     file = open(path, "ab")  # noqa: SIM115  kept open for the run
     try:
         if os.name == "nt":
@@ -189,5 +195,7 @@ def lock(path: Path) -> IO[bytes]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise OutputError(f"another run is writing {path.parent}; wait for it, or choose another --output") from error
+        if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            raise
+        raise OutputError(f"another run is writing {path.parent}; wait for it, or choose another output") from error
     return file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,15 @@ def tiny(store: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Name of the random model; the store is set up for this test."""
     monkeypatch.setenv("MALICE_MODELS", str(store))
     return "tiny"
+
+
+@pytest.fixture
+def tuning(store: Path) -> Iterator[None]:
+    """For fine-tuning from the command line in this process, with the models of ``store``."""
+    from helpers_finetune import in_process
+
+    with in_process(store):
+        yield
 
 
 @pytest.fixture(scope="session")

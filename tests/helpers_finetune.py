@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import sqlite3
 import struct
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from helpers_pretrain import alone
 from helpers_stack import LEFT, TOP, write, write_s1
 
 from malice_core import cli, finetune
+from malice_core.training import runfolder
 from malice_core.training.composing import compose_for
 from malice_core.training.finetuning.settings import COMMAND, Tuning
 
@@ -60,6 +63,15 @@ def write_scene(folder: Path) -> Path:
 def tune(folder: Path, *given: str) -> int:
     """The command line in this process."""
     return cli.run_command(finetune.parser(), [*QUICK, f"hydra.run.dir={folder}", *given])
+
+
+@contextmanager
+def in_process(store: Path) -> Iterator[None]:
+    """Command lines in this process, as if each had one of its own; models are those of ``store``."""
+    with pytest.MonkeyPatch.context() as patch, alone():
+        patch.setenv(runfolder.FOLDER, "")
+        patch.setenv("MALICE_MODELS", f"{store}")
+        yield
 
 
 def settings(*given: str) -> Tuning:

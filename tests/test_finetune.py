@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,14 @@ pytest.importorskip("hydra")
 pytest.importorskip("torchmetrics")
 
 from helpers_embed import Recorder, embedded, free_names  # noqa: E402
-from helpers_finetune import classes, settings, tune, write_pastis, write_scene  # noqa: E402
-from helpers_pretrain import ROOT, alone, assert_same, one_line, state  # noqa: E402
+from helpers_finetune import classes, in_process, settings, tune, write_pastis, write_scene  # noqa: E402
+from helpers_pretrain import ROOT, assert_same, one_line, state  # noqa: E402
 
 from malice_core import classifier, cli, finetune, models, runtime  # noqa: E402
 from malice_core.cancelling import Cancel  # noqa: E402
-from malice_core.training import runfolder  # noqa: E402
 from malice_core.training.finetuning import module, start  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, store: Path) -> Iterator[None]:
-    monkeypatch.setenv(runfolder.FOLDER, "")
-    monkeypatch.setenv("MALICE_MODELS", f"{store}")
-    with alone():
-        yield
+pytestmark = pytest.mark.usefixtures("tuning")
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +50,7 @@ def optical(scene: Path) -> list[str]:
 def frozen(scene: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the head on embeddings of both sensors."""
     folder = tmp_path_factory.mktemp("runs") / "frozen"
-    with pytest.MonkeyPatch.context() as patch, alone():
-        patch.setenv("MALICE_MODELS", f"{store}")
-        patch.setenv(runfolder.FOLDER, "")
+    with in_process(store):
         more = ["head=linear", "train.trainer.max_epochs=12", "train.lr=0.005"]
         assert tune(folder, *optical(scene), f"data.s1={scene / 'S1'}", *more) == 0
     return folder
@@ -83,7 +74,7 @@ def read(path: Path) -> np.ndarray[Any, Any]:
 
 def test_a_run_leaves_scores_and_a_classifier(frozen: Path, scene: Path) -> None:
     names = {path.name for path in frozen.iterdir()}
-    wanted = {".hydra", "checkpoints", "classifier", "config.yaml", "curves.csv", "run.json", "scores.json"}
+    wanted = {".hydra", ".lock", "checkpoints", "classifier", "config.yaml", "curves.csv", "run.json", "scores.json"}
     assert names == wanted
     found = classifier.read(frozen)
     assert ([one.code for one in found.classes], found.nodata, found.sensors) == ([1, 2, 3], 0, ("s2", "s1"))
@@ -342,6 +333,8 @@ def test_a_run_is_resumed_with_its_own_data_only(
         ("data.labels=null", "no labels"),
         ("data.s2=null", "without images"),
         ("data.s2=[1,2]", "data.s2"),
+        ("data.s2=5", "data.s2=5 must be a path"),
+        ("data=null", "data=null"),
         ("data.pastis=x", "leave out data.labels"),
         ("data.max_cloud=20", "data.scl"),
         ("data.s1_orbit=5", "data.s1"),
@@ -365,6 +358,45 @@ def test_a_wrong_value_is_one_line(
     assert told in line
     assert len(line) < 700
     assert not (tmp_path / "run").exists()
+
+
+def test_a_failure_is_one_line_whatever_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A file name may hold a line break."""
+    assert finetune.main(["predict", f"{tmp_path}/a\nb", "--s2", "x", "--output", f"{tmp_path / 'c.tif'}"]) == 2
+    assert "a b holds no classifier" in one_line(capfd)
+    assert cli.run_command(finetune.parser(), [f'train.resume="{tmp_path}/a\nb"']) == 2
+    assert "a b" in one_line(capfd)
+
+
+def test_names_that_a_terminal_cannot_show_end_no_run(scene: Path, tmp_path: Path) -> None:
+    """The run tells its folder, whose name has a letter that the encoding of its output lacks."""
+    more = ['class_names={1: "maïs", 9: "小麦"}', "train.trainer.max_epochs=1"]
+    code = "import sys, helpers_finetune as h; sys.exit(h.tune(sys.argv[1], *sys.argv[2:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, f'"{tmp_path}/été"', *optical(scene), *more, "head=linear"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [one.name for one in classifier.read(tmp_path / "été").classes] == ["maïs", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"train: [1\nlr: {", b"train:\n\tlr: 1", b"name: \xe9", b"name: !!python/name:os.system"]
+)
+def test_files_that_are_no_yaml_are_one_line(
+    content: bytes, scene: Path, frozen: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of the user's own, and of a run that is to go on."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_bytes(b"# @package _global_\n" + content)
+    assert cli.run_command(finetune.parser(), ["--config-dir", f"{tmp_path}", "experiment=mine", *optical(scene)]) == 2
+    assert "no YAML" in one_line(capfd)
+    run = shutil.copytree(frozen, tmp_path / "run")
+    (run / "config.yaml").write_bytes(content)
+    assert cli.run_command(finetune.parser(), [f"train.resume={run}"]) == 2
+    assert "no YAML" in one_line(capfd)
 
 
 def test_foreign_checkpoints_are_never_unpickled(

@@ -37,7 +37,7 @@ from malice_core.images.reading import Pool  # noqa: E402
 from malice_core.training.finetuning import labels as labelling  # noqa: E402
 from malice_core.training.finetuning import sites  # noqa: E402
 from malice_core.training.finetuning.labels import NONE, Labelled  # noqa: E402
-from malice_core.training.finetuning.places import SPLITS, Places  # noqa: E402
+from malice_core.training.finetuning.places import SPLITS, TEST, VAL, Places, unscored  # noqa: E402
 from malice_core.training.finetuning.samples import PixelBatches, Pixels, RandomCrops  # noqa: E402
 from malice_core.training.finetuning.sites import Site  # noqa: E402
 
@@ -150,6 +150,49 @@ def test_texts_are_cleaned_and_empty_geometries_left_out(tmp_path: Path) -> None
     np.testing.assert_array_equal(given_labels(found), wanted)
 
 
+def test_names_are_one_line_that_can_be_written(tmp_path: Path) -> None:
+    """A text of several lines is no other class than the same in one; half a character is none that a file can hold."""
+    shapes = [box(0, 4 * number, 4, 4) for number in range(5)]
+    values = ["soft\nwheat", " soft \t wheat", "a\x00b", "\ud800", "maïs, doux"]
+    found = labelling.read(write_geojson(tmp_path / "l.geojson", shapes, values), LATTICE, EXTENT)
+    assert sorted(found.names.values()) == ["?", "a b", "maïs, doux", "soft wheat"]
+    assert (given_labels(found)[:, :4] == given_labels(found)[:, 4:8]).all()
+    assert labelling.names_of({1: "soft\nwheat"}) == {1: "soft wheat"}
+
+
+@pytest.mark.parametrize("how", ["tiny", "covered", "elsewhere"])
+def test_polygons_without_a_pixel_are_told(tmp_path: Path, how: str) -> None:
+    """Their class is gone with them: too small to hold a centre, under a later one, or where there are no images."""
+    lost = {
+        "tiny": [[(LEFT + 1, TOP - 1), (LEFT + 3, TOP - 1), (LEFT + 3, TOP - 3), (LEFT + 1, TOP - 1)]],
+        "covered": box(0, 0, 4, 4),
+        "elsewhere": box(HEIGHT + 5, 0, 4, 4),
+    }[how]
+    shapes = [lost, box(0, 0, 8, 8), box(8, 8, 8, 8)]
+    found = labelling.read(write_geojson(tmp_path / "l.geojson", shapes, ["rye", "oats", "wheat"]), LATTICE, EXTENT)
+    (note,) = found.notes
+    assert "1 of 3 polygons have no pixel" in note
+    assert note.endswith("left out: rye")
+    # Where the class has pixels elsewhere, only the polygon is gone.
+    (note,) = labelling.read(write_geojson(tmp_path / "m.geojson", shapes, [2, 1, 2]), LATTICE, EXTENT).notes
+    assert "1 of 3 polygons" in note
+    assert "left out" not in note
+    # What is ignored is not missed.
+    path = write_geojson(tmp_path / "n.geojson", shapes, [3, 1, 2])
+    assert labelling.read(path, LATTICE, EXTENT, ignore=3).notes == ()
+
+
+def test_what_a_mask_covers_is_no_label(tmp_path: Path) -> None:
+    values = classes()[None]
+    path = write(tmp_path / "l.tif", values, names=None, nodata=None)
+    mask = np.full(values.shape[1:], 255, np.uint8)
+    mask[:20] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        file.write_mask(mask)
+    found = labelling.read(path, LATTICE, EXTENT)
+    np.testing.assert_array_equal(given_labels(found), np.where(mask > 0, values[0].astype(int), NONE))
+
+
 def test_part_of_a_raster_that_has_images_counts(tmp_path: Path) -> None:
     values = np.arange(1, 101, dtype=np.int16).reshape(1, 10, 10)
     path = write(tmp_path / "l.tif", values, names=None, left=LEFT - 40, top=TOP + 30, nodata=45)
@@ -210,6 +253,8 @@ def test_labels_that_cannot_be_used(tmp_path: Path) -> None:
         feature = {"properties": {"crop": 1}, "geometry": {"type": kind, "coordinates": coordinates}}
         name = f"{kind}{len(coordinates)}.geojson"
         (tmp_path / name).write_text(json.dumps({"features": [feature]}))
+    huge = {"type": "Polygon", "coordinates": [[[10**400, 1], [1, 2], [3, 4], [1, 1]]]}
+    (tmp_path / "huge.geojson").write_text(json.dumps({"features": [{"properties": {"crop": 1}, "geometry": huge}]}))
     numbers = np.ones((1, 8, 8), np.float32)
     cases: list[tuple[Path, dict[str, Any], str]] = [
         (tmp_path / "none.tif", {}, "none.tif"),
@@ -225,6 +270,7 @@ def test_labels_that_cannot_be_used(tmp_path: Path) -> None:
         (write_geojson(tmp_path / "names.geojson", shapes, ["a"] * len(values)), {"ignore": 3}, "texts"),
         (tmp_path / "point.geojson", {}, "Point"),
         (tmp_path / "text.geojson", {}, "text.geojson"),
+        (tmp_path / "huge.geojson", {}, "too large"),
         (tmp_path / "cut.gpkg", {}, "cut.gpkg"),
         (tmp_path / "column.gpkg", {}, "no column shape"),
         (tmp_path / "Polygon0.geojson", {}, "no polygon with a value"),
@@ -341,6 +387,25 @@ def test_what_is_wrong_is_named_as_it_was_given(scene: Path, opened: Any, given:
         opened(f"data.labels={scene / 'labels.tif'}", *images, given)
     assert told in str(error.value)
     assert "--" not in str(error.value)
+
+
+def test_labels_below_zero_are_told(scene: Path, tmp_path: Path, opened: Any) -> None:
+    path = write(tmp_path / "l.tif", classes()[None].astype(np.int16) - 2, names=None, nodata=None)
+    given = [f"data.labels={path}", f"data.s2={scene / 'S2'}"]
+    site = opened(*given)
+    assert site.legend.labels == (-1, 1)
+    assert "labels below 0 are classes: -1; ignore_index=-1 leaves that one out" in site.notes
+    assert not any("below 0" in note for note in opened(*given, "ignore_index=-1").notes)
+
+
+def test_classes_that_no_score_is_of_are_told(scene: Path, tmp_path: Path, opened: Any) -> None:
+    site = opened(f"data.labels={scene / 'labels.tif'}", f"data.s2={scene / 'S2'}")
+    assert unscored(site) == []
+    kept = site._classes.copy()
+    site._classes[(site._splits == VAL) & (kept == 1)] = -1
+    assert unscored(site) == ["classes without a pixel in validation have no share in its means: 2"]
+    site._classes[(site._splits == TEST) & (kept != 1)] = -1
+    assert unscored(site)[1] == "classes without a pixel in the test have no share in its means: 1, 3"
 
 
 def test_names_of_labels_that_do_not_occur_are_told(scene: Path, opened: Any) -> None:

@@ -16,6 +16,8 @@ from helpers_pretrain import alone  # noqa: E402
 from helpers_training import random_encoder  # noqa: E402
 
 from malice_core import runtime, safety  # noqa: E402
+from malice_core.classifier import MAX_HEAD  # noqa: E402
+from malice_core.errors import InputError  # noqa: E402
 from malice_core.store.statistics import MALICE  # noqa: E402
 from malice_core.training.batch import Batch, View  # noqa: E402
 from malice_core.training.finetuning import heads  # noqa: E402
@@ -220,3 +222,11 @@ def test_scores_agree_with_an_independent_computation() -> None:
     assert found["confusion"][0, 3] == ((truth == 0) & (guess == 3)).sum()
     scores.add(logits[:5], torch.from_numpy(truth[:5]))
     assert scores.result()["confusion"].sum() == 5  # it begins anew
+
+
+def test_a_head_that_could_not_be_read_again_is_refused_before_it_is_trained() -> None:
+    with pytest.raises(InputError, match=r"head\.queries=64 with head\.heads=64 and 70 classes make a head of 70 MB"):
+        heads.make("master_query", 10, 70, 64, 64)
+    # The largest that may be trained can be read; it is made of what a head of its size is.
+    size = len(heads.make("master_query", 10, 62, 64, 64).graph())
+    assert heads.LARGEST - (1 << 20) < size < MAX_HEAD

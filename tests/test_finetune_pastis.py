@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +98,37 @@ def test_pastis_folders_that_cannot_be_used(tmp_path: Path) -> None:
     assert "metadata.geojson" in told("data.sensors=[s2]")
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"Fold": 1.5}, "1.5 is no whole number"),
+        ({"Fold": float("inf")}, "feature 0"),
+        ({"ID_PATCH": "../x"}, "feature 0"),
+        ({"dates-S2": [20180924] * 4}, "feature 0"),
+        ({"dates-S2": "[" * 100_000}, "feature 0"),
+        ({"ID_PATCH": 101}, "holds patch 101 twice"),
+    ],
+)
+def test_metadata_that_cannot_be_used(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+    """A patch that is there twice could be trained on and tested on; part of a fold is none."""
+    folder = write_pastis(tmp_path / "p")
+    path = folder / "metadata.geojson"
+    content = json.loads(path.read_text())
+    content["features"][0]["properties"] |= change
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=re.escape(told)):
+        Pastis(settings(f"data.pastis={folder}"), BOTH)
+
+
+def test_labels_are_not_folded_into_smaller_numbers(tmp_path: Path) -> None:
+    folder = write_pastis(tmp_path / "p")
+    target = np.ones((1, 16, 16), np.int64)
+    target[0, :8] = 2**32 + 2
+    np.save(folder / "ANNOTATIONS" / "TARGET_100.npy", target)
+    with pytest.raises(InputError, match=r"TARGET_100\.npy has labels beyond"):
+        Pastis(settings(f"data.pastis={folder}"), BOTH)
+
+
 def test_void_is_never_a_class(tmp_path: Path) -> None:
     folder = write_pastis(tmp_path / "p")
     plain = Pastis(settings(f"data.pastis={folder}"), BOTH)
@@ -106,7 +139,7 @@ def test_void_is_never_a_class(tmp_path: Path) -> None:
         np.testing.assert_array_equal(less.target(tile, split), (plain.target(tile, split) - 1).clip(min=-1))
 
 
-@pytest.mark.parametrize("change", ["gone", "cut", "dates", "bands", "side", "text"])
+@pytest.mark.parametrize("change", ["gone", "cut", "zip", "dates", "bands", "side", "text"])
 def test_every_image_is_looked_at_before_anything_is_computed(tmp_path: Path, change: str) -> None:
     """Also those of the patches that test; only headers are read."""
     folder = write_pastis(tmp_path / "p")
@@ -116,6 +149,8 @@ def test_every_image_is_looked_at_before_anything_is_computed(tmp_path: Path, ch
         path.unlink()
     elif change == "cut":
         path.write_bytes(path.read_bytes()[:-10])
+    elif change == "zip":
+        path.write_bytes(b"PK\3\4 and no more")
     else:
         changed = {"dates": values[:2], "bands": values[:, :2], "side": values[..., :8], "text": values.astype("U4")}
         np.save(path, changed[change])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import rasterio
+from onnx import numpy_helper
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
@@ -20,29 +22,22 @@ pytest.importorskip("hydra")
 pytest.importorskip("torchmetrics")
 
 from helpers_embed import Recorder  # noqa: E402
-from helpers_finetune import HEIGHT, WIDTH, settings, tune, write_pastis, write_scene  # noqa: E402
-from helpers_pretrain import alone, one_line  # noqa: E402
+from helpers_finetune import HEIGHT, WIDTH, in_process, settings, tune, write_pastis, write_scene  # noqa: E402
+from helpers_pretrain import one_line  # noqa: E402
 from helpers_stack import write  # noqa: E402
 
 from malice_core import classifier, finetune, models  # noqa: E402
 from malice_core.cancelling import Cancel  # noqa: E402
-from malice_core.errors import Cancelled, ModelError  # noqa: E402
+from malice_core.errors import Cancelled, MaliceError, ModelError  # noqa: E402
 from malice_core.series import Series, compared  # noqa: E402
-from malice_core.training import runfolder  # noqa: E402
 from malice_core.training.finetuning.pastis import Pastis  # noqa: E402
 from malice_core.training.finetuning.sites import Site  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("tuning")
 
 #: Columns that are labelled.
 LABELLED = 32
 DAYS = ("20230301", "20230530", "20230828")
-
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, store: Path) -> Iterator[None]:
-    monkeypatch.setenv(runfolder.FOLDER, "")
-    monkeypatch.setenv("MALICE_MODELS", f"{store}")
-    with alone():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +65,7 @@ def labelled(scene: Path, *sensors: str) -> list[str]:
 def trained(scene: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on Sentinel-2 whose dates passed over the labels."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    with pytest.MonkeyPatch.context() as patch, alone():
-        patch.setenv("MALICE_MODELS", f"{store}")
-        patch.setenv(runfolder.FOLDER, "")
+    with in_process(store):
         more = ["data.max_cloud=20", "head=linear", "train.trainer.max_epochs=1"]
         assert tune(folder, *labelled(scene, "s2"), f"data.scl={scene / 'SCL'}", *more) == 0
     return folder
@@ -260,3 +253,37 @@ def test_both_encoders_are_trained_together(scene: Path, tmp_path: Path, capfd: 
     capfd.readouterr()
     assert finetune.main(["predict", f"{run}", "--s1", f"{scene / 'S1'}", "--output", f"{tmp_path / 'd.tif'}"]) == 2
     assert "give --s2 too" in one_line(capfd)
+
+
+@pytest.mark.parametrize("how", ["not a number", "fewer"])
+def test_a_head_that_does_not_give_its_classes_makes_no_raster(
+    how: str, trained: Path, scene: Path, tmp_path: Path
+) -> None:
+    """Its checksum is right: somebody made it so, or a weight was no number."""
+    folder = shutil.copytree(trained / "classifier", tmp_path / "c")
+    graph = onnx.load_from_string((folder / "head.onnx").read_bytes())
+    bias = next(one for one in graph.graph.initializer if list(one.dims) == [3])
+    values = numpy_helper.to_array(bias).copy()
+    if how == "fewer":
+        # One number a pixel, whatever the graph says of its output.
+        weight = next(one for one in graph.graph.initializer if list(one.dims) == [640, 3])
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight)[:, :1], weight.name))
+        values = values[:1]
+    else:
+        values[1] = np.nan
+    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+    content = json.loads((folder / "classifier.json").read_text())
+    (folder / "head.onnx").write_bytes(graph.SerializeToString())
+    content["head"] = hashlib.sha256(graph.SerializeToString()).hexdigest()
+    (folder / "classifier.json").write_text(json.dumps(content))
+    with pytest.raises(MaliceError):
+        predict(folder, tmp_path / "c.tif", "--s2", scene / "S2")
+    assert not (tmp_path / "c.tif").exists()
+
+
+def test_names_of_classes_are_one_line_wherever_they_come_from(trained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained / "classifier", tmp_path / "c")
+    content = json.loads((folder / "classifier.json").read_text())
+    content["classes"][0]["name"] = "win\nter\x00wheat\ud800"
+    (folder / "classifier.json").write_text(json.dumps(content))
+    assert classifier.read(folder).classes[0].name == "win ter wheat?"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,36 +20,32 @@ pytest.importorskip("lightning")
 pytest.importorskip("hydra")
 pytest.importorskip("torchmetrics")
 
-from helpers_finetune import tune, write_pastis, write_scene  # noqa: E402
+from helpers_finetune import in_process, tune, write_pastis, write_scene  # noqa: E402
 from helpers_models import write_random_model  # noqa: E402
-from helpers_pretrain import alone, one_line, slurm_job, state  # noqa: E402
+from helpers_pretrain import one_line, slurm_job, state  # noqa: E402
 
 from malice_core import classifier, cli, finetune  # noqa: E402
 from malice_core.errors import ModelError  # noqa: E402
 from malice_core.store.statistics import MALICE  # noqa: E402
 from malice_core.training import runfolder  # noqa: E402
 from malice_core.training.callbacks import read_curves  # noqa: E402
+from malice_core.training.composing import compose_for  # noqa: E402
 from malice_core.training.finetuning import run as running  # noqa: E402
 from malice_core.training.finetuning import start  # noqa: E402
+from malice_core.training.finetuning.settings import COMMAND  # noqa: E402
 from malice_core.training.finetuning.start import Start  # noqa: E402
 from malice_core.training.module import PretrainingModule  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("tuning")
+
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with ``tiny`` and ``other``."""
     folder = tmp_path_factory.mktemp("models")
     write_random_model(folder)
     write_random_model(folder, name="other", seed=5)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, models: Path) -> Iterator[None]:
-    monkeypatch.setenv(runfolder.FOLDER, "")
-    monkeypatch.setenv("MALICE_MODELS", f"{models}")
-    with alone():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +59,10 @@ def given(patches: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def kept(patches: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kept(patches: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run; nothing may be done to it."""
     folder = tmp_path_factory.mktemp("runs") / "kept"
-    with pytest.MonkeyPatch.context() as patch, alone():
-        patch.setenv("MALICE_MODELS", f"{models}")
-        patch.setenv(runfolder.FOLDER, "")
+    with in_process(store):
         assert tune(folder, *given(patches)) == 0
     return folder
 
@@ -109,6 +105,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
         ("mode=full", "mode=full"),
         ("model=other", "model other"),
         ("data.max_pixels=50", "data.max_pixels=50"),
+        ("train.batch_pixels=4096", "train.batch_pixels=4096"),
         ("seed=3", "seed=3"),
         ("train.monitor=f1", "begun with iou"),
     ],
@@ -123,6 +120,72 @@ def test_a_refused_resume_leaves_the_run_as_it_was(
     assert resume(run) == 0
 
 
+@pytest.mark.parametrize("damage", ["weights", "settings", "starts"])
+def test_what_is_no_state_of_a_run_is_one_line(damage: str, run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    last, record = run / "checkpoints" / "last.ckpt", run / "run.json"
+    if damage == "weights":
+        torch.save({"state_dict": state(run)["state_dict"]}, last)
+    else:
+        plain = json.loads(record.read_text())
+        changed = {"settings": plain | {"data": plain["data"] | {"settings": [1]}}, "starts": plain | {"starts": "abc"}}
+        record.write_text(json.dumps(changed[damage]))
+    before = content(run)
+    assert resume(run) == 2
+    assert ("weights only" if damage == "weights" else "run.json is damaged") in one_line(capfd)
+    assert content(run) == before
+
+
+def test_one_process_writes_to_a_run(run: Path, patches: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """While another one has it: a resume is refused and leaves it as it is, and a new run never takes its folder."""
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom malice_core.scratch import lock\n"
+        "held = lock(Path(sys.argv[1]))\nprint('held', flush=True)\nsys.stdin.read()\n"
+    )
+    new = run.with_name("new")
+    new.mkdir()
+    before = content(run)
+    others = []
+    for folder in (run, new):
+        command = [sys.executable, "-c", program, f"{folder / runfolder.LOCK}"]
+        others.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        assert others[-1].stdout is not None
+        assert others[-1].stdout.readline() == "held\n"
+    try:
+        assert resume(run, "train.trainer.max_epochs=3") == 2
+        assert f"another run is writing {run}" in one_line(capfd)
+        assert content(run) == before
+        assert tune(new, *given(patches)) == 2
+        assert f"another run is writing {new}" in one_line(capfd)
+        assert [path.name for path in new.iterdir()] == [runfolder.LOCK]
+    finally:
+        for other in others:
+            other.kill()
+            other.communicate()
+    # However the other one ended.
+    assert resume(run) == 0
+    assert tune(new, *given(patches)) == 0
+
+
+def test_runs_of_one_second_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named by the time alone, and begun at once: before either has written a file."""
+    monkeypatch.chdir(tmp_path)
+    composed = compose_for(COMMAND, ["data.labels=a", "data.s2=b"])
+    made, lock = [], runfolder.scratch.lock
+
+    def slow(path: Path) -> Any:
+        # The other run looks whether the folder is free before this one has its lock.
+        if not made:
+            made.append(path.parent)
+            path.parent.mkdir(exist_ok=True)
+            slow.held = lock(path)  # type: ignore[attr-defined]
+        return lock(path)
+
+    monkeypatch.setattr(runfolder.scratch, "lock", slow)
+    folder = runfolder.create(composed).folder
+    assert folder.name == f"{made[0].name}-2"
+    slow.held.close()  # type: ignore[attr-defined]
+
+
 def test_units_and_clouds_stay(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     scene = write_scene(tmp_path / "scene")
     more = [f"data.labels={scene / 'labels.tif'}", f"data.s2={scene / 'S2'}", "train.trainer.max_epochs=1"]
@@ -131,8 +194,8 @@ def test_units_and_clouds_stay(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     assert "data.s2_offset=-1000" in one_line(capfd)
 
 
-def test_the_default_model_is_written_down(patches: Path, models: Path, tmp_path: Path) -> None:
-    shutil.copytree(models / "tiny", tmp_path / "store" / "tiny")
+def test_the_default_model_is_written_down(patches: Path, store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store / "tiny", tmp_path / "store" / "tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MALICE_MODELS", f"{tmp_path / 'store'}")
         patch.setattr("malice_core.models.search_path", lambda: [tmp_path / "store"])

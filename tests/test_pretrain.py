@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,9 @@ def test_the_experiment_for_simulated_scenes_is_whole() -> None:
         ("train.lr=[", "train.lr=["),
         ("evaluate.labels=x.tif", "evaluate.s2"),
         ("module.loss.lee_window=4", "lee_window 4"),
+        ("module.loss.lee_window=17", "module.loss.lee_window=17 leaves nothing of dataset.crop_size=16"),
+        ("module.loss.frame=8", "module.loss.frame=8 leaves nothing of dataset.crop_size=16"),
+        ("module.loss.frame=100", "module.loss.frame=100 leaves nothing"),
         ("train.trainer.accelerator=cuda", "train.trainer"),
         ("train.trainer.precision=16-mixed", "needs a GPU"),
         ("train.trainer.sync_batchnorm=true", "needs GPUs"),
@@ -149,6 +153,21 @@ def test_a_wrong_value_is_one_line(
     line = one_line(capfd)
     assert told in line
     assert len(line) < 700
+
+
+def test_frames_and_strides_leave_pixels_to_learn_from() -> None:
+    """What is refused is what could leave the losses nothing: each place a stride can begin at is tried."""
+    for frame, stride, crop in product((0, 2, 3, 6, 9), (1, 2, 5, 8), (8, 16, 24)):
+        given = ["dataset.path=d", f"dataset.crop_size={crop}", f"module.loss.frame={frame}"]
+        edge = max(frame, 3)
+        wanted = all(len(range(edge + begin, crop - edge, stride)) for begin in range(stride))
+        told = None
+        try:
+            compose_settings([*given, f"module.loss.stride={stride}"])
+        except InputError as error:
+            told = f"{error}"
+        assert (told is None) == wanted, (frame, stride, crop)
+        assert told is None or f"dataset.crop_size={crop}" in told
 
 
 def test_the_configuration_can_be_shown(capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import yaml  # type: ignore[import-untyped]  # of omegaconf, whose errors these are
 from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -140,6 +141,14 @@ def _composed(
         raise InputError(_short(error)) from error
     except OmegaConfBaseException as error:
         raise InputError(_told(error)) from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        # The decoder does not say of which file.
+        where = "" if isinstance(error, yaml.MarkedYAMLError) else f" among {base or config_dir}"
+        raise InputError(f"a configuration file{where} is no YAML: {_one_line(error)[:400]}") from error
+    except ValueError as error:
+        # Something else is given in the place of a group's file; Hydra does not say which.
+        groups = [text for text in overrides if "." not in text.partition("=")[0]]
+        raise InputError(f"{', '.join(groups)}: {_one_line(error)[:400]} (--cfg prints all keys)") from error
     finally:
         GlobalHydra.instance().clear()
     assert isinstance(typed, DictConfig)
@@ -153,8 +162,8 @@ def _require_grammar(overrides: Sequence[str]) -> None:
             OverridesParser.create().parse_override(text)
         except HydraException as error:
             raise InputError(
-                f"'{text}' is not KEY=VALUE in Hydra's grammar: put values with blanks, commas or signs into quotes, "
-                "'KEY=\"a b\"'"
+                f"'{text}' is not KEY=VALUE in Hydra's grammar: put values with blanks, commas, signs or letters "
+                "beyond a to z into quotes, 'KEY=\"a b\"'"
             ) from error
 
 
@@ -172,7 +181,11 @@ def _told(error: Exception) -> str:
 
 def _short(error: Exception) -> str:
     """What an error of Hydra says, in one line."""
-    text = " ".join(f"{error} {error.__cause__ or ''}".split())
+    text = _one_line(f"{error} {error.__cause__ or ''}")
     if unknown := re.search(r"Key '([^']*)' is not in struct full_key: (\S+)", text):
         return f"there is no key {unknown[2]} (--cfg prints all keys)"
     return f"{text.partition(' Config search path')[0][:400]} (--cfg prints all keys)"
+
+
+def _one_line(text: object) -> str:
+    return " ".join(f"{text}".split())

@@ -61,7 +61,7 @@ def embed(
     count = view.days.shape[1]
     tokens = torch.empty(int(pixels.sum()), count, 64, device=device)
     for t in range(count):
-        date = view.each(lambda part, t=t: part[:, t : t + 1].to(device))  # type: ignore[misc]
+        date = view.each(lambda part: part[:, t : t + 1]).to(device)  # noqa: B023  called at once
         features = encoder.patch_encoding.hss_encoding(normalise(date)[0])[0, :, inside, inside]
         tokens[:, t] = features[:, pixels].T + encoder.patch_encoding.pe_encoding(date.days[0])
     valid = view.observed[0, :, inside, inside].to(device)[:, pixels].T

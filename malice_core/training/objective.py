@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -288,19 +289,19 @@ class Objective(nn.Module):
 def _joined(a: View, b: View) -> View:
     """Two views after each other, padded to the longer one and to one date at least."""
     dates = max(a.padded.shape[1], b.padded.shape[1], 1)
-    joined: list[Tensor | None] = []
+    joined: dict[str, Any] = {}
     for field in fields(View):
-        parts = []
-        both = getattr(a, field.name), getattr(b, field.name)
-        if both == (None, None):
-            joined.append(None)
+        pair = getattr(a, field.name), getattr(b, field.name)
+        if pair[0] is None:
+            # This network does not take it.
             continue
-        for part in both:
+        parts = []
+        for part in pair:
             missing = dates - part.shape[1]
             filling = (0, 0) * (part.ndim - 2) + (0, missing)
             parts.append(F.pad(part, filling, value=field.name == "padded") if missing else part)
-        joined.append(torch.cat(parts))
-    return View(*joined)  # type: ignore[arg-type]  # None where both have none
+        joined[field.name] = torch.cat(parts)
+    return View(**joined)
 
 
 def _halves(joined: Tensor, dim: int = 0) -> Tensor:

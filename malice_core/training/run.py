@@ -102,8 +102,11 @@ def pretrain(
     say(f"run {folder}\n{counts}; {device_of(trainer)}, {settings.train.trainer.precision}")
     if resume is not None:
         say(f"going on from {resume.checkpoint}")
-    fit(trainer, network, data, None if resume is None else resume.checkpoint)
-    tidy(trainer)
+    try:
+        fit(trainer, network, data, None if resume is None else resume.checkpoint)
+        tidy(trainer)
+    finally:
+        runfolder.release()
     best = trainer.checkpoint_callback
     assert isinstance(best, ModelCheckpoint)
     say(f"done after {trainer.current_epoch} epochs; best {best.best_model_path or 'checkpoint: none'}")
@@ -198,9 +201,15 @@ def require_fitting(path: Path, network: L.LightningModule) -> None:
     InputError: if a checkpoint is damaged, or of another network.
     """
     try:
-        state = checkpoint.read(path).state
+        found = checkpoint.read(path)
     except ModelError as error:
         raise InputError(f"train.resume: {error}") from error
+    state = found.state
+    if {"epoch", "global_step", "pytorch_lightning_version"} - found.facts.keys():
+        raise InputError(
+            f"train.resume: {path} holds weights only, no state of a run: give a run's own checkpoint, or begin a new "
+            "run"
+        )
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     if missing or unknown:

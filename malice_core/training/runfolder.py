@@ -6,6 +6,7 @@
     RUN/curves.csv          a row an epoch
     RUN/model_card.json     draft of the model's card, which malice_core.export takes over; MODEL_CARD.md for people
     RUN/pictures/           reconstructions and embeddings, PNG
+    RUN/.lock               empty; locked while a process writes to the folder
     RUN/tensorboard/, csv/  finer curves;  .hydra/  the configuration as Hydra composed it
 
 Files appear under their names when they are whole. Only the first of several processes writes.
@@ -24,7 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lightning
 import numpy as np
@@ -32,12 +33,13 @@ import torch
 from omegaconf import OmegaConf
 
 import malice_core
+from malice_core import scratch
 from malice_core.errors import InputError, OutputError
 from malice_core.patches.store import Dataset
 from malice_core.training.composing import Command, Composed, S, compose_for
 
 CONFIG, RECORD, CARD, READABLE_CARD = "config.yaml", "run.json", "model_card.json", "MODEL_CARD.md"
-CHECKPOINTS, LAST = "checkpoints", "last.ckpt"
+CHECKPOINTS, LAST, LOCK = "checkpoints", "last.ckpt", ".lock"
 #: Tells the processes that the first one starts where to work.
 FOLDER = "MALICE_RUN_FOLDER"
 
@@ -128,6 +130,7 @@ def settle(
         if config_dir is not None or config_name is not None:
             raise InputError("train.resume takes the run's own configuration: leave out --config-dir and --config-name")
         resume = find(given)
+        hold(resume.folder)
         composed = compose_for(command, others, base=resume.folder / CONFIG)
         absolute(composed.settings)
         return composed, resume
@@ -145,8 +148,10 @@ def requeued(composed: Composed[Any]) -> Resume | None:
         return None
     folder = composed.folder.absolute()
     checkpoint = folder / CHECKPOINTS / LAST
-    ours = checkpoint.is_file() and (folder / CONFIG).is_file()
-    return Resume(folder, checkpoint) if ours else None
+    if not checkpoint.is_file() or not (folder / CONFIG).is_file():
+        return None
+    hold(folder)
+    return Resume(folder, checkpoint)
 
 
 def create(composed: Composed[Any]) -> New:
@@ -178,19 +183,57 @@ def create(composed: Composed[Any]) -> New:
                 "it"
             )
     number = 1
-    while _used(folder) and not (composed.named or slurm):
-        number += 1
-        folder = composed.folder.absolute().with_name(f"{composed.folder.name}-{number}")
-    try:
-        before = frozenset(path.name for path in folder.iterdir()) if folder.exists() else None
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the run folder {folder}: {error.strerror}; give another output_dir") from error
-    return New(folder, before)
+    while True:
+        try:
+            if _used(folder) and not (composed.named or slurm):
+                raise OutputError(f"{folder} is there already")
+            before = frozenset(path.name for path in folder.iterdir()) if folder.exists() else None
+            folder.mkdir(parents=True, exist_ok=True)
+            # Another run may be making the same folder at this very moment.
+            hold(folder)
+            return New(folder, before)
+        except OutputError:
+            if composed.named or slurm:
+                raise
+            number += 1
+            folder = composed.folder.absolute().with_name(f"{composed.folder.name}-{number}")
+        except OSError as error:
+            raise OutputError(
+                f"cannot make the run folder {folder}: {error.strerror}; give another output_dir"
+            ) from error
+
+
+#: The run folder that this process writes to, as the lock file in it.
+_held: IO[bytes] | None = None
+
+
+def hold(folder: Path) -> None:
+    """Locks a run folder for the first process of a run, until :func:`release`, or the end of the process.
+
+    Two runs in one folder would write into each other's checkpoints.
+
+    Raises:
+        OutputError: if another process has it.
+    """
+    global _held
+    release()
+    if not is_first():
+        return
+    # Some file systems of clusters have no locks, and a folder may be read-only: what cannot be written says so later.
+    with contextlib.suppress(OSError):
+        _held = scratch.lock(folder / LOCK)
+
+
+def release() -> None:
+    """Lets other processes have the run folder."""
+    global _held
+    if _held is not None:
+        _held.close()
+    _held = None
 
 
 def _used(folder: Path) -> bool:
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    return folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir()))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -247,10 +290,15 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     path = folder / RECORD
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        content["data"]["hash"], content["starts"][-1]
+        (
+            content["data"]["hash"],
+            content["starts"][-1],
+            content["starts"].append,
+            content["data"].get("settings", {}).get,
+        )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error!r}): resume from a copy of the run folder") from error
     assert isinstance(content, dict)
     return content

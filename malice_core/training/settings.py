@@ -14,6 +14,11 @@ from omegaconf import OmegaConf
 from malice_core.errors import InputError
 
 
+def listed(given: Any) -> list[Any]:
+    """A path or a list of paths as a list; what is neither stays in it, for :func:`check` to refuse."""
+    return [] if given is None else list(given) if isinstance(given, list) else [given]
+
+
 @dataclass
 class Card:
     """``card``"""
@@ -182,8 +187,7 @@ class Evaluate:
 
     def paths(self, sensor: str) -> list[str]:
         """Images of a sensor, as a list."""
-        given = getattr(self, sensor)
-        return [] if given is None else [given] if isinstance(given, str) else list(given)
+        return listed(getattr(self, sensor))
 
 
 @dataclass
@@ -228,10 +232,10 @@ _LIMITS: Limits = {
     "train.warmup_steps": (0, None),
     "train.scheduler.t_0": (1, None),
     "train.scheduler.t_mult": (1, None),
-    "train.threads": (1, None),
+    "train.threads": (1, 1024),
     "train.trainer.num_nodes": (1, None),
     "train.trainer.min_epochs": (0, None),
-    "train.trainer.max_epochs": (1, None),
+    "train.trainer.max_epochs": (1, 10**9),
     "train.trainer.accumulate_grad_batches": (1, None),
     "train.trainer.gradient_clip_val": (0, None),
     "train.trainer.limit_train_batches": (1, None),
@@ -293,6 +297,7 @@ def check(settings: Settings) -> None:
             f"train.trainer.min_epochs={trainer.min_epochs} must not be above "
             f"train.trainer.max_epochs={trainer.max_epochs}: give both"
         )
+    _require_pixels(settings)
     if settings.evaluate.labels is not None and not any(settings.evaluate.paths(sensor) for sensor in ("s2", "s1")):
         raise InputError("evaluate.labels is given without images: give evaluate.s2=PATH, evaluate.s1=PATH or both")
     if settings.module.auxiliary and settings.evaluate.labels is not None:
@@ -305,6 +310,27 @@ def check(settings: Settings) -> None:
         raise InputError(
             "evaluate.shuffle_weather=true: MALICE takes no weather: leave it out, or train MALICE Aux (--config-name "
             "pretrain_proj_aux)"
+        )
+
+
+def _require_pixels(settings: Settings) -> None:
+    """Raises:
+    InputError: if the frames of the losses, or a stride within them, leave no pixel of a crop to learn from.
+    """
+    crop, loss = settings.dataset.crop_size, settings.module.loss
+    frames = {"frame": loss.frame, "lee_window": loss.lee_window // 2}
+    widest = max(frames, key=lambda name: frames[name])
+    named, left = f"module.loss.{widest}={getattr(loss, widest)}", crop - 2 * frames[widest]
+    if left < 1:
+        raise InputError(
+            f"{named} leaves nothing of dataset.crop_size={crop} ({frames[widest]} pixels less on each side): lower "
+            "it, or give larger crops"
+        )
+    # Where a stride begins is drawn: it may be so many pixels further in.
+    if left < loss.stride:
+        raise InputError(
+            f"module.loss.stride={loss.stride} can miss the {left} pixels across that {named} leaves of "
+            f"dataset.crop_size={crop}: lower one of the two, or give larger crops"
         )
 
 

@@ -21,9 +21,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from malice_core.classifier import MAX_HEAD
+from malice_core.errors import InputError
 from malice_core.graphs import IR_VERSION, OPSET
 
 WIDTH = 64
+#: Bytes of the last layer in a graph: the other parts of a head have less than two megabytes.
+LARGEST = MAX_HEAD - (2 << 20)
 #: Embeddings that are summed up at once.
 ROWS = 1 << 11
 
@@ -145,7 +149,18 @@ class MasterQueryHead(Head):
 
 
 def make(kind: str, tokens: int, classes: int, queries: int, heads: int) -> Head:
-    """The head of a kind: ``linear`` or ``master_query``."""
+    """The head of a kind: ``linear`` or ``master_query``.
+
+    Raises:
+        InputError: if its graph would be too large to be read.
+    """
+    # Of the last layer, which in the graph has a row for each head's other channels too; the rest is small.
+    size = 4 * classes * queries * heads * WIDTH
+    if kind == "master_query" and size > LARGEST:
+        raise InputError(
+            f"head.queries={queries} with head.heads={heads} and {classes} classes make a head of {size >> 20} MB, at "
+            f"most {LARGEST >> 20} MB are read: lower one of the two"
+        )
     return LinearHead(tokens, classes) if kind == "linear" else MasterQueryHead(tokens, classes, queries, heads)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import numpy as np
 import rasterio.features
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.warp import transform_geom
 from rasterio.windows import Window as RasterWindow
 
-from malice_core.classifier import MAX_CLASSES, Class, colour
+from malice_core.classifier import MAX_CLASSES, Class, colour, one_line
 from malice_core.errors import InputError
 from malice_core.evaluation import rasters
 from malice_core.grid import Lattice, Window
@@ -124,16 +125,20 @@ def _of_raster(path: Path, lattice: Lattice, extent: Window, band: int, ignore: 
                     f"data.labels={path}: band {band} is {file.dtypes[band - 1]}, classes are whole numbers"
                 )
             nodata = file.nodatavals[band - 1]
+            # A mask or an alpha band says where there is a label, whatever the values below it.
+            masked = MaskFlags.per_dataset in file.mask_flag_enums[band - 1]
             for strip in strips(part.shape) if part.pixels else ():
                 row = part.row - window.row + strip.start
                 inside = RasterWindow(part.col - window.col, row, part.width, strip.stop - strip.start)
                 values = file.read(band, window=inside)
-                zeros += int((values == 0).sum())
                 known = np.ones(values.shape, np.bool_) if nodata is None else values != nodata
+                if masked:
+                    known &= file.read_masks(band, window=inside) != 0
+                zeros += int((values[known] == 0).sum())
                 if ignore is not None or nodata is None:
                     known &= values != (ignore or 0)
                 present, place_of = np.unique(values[known], return_inverse=True)
-                _require_labels(path, present)
+                require_labels(path, present)
                 given = [numbers.setdefault(int(value), len(numbers)) for value in present]
                 if len(numbers) > MAX_LABELS:
                     raise InputError(
@@ -151,11 +156,11 @@ def _of_raster(path: Path, lattice: Lattice, extent: Window, band: int, ignore: 
     return Labelled(part, tuple(labels), index, {}, None, _about_zero(path, nodata, ignore, zeros))
 
 
-def _require_labels(path: Path, labels: NDArray[Any]) -> None:
+def require_labels(path: Path, labels: NDArray[Any]) -> None:
     """Raises InputError if one of some ascending labels is too large a number."""
     limits = np.iinfo(np.int32)
     if len(labels) and (int(labels[-1]) > limits.max or int(labels[0]) <= limits.min):
-        raise InputError(f"data.labels={path} has values beyond {limits.min + 1} to {limits.max}: these are no classes")
+        raise InputError(f"{path} has labels beyond {limits.min + 1} to {limits.max}: these are no classes")
 
 
 def _about_zero(path: Path, nodata: float | None, ignore: int | None, zeros: int) -> tuple[str, ...]:
@@ -214,13 +219,15 @@ def _of_polygons(
         dtype="int32",
     )
     # The last one is for pixels of -1.
-    kept = [*(label != ignore for label in labels), False]
+    kept = np.array([*(label != ignore for label in labels), False])
     places = np.where(kept, np.searchsorted(values, [*labels, 0]), IGNORED)
     joined = touching(pieces, places)
-    seen = np.zeros(len(values), np.bool_)
+    there = np.zeros(len(places), np.bool_)
     for strip in strips(window.shape):
-        here = places[pieces[strip]]
-        seen[here[here != IGNORED]] = True
+        there[pieces[strip]] = True
+    seen = np.zeros(len(values), np.bool_)
+    seen[places[there & kept]] = True
+    lost = _about_lost(there[:-1], kept[:-1], [names[v - 1] if names else f"{v}" for v in values], places, seen)
     # Only labels that occur count.
     places = np.where(places != IGNORED, np.where(seen, np.cumsum(seen) - 1, IGNORED)[places], IGNORED).astype(np.int16)
     index = np.empty(window.shape, np.int16)
@@ -228,7 +235,34 @@ def _of_polygons(
         index[strip] = places[pieces[strip]]
         pieces[strip] = joined[pieces[strip]]
     present = tuple(value for value, there in zip(values, seen, strict=True) if there)
-    return Labelled(window, present, index, {number: name for name, number in numbers.items()}, pieces)
+    return Labelled(window, present, index, {number: name for name, number in numbers.items()}, pieces, lost)
+
+
+def _about_lost(
+    there: NDArray[np.bool_],
+    kept: NDArray[np.bool_],
+    names: Sequence[str],
+    places: NDArray[np.integer[Any]],
+    seen: NDArray[np.bool_],
+) -> tuple[str, ...]:
+    """What became of polygons that no pixel is of: a class may be gone with them.
+
+    Args:
+        there, kept: of each polygon, whether it has a pixel, and whether its class counts.
+        names: of the classes.
+        places: class of each polygon.
+        seen: of each class, whether it has a pixel.
+    """
+    lost = kept & ~there
+    if not lost.any():
+        return ()
+    gone = [names[place] for place in np.unique(places[:-1][lost]) if not seen[place]]
+    more = f" and {len(gone) - 10} more" if len(gone) > 10 else ""
+    classes = f"; with them these classes are left out: {', '.join(gone[:10])}{more}" if gone else ""
+    return (
+        f"{int(lost.sum())} of {int(kept.sum())} polygons have no pixel (they hold no pixel's centre, lie under later "
+        f"ones or where there are no images){classes}",
+    )
 
 
 def touching(pieces: NDArray[np.int32], places: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
@@ -339,9 +373,9 @@ def names_of(given: Any) -> dict[int, str]:
         return {}
     result: dict[int, str] = {}
     for key, name in given.items() if isinstance(given, Mapping) else [(None, None)]:
-        if type(key) is not int or not isinstance(name, str | int) or not f"{name}".strip():
+        if type(key) is not int or not isinstance(name, str | int) or not one_line(f"{name}"):
             raise InputError(f"class_names={given} must be names by label: 'class_names={{1: wheat, 2: maize}}'")
-        result[key] = f"{name}".strip()
+        result[key] = one_line(f"{name}")
     return result
 
 
@@ -349,3 +383,13 @@ def unused(given: Any, present: Iterable[int]) -> list[str]:
     """A line about names in ``class_names`` of labels that do not occur, if there are any."""
     missing = sorted(set(names_of(given)) - set(present))
     return [f"class_names: no pixel has the label {', '.join(map(str, missing[:10]))}"] if missing else []
+
+
+def about_negative(known: Legend) -> list[str]:
+    """A line about classes below 0, if there are any: in many files these are no labels."""
+    below = [label for label in known.labels if label < 0]
+    if not below:
+        return []
+    return [
+        f"labels below 0 are classes: {', '.join(map(str, below[:10]))}; ignore_index={below[0]} leaves that one out"
+    ]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Collection
 from datetime import date, timedelta
 from pathlib import Path
@@ -83,6 +84,7 @@ class Pastis(Places):
         everything = {int(label) for labels in present for label in labels} - {int(NONE)}
         self.notes += labelling.unused(settings.class_names, everything)
         self.notes += left_out(sorted(everything), self.legend, names)
+        self.notes += labelling.about_negative(self.legend)
         self._classes = [self.legend.index(labels) for labels in raw]
         self.side = min(min(labels.shape) for labels in raw) // 8 * 8
         # All files now, so that none is found to be missing after hours.
@@ -127,6 +129,7 @@ class Pastis(Places):
             )
         if not np.issubdtype(values.dtype, np.integer):
             raise InputError(f"data.pastis: {path} is {values.dtype}, classes are whole numbers")
+        labelling.require_labels(path, np.unique(values[0]))
         labels = np.array(values[0], np.int32)
         labels[np.isin(labels, list(ignored))] = NONE
         return labels
@@ -207,7 +210,8 @@ def _array(path: Path, axes: int) -> NDArray[Any]:
     """An array of a file, memory-mapped; nothing in it is ever unpickled."""
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    # NumPy takes what begins like a zip archive for one of its own.
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"data.pastis: cannot read {path}: {error}") from error
     if not isinstance(values, np.ndarray) or values.ndim != axes:
         raise InputError(f"data.pastis: {path} holds no array of {axes} axes")
@@ -218,7 +222,7 @@ def _patches(folder: Path, sensors: Collection[str]) -> list[tuple[str, int, dic
     """Name, fold and days since ``bands.DATE_ORIGIN`` by sensor, of every patch."""
     path = folder / "metadata.geojson"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         features = [one["properties"] for one in content["features"]]
     except OSError as error:
         raise InputError(f"data.pastis: cannot read {path}: {error.strerror}") from error
@@ -228,15 +232,26 @@ def _patches(folder: Path, sensors: Collection[str]) -> list[tuple[str, int, dic
         if not (folder / FOLDERS[sensor][0]).is_dir():
             other = "s1" if sensor == "s2" else "s2"
             raise InputError(f"data.pastis: {folder} has no folder {FOLDERS[sensor][0]}: give data.sensors=[{other}]")
-    found = []
+    found: dict[int, tuple[str, int, dict[str, list[int]]]] = {}
     for number, one in enumerate(features):
         try:
-            patch, fold = f"{int(one['ID_PATCH'])}", int(one["Fold"])
+            patch, fold = _whole(one["ID_PATCH"]), _whole(one["Fold"])
             days = {sensor: _days(one[FOLDERS[sensor][2]]) for sensor in sensors}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise InputError(f"data.pastis: feature {number} of {path} is damaged: {error!r:.100}") from error
-        found.append((patch, fold, days))
-    return sorted(found, key=lambda one: int(one[0]))
+        if patch in found:
+            # In two folds it would be tested on what it was trained on.
+            raise InputError(f"data.pastis: {path} holds patch {patch} twice, the second is feature {number}: drop one")
+        found[patch] = f"{patch}", fold, days
+    return [found[patch] for patch in sorted(found)]
+
+
+def _whole(given: Any) -> int:
+    """A whole number, which some programs write as text or with a decimal point."""
+    number = int(given)
+    if isinstance(given, float) and number != given:
+        raise ValueError(f"{given} is no whole number")
+    return number
 
 
 def _days(given: Any) -> list[int]:

@@ -93,6 +93,22 @@ def describe(places: Places) -> str:
     return f"{len(places)} tiles, {len(places.legend.labels)} classes; labelled pixels: {sizes}"
 
 
+def unscored(places: Places) -> list[str]:
+    """A line for each of validation and test about classes that have no pixel in it, if there are any."""
+    told = []
+    for split, what in (("val", "validation"), ("test", "the test")):
+        counts = places.pixels(split)
+        if (missing := named(places.legend, counts == 0)) and counts.any():
+            told.append(f"classes without a pixel in {what} have no share in its means: {missing}")
+    return told
+
+
+def named(known: Legend, chosen: NDArray[np.bool_]) -> str:
+    """Names of the classes that are chosen, ten at most; empty for none."""
+    names = [one.name for one, wanted in zip(known.classes, chosen, strict=True) if wanted]
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
 def left_out(labels: Sequence[int], known: Legend, names: dict[int, str]) -> list[str]:
     """A line about classes that occur in no pixel of training, if there are any."""
     missing = sorted(set(labels) - set(known.labels))

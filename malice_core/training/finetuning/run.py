@@ -25,7 +25,7 @@ from malice_core.training.composing import show as shown
 from malice_core.training.finetuning import heads, samples
 from malice_core.training.finetuning.module import Scores, TuningModule, means
 from malice_core.training.finetuning.pastis import Pastis
-from malice_core.training.finetuning.places import Places, describe
+from malice_core.training.finetuning.places import Places, describe, named, unscored
 from malice_core.training.finetuning.samples import PixelBatches, RandomCrops, Tiles, TuningData
 from malice_core.training.finetuning.settings import COMMAND, Tuning, fixed
 from malice_core.training.finetuning.sites import Site
@@ -81,6 +81,7 @@ def finetune(
         _run(composed, resume, start.for_sensors(places.sensors), places, overrides, stop)
     finally:
         places.close()
+        runfolder.release()
 
 
 def _absolute(settings: Tuning) -> None:
@@ -138,7 +139,7 @@ def _run(
         if new is not None:
             runfolder.describe(*described)
         say(f"run {folder}\n{start.identity}, {settings.mode}; {describe(places)}; {device_of(trainer)}")
-        for note in places.notes:
+        for note in [*places.notes, *unscored(places)]:
             say(f"note: {note}")
         with _enough_memory("give train.trainer.accelerator=cpu, or fewer dates"):
             data = _data(settings, made, places, trainer.strategy.root_device)
@@ -190,6 +191,9 @@ def _data(settings: Tuning, made: _Made, places: Places, device: torch.device) -
     options: dict[str, Any] = {"most": settings.data.max_pixels, "seed": settings.seed, "tell": say}
     found = samples.embed_splits(places, encoder, on_device, ("train", "val"), **options)
     head.standardise(found["train"].features.numpy())
+    seen = np.bincount(found["train"].target.numpy(), minlength=len(places.legend.classes))
+    if unseen := named(places.legend, seen == 0):
+        say(f"note: no pixel of {unseen} is trained on (not observed, or not drawn): the classifier cannot tell them")
     batches = PixelBatches(found["train"], train.batch_pixels, settings.seed)
     return TuningData(batches, PixelBatches(found["val"], train.batch_pixels, None), 1, settings.seed)
 

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from malice_core.errors import InputError
 from malice_core.job import Job
 from malice_core.training.composing import Command
-from malice_core.training.settings import Limits, TrainerOptions, check_values, kept
+from malice_core.training.settings import Limits, TrainerOptions, check_values, kept, listed
 
 
 @dataclass
@@ -43,8 +43,7 @@ class Data:
 
     def paths(self, name: str) -> list[str]:
         """Paths of ``s2``, ``s1`` or ``scl``, as a list."""
-        given = getattr(self, name)
-        return [] if given is None else [given] if isinstance(given, str) else list(given)
+        return listed(getattr(self, name))
 
 
 @dataclass
@@ -152,8 +151,8 @@ _LIMITS: Limits = {
     "train.max_len": (1, None),
     "train.patience": (0, None),
     "train.every_n_train_steps": (0, None),
-    "train.threads": (1, None),
-    "train.trainer.max_epochs": (1, None),
+    "train.threads": (1, 1024),
+    "train.trainer.max_epochs": (1, 10**9),
     "train.trainer.accumulate_grad_batches": (1, None),
     "train.trainer.gradient_clip_val": (0, None),
     "train.trainer.limit_train_batches": (1, None),
@@ -234,8 +233,8 @@ def fixed(settings: Tuning) -> dict[str, Any]:
     Only those are here that neither the data's hash nor the shapes of the network tell.
     """
     keys = ["seed", "mode", "data.mask_clouds", "data.s2_offset", "train.monitor"]
-    if settings.mode == "frozen":
-        keys.append("data.max_pixels")
+    # A run that was stopped within an epoch goes on behind so many batches of it: these must be the same ones.
+    keys += ["data.max_pixels", "train.batch_pixels"] if settings.mode == "frozen" else ["train.batch_size"]
     if settings.head.kind == "master_query":
         keys.append("head.heads")
     return kept(settings, keys)

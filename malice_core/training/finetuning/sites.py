@@ -127,6 +127,7 @@ class Site(Places):
             seen[found.index[strip][self._splits[strip] == TRAIN]] = True
         self.legend = labelling.legend(values[seen].tolist(), names)
         self.notes += left_out(found.values, self.legend, names)
+        self.notes += labelling.about_negative(self.legend)
         # The last one is for pixels without a label.
         lookup = np.append(self.legend.index(values), IGNORED).astype(np.int16)
         self._classes = np.empty_like(found.index)

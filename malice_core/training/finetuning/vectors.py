@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from malice_core.classifier import one_line
 from malice_core.errors import InputError
 
 #: A ring: points (x, y). A polygon: its outer ring, then its holes.
@@ -32,7 +33,7 @@ class Features:
     Attributes:
         crs: as rasterio takes it.
         polygons: a feature's, one or more.
-        values: the attribute of each feature: whole number, or text without blanks around it.
+        values: the attribute of each feature: whole number, or text of one line without blanks around it.
     """
 
     crs: str
@@ -73,7 +74,7 @@ def read(path: Path, field: str | None, layer: str | None) -> Features:
         value = row.get(field)
         if isinstance(value, str):
             # Typed by hand: "wheat " is wheat, and blanks are nothing.
-            value = value.strip() or None
+            value = one_line(value) or None
         if value is None or not geometry:
             continue
         polygons.append(geometry)
@@ -129,7 +130,7 @@ def _feature(one: Any) -> tuple[list[Polygon], dict[str, Any]]:
         polygons = [[[(float(p[0]), float(p[1])) for p in ring] for ring in part] for part in parts]
         # A polygon without rings is an empty one (RFC 7946, 3.1).
         return [_checked(polygon) for polygon in polygons if polygon], properties
-    except (TypeError, IndexError, ValueError) as error:
+    except (TypeError, IndexError, ValueError, OverflowError) as error:
         raise ValueError(f"coordinates of a {kind} are damaged ({error})") from error
 
 
