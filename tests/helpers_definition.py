@@ -1,4 +1,4 @@
-"""MALICE Aux on whole rasters, step by step as its definition says, and the network's input by formulas; needs torch."""
+"""MALICE Aux on whole rasters, step by step as its definition says, and its input by formulas; needs torch."""
 
 from __future__ import annotations
 
