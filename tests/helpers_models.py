@@ -13,33 +13,36 @@ import pytest
 from malice_core import weights
 from malice_core.cards import Card
 from malice_core.store import modelwriter
-from malice_core.store.statistics import MALICE
+from malice_core.store.statistics import AUX, MALICE
 
 
-def random_weights(channels: int, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+def random_weights(channels: int, seed: int = 0, auxiliary: bool = False) -> dict[str, npt.NDArray[Any]]:
     """Folded weights of one encoder, scaled so that activations keep their size from layer to layer."""
-    rng = np.random.default_rng(seed)
+    rng, ground = np.random.default_rng(seed), np.random.default_rng(99)
     result = {}
-    for name, shape in weights.shapes(channels).items():
+    for name, shape in weights.shapes(channels, auxiliary).items():
         # Transposed convolutions (in, out, 2, 2) with stride 2 add up `in` products, others in*k*k.
         fan_in = shape[0] if ".up.0." in name else int(np.prod(shape[1:]))
         # He's variance, less in the U-Net, where every block adds its two convolutions' outputs.
-        gain = 1.5 if name.startswith(weights.SPATIAL) else 1.0
+        gain = 1.5 if name.startswith((weights.SPATIAL, weights.TERRAIN)) else 1.0
         spread = (gain / fan_in) ** 0.5 if len(shape) > 1 else 0.05
         if name.endswith(".Q"):
             spread = 1.0
         offset = 1.0 if ".norm" in name and name.endswith(".weight") else 0.0
-        result[name] = (offset + spread * rng.standard_normal(shape)).astype(np.float32)
+        # All sensors have the same terrain.
+        drawn = (ground if name.startswith(weights.TERRAIN) else rng).standard_normal(shape)
+        result[name] = (offset + spread * drawn).astype(np.float32)
     return result
 
 
 def write_random_model(
-    folder: Path, name: str = "tiny", sensors: tuple[str, ...] = ("s2", "s1"), seed: int = 0
+    folder: Path, name: str = "tiny", sensors: tuple[str, ...] = ("s2", "s1"), seed: int = 0, auxiliary: bool = False
 ) -> Card:
     """A complete, valid model ``folder/name`` with random weights; set MALICE_MODELS to ``folder`` to use it."""
     target = folder / name
     target.mkdir(parents=True)
-    encoders = {s: random_weights(len(MALICE[s].channels), seed + index) for index, s in enumerate(sensors)}
+    known = AUX if auxiliary else MALICE
+    encoders = {s: random_weights(len(known[s].channels), seed + i, auxiliary) for i, s in enumerate(sensors)}
     return modelwriter.write(
         target,
         name,

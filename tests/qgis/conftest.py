@@ -40,8 +40,8 @@ def engine_python() -> str:
 
 @pytest.fixture(scope="session")
 def scene(tmp_path_factory: pytest.TempPathFactory, engine_python: str) -> Path:
-    """Models (``tiny``, random weights) and small series: ``S2``, ``S1``, ``mid`` and ``big`` (long
-    to compute), ``undated``."""
+    """Models of random weights (``models``: tiny, ``more``: aux, which is MALICE Aux) and small series: ``S2``, ``S1``,
+    ``mid`` and ``big`` (long to compute), ``undated``."""
     from helpers_qgis import make_scene
 
     return make_scene(tmp_path_factory.mktemp("scene"), engine_python)

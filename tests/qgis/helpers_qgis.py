@@ -17,19 +17,21 @@ from qgis.core import QgsProcessingFeedback
 
 ROOT = Path(__file__).resolve().parents[2]
 S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
-#: Run by the engine: a model of random weights, with the helper of the engine's own tests.
-MODEL = """
+#: Run by the engine: models of random weights, with the helper of the engine's own tests.
+MODELS = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from helpers_models import write_random_model
-write_random_model(Path(sys.argv[1]))
+folder = Path(sys.argv[1])
+write_random_model(folder / "models")
+write_random_model(folder / "more", "aux", auxiliary=True)
 """
 
 
 def make_scene(folder: Path, python: str) -> Path:
-    """Writes the model and the series; ``undated`` is S2 without dates in names."""
-    command = [python, "-I", "-c", MODEL, str(folder / "models"), str(ROOT / "tests")]
+    """Writes ``models`` (tiny), ``more`` (aux) and the series; ``undated`` is S2 without dates in names."""
+    command = [python, "-I", "-c", MODELS, str(folder), str(ROOT / "tests")]
     subprocess.run(command, check=True, timeout=300)
     write_series(folder / "S2", 4, S2_BANDS)
     write_series(folder / "S1", 3, ("VV", "VH"))

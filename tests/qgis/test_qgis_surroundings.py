@@ -10,8 +10,10 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from malice_qgis import models
 from malice_qgis.algorithms.parameters import SURROUNDINGS
@@ -27,26 +29,19 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QVariant
 
-from helpers_qgis import Log, Shell, fake_engine, one_line
+from helpers_qgis import ROOT, Log, Shell, fake_engine, one_line
 
-#: Run by the engine: the card of a model of MALICE Aux made of another's (its graphs are not needed to list it).
-AUX_CARD = """
-import dataclasses, sys
-from pathlib import Path
-from malice_core import cards
-from malice_core.store.statistics import AUX, AUX_TERRAIN, AUX_WEATHER
-plain, target = cards.read(Path(sys.argv[1])), Path(sys.argv[2])
-graph = cards.Graph("none.onnx", 64 * "0")
-words = ("channels", "transform", "med", "qmin", "qmax")
-modalities = {
-    key: dataclasses.replace(one, weather=graph, **{word: getattr(AUX[key], word) for word in words})
-    for key, one in plain.modalities.items()
+#: AgERA5 by the names of its columns, and plausible values.
+WEATHER = {
+    "dewpoint_temperature [K]": 275.0,
+    "precipitation_flux [mm d-1]": 3.0,
+    "solar_radiation_flux [J m-2 d-1]": 4e6,
+    "temperature_max [K]": 281.0,
+    "temperature_mean [K]": 278.0,
+    "temperature_min [K]": 275.5,
+    "vapour_pressure [hPa]": 7.0,
+    "wind_speed [m s-1]": 4.0,
 }
-surroundings = cards.Surroundings(weather=AUX_WEATHER, terrain=AUX_TERRAIN, graph=graph)
-target.mkdir()
-cards.write(dataclasses.replace(plain, name="aux", modalities=modalities, surroundings=surroundings), target)
-cards.read(target)
-"""
 FILES = {"WEATHER": "weather", "DEM": "dem.tif", "ANGLES_S2": "s2.csv", "ANGLES_S1": "s1.csv", "OUTPUT": "e.tif"}
 PLAN = "# rule       weather: 367 days, 2017-12-31 to 2019-01-01, without a gap"
 RECORDER = """case "$*" in
@@ -94,8 +89,7 @@ def place(provider: object, scene: Path, tmp_path: Path, engine_python: str, mon
     for name in ("bin", "store", "weather", "S1"):
         (tmp_path / name).mkdir()
     (tmp_path / "store" / "tiny").symlink_to(scene / "models" / "tiny")
-    command = [engine_python, "-I", "-c", AUX_CARD, str(scene / "models" / "tiny"), str(tmp_path / "store" / "aux")]
-    subprocess.run(command, check=True, timeout=60)
+    (tmp_path / "store" / "aux").symlink_to(scene / "more" / "aux")
     # A terrain has no date.
     gdal.Translate(str(tmp_path / "dem.tif"), str(scene / "S1" / "S1_20180105.tif"), bandList=[1])
     for day in ("20171231", "20180101"):
@@ -345,3 +339,46 @@ def test_notes_of_a_plan_are_in_its_text(engine_python: str, scene: Path, tmp_pa
     assert plan["plan"]["notes"]
     for note in plan["plan"]["notes"]:
         assert note in plan["text"]
+
+
+def test_a_run_of_malice_aux_is_the_shells(shell: Shell, scene: Path, tmp_path: Path, engine_python: str) -> None:
+    """No recorder here: the made-up scene with weather, DEM and angles, by ``qgis_process`` and by the engine."""
+    environment = {"MALICE_MODELS": str(scene / "more")}
+    first, names = date(2018, 1, 1), WEATHER
+    rows = [
+        f"{first + timedelta(days=k)},{','.join(f'{x * (1 + 0.01 * (k % 7)):.6g}' for x in names.values())}"
+        for k in range(40)
+    ]
+    (tmp_path / "weather.csv").write_text("\n".join([",".join(["date", *names]), *rows]) + "\n", encoding="utf-8")
+    days = sorted(path.stem.split("_")[1] for path in (scene / "S2").glob("*.tif"))
+    rows = [f"{day[:4]}-{day[4:6]}-{day[6:]},{60 + i},{150 + i},5,{100 + i}" for i, day in enumerate(days)]
+    header = "date,sun_zenith,sun_azimuth,view_zenith,view_azimuth"
+    (tmp_path / "s2.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    image = gdal.Open(str(scene / "S1" / "S1_20180105.tif"))
+    dem = gdal.GetDriverByName("GTiff").Create(str(tmp_path / "dem.tif"), 48, 40, 1, gdal.GDT_Float32)
+    dem.SetGeoTransform(image.GetGeoTransform())
+    dem.SetProjection(image.GetProjection())
+    heights = 100 + np.add.outer(np.arange(40), np.sin(np.arange(48)))
+    dem.GetRasterBand(1).WriteRaster(0, 0, 48, 40, heights.astype("f4").tobytes())
+    dem.FlushCache()
+    of_qgis, of_shell = tmp_path / "qgis.tif", tmp_path / "shell.tif"
+    done = shell.embed(
+        "MODEL=aux",
+        f"FOLDER_S2={scene / 'S2'}",
+        f"FOLDER_S1={scene / 'S1'}",
+        f"WEATHER={tmp_path / 'weather.csv'}",
+        f"DEM={tmp_path / 'dem.tif'}",
+        f"ANGLES_S2={tmp_path / 's2.csv'}",
+        "ANGLES_S1=38.5",
+        f"OUTPUT={of_qgis}",
+        **environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "all six days of all" in done.stdout
+    given = ["--s2", scene / "S2", "--s1", scene / "S1", "--weather", tmp_path / "weather.csv", "--model", "aux"]
+    given += ["--dem", tmp_path / "dem.tif", "--s2-angles", tmp_path / "s2.csv", "--s1-angles", "38.5"]
+    command = [engine_python, "-m", "malice_core.embed", *map(str, given), "--output", str(of_shell)]
+    subprocess.run(command, check=True, timeout=300, cwd=ROOT, env={**os.environ, **environment})
+    one, other = (gdal.Open(str(path)) for path in (of_qgis, of_shell))
+    assert one.RasterCount == 1280
+    np.testing.assert_array_equal(one.ReadAsArray(), other.ReadAsArray())
