@@ -76,6 +76,8 @@ def test_the_configuration_is_that_of_malice_but_for_aux() -> None:
     sim = compose_settings(["dataset.path=d", "experiment=sim_aux"], config_name="pretrain_proj_aux").settings
     plain = compose_settings(["dataset.path=d", "experiment=sim"]).settings
     assert "Aux" in sim.card.title
+    assert sim.evaluate.shuffle_weather
+    sim.evaluate.shuffle_weather = False
     sim.module.auxiliary, sim.name, sim.card, sim.run_id = False, plain.name, plain.card, plain.run_id
     assert sim == plain
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -80,7 +82,7 @@ def test_divisors_are_bitwise_those_of_the_graphs() -> None:
 
 def test_a_padded_date_changes_nothing() -> None:
     encoder, given = random_encoder(1), agreement.sample(10)
-    without = Sample(given.images[:5], given.days[:5], given.padded[:5])
+    without = replace(given, images=given.images[:5], days=given.days[:5], padded=given.padded[:5])
     np.testing.assert_allclose(run(encoder, "s2", given), run(encoder, "s2", without), atol=2e-6)
 
 
@@ -94,13 +96,13 @@ def test_a_missing_observation_changes_nothing_at_its_pixel() -> None:
     # The spatial features of all dates are as before; only the attentions leave dates out.
     for row, col in ((0, 0), (11, 17), (23, 31)):
         dates = valid[:, row, col] & ~given.padded
-        only = Sample(given.images[dates], given.days[dates], given.padded[dates])
+        only = replace(given, images=given.images[dates], days=given.days[dates], padded=given.padded[dates])
         np.testing.assert_allclose(masked[:, :, row, col], run(encoder, "s1", only)[:, :, row, col], atol=2e-6)
 
 
 def test_one_date_alone_is_its_own_mean() -> None:
     encoder, given = random_encoder(4), agreement.sample(3)
-    one = run(encoder, "s1", Sample(given.images[:1], given.days[:1], given.padded[:1]))
+    one = run(encoder, "s1", replace(given, images=given.images[:1], days=given.days[:1], padded=given.padded[:1]))
     np.testing.assert_allclose(one, np.broadcast_to(one[:1], one.shape), atol=1e-6)
 
 
