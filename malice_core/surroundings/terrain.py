@@ -133,7 +133,7 @@ class Terrain:
             StackError: if the file cannot be read.
         """
         outside = without = 0
-        for square in _squares(window):
+        for square in squares(window):
             around = square.expand(1)  # what read() needs
             core = square.slices_in(around)
             elevation, inside = self._elevation(around)
@@ -322,7 +322,8 @@ def _filled(elevation: Float, inside: Bool) -> Float:
     return np.where(wanted, total / np.where(wanted, weight, 1.0), elevation).astype(np.float32)
 
 
-def _squares(window: Window) -> Iterator[Window]:
+def squares(window: Window) -> Iterator[Window]:
+    """``window`` in parts that can be held in memory."""
     for row in range(window.row, window.end_row, SQUARE):
         for col in range(window.col, window.end_col, SQUARE):
             yield Window(row, col, SQUARE, SQUARE).intersect(window)
