@@ -98,6 +98,11 @@ class Angles:
                 continue
             constant = _constant(path, kind)
             if constant is not None:
+                if any(one.day is None and one.orbit == constant.orbit for one in records):
+                    whose = f"relative orbit {constant.orbit}" if constant.orbit else "all dates"
+                    raise InputError(
+                        f"--{sensor}-angles {path}: there is an angle of {whose} already; give one of them"
+                    )
                 records.append(constant)
                 continue
             for file in _files(Path(path), kind):

@@ -240,7 +240,7 @@ class Terrain:
         if without:
             raise InputError(
                 f"{self.path}: {without} of {window.pixels} pixels of the area have no elevation (nodata or NaN); fill "
-                "them by the choice nodata=fill or with gdal_fillnodata, or give another DEM"
+                "them with --dem-nodata fill or gdal_fillnodata, or give another DEM"
             )
 
     def _try(self) -> None:
@@ -351,6 +351,8 @@ def _layer(path: str, band: int | None) -> tuple[Layer, float]:
     Raises:
         InputError: see :meth:`Terrain.open`.
     """
+    if Path(path).is_dir():
+        raise InputError(f"{path}: is a folder; give one raster, of several tiles the one that gdalbuildvrt makes")
     with open_raster(path) as dataset:
         index = _band(dataset, path, band)
         if dataset.dtypes[index - 1].startswith("complex"):
@@ -384,7 +386,7 @@ def _band(dataset: rasterio.DatasetReader, path: str, band: int | None) -> int:
     if band is None and dataset.count > 1:
         shown = ", ".join(f"{i} {name or '(no name)'}" for i, name in enumerate(dataset.descriptions[:6], 1))
         raise InputError(
-            f"{path}: has {dataset.count} bands ({shown}); say which one is the elevation, or take it out with "
-            "gdal_translate -b 1"
+            f"{path}: has {dataset.count} bands ({shown}), a DEM has one; take the elevation out with gdal_translate "
+            "-b 1"
         )
     return 1 if band is None else band

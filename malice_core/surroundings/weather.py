@@ -37,8 +37,10 @@ Float = NDArray[np.float32]
 
 #: Days of a date, counted from it.
 OFFSETS = (-4, -3, -2, -1, 0, 1)
-#: What is kept of squares of cells, in bytes.
-_KEPT = 64 << 20
+#: Rasters open in each thread: those of a day, one a variable. Squares are kept, so that files are rarely read again.
+_HANDLES = 2 * len(KEYS)
+#: What is kept of squares of cells, in bytes: those that a block touches, of all days of five years.
+KEPT = 32 << 20
 
 
 class Usable(NamedTuple):
@@ -122,7 +124,7 @@ class Weather:
             InputError: naming the file and what is wrong with it: missing, damaged, without a day, variable or place,
                 a day twice, a unit that cannot be.
         """
-        findings, pool = Findings(), Pool()
+        findings, pool = Findings(), Pool(_HANDLES)
         try:
             entries = complete(find(paths, findings), findings)
             units = units_of(entries, pool, findings)
@@ -267,7 +269,7 @@ class Weather:
             out[..., at] = unit.apply(stored)
         with self._lock:
             self._squares[key] = out
-            while len(self._squares) * out.nbytes > _KEPT:
+            while len(self._squares) * out.nbytes > KEPT:
                 self._squares.popitem(last=False)
         return out
 
