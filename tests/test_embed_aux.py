@@ -365,26 +365,6 @@ def test_angles_a_pixel_from_rasters(aux: str, encoder: MaliceEncoder, tmp_path:
     assert np.abs(embedded(tmp_path / "8.tif", *given, "--block", 8) - output).max() < 1e-5
 
 
-def test_rasters_of_angles_that_do_not_do(stack: Path, aux: str, tmp_path: Path) -> None:
-    def given(folder: Path) -> list[object]:
-        return [*inputs(stack, "s1", **{"s1-angles": folder}), "--model", aux]
-
-    end, names = ["--output", tmp_path / "e.tif"], ("incidence_angle",)
-    for day in days_of()[:-1]:
-        write_angles(tmp_path / "few", np.full((1, 136, 120), 37, np.float32), day, names)
-    assert f"incidence angle of {days_of()[-1]}" in fails(*given(tmp_path / "few"), *end)
-    recorder = run(*given(tmp_path / "few"), "--output", tmp_path / "m.tif", "--angles", "median")
-    assert any("median" in warning for warning in recorder.warnings)
-    for day in days_of():
-        write_angles(tmp_path / "half", np.full((1, 136, 60), 37, np.float32), day, names)
-        write_angles(tmp_path / "rad", np.full((1, 136, 120), 0.6, np.float32), day, names)
-        write_angles(tmp_path / "whole", np.full((1, 136, 120), 37, np.float32), day, names)
-    assert "none at pixels of 4 of 4 images" in fails(*given(tmp_path / "half"), *end)
-    assert "radians" in fails(*given(tmp_path / "rad"), *end)
-    one = embedded(tmp_path / "one.tif", *inputs(stack, "s1"), "--model", aux)
-    np.testing.assert_allclose(embedded(tmp_path / "w.tif", *given(tmp_path / "whole")), one, rtol=0, atol=1e-5)
-
-
 # What is missing or wrong
 
 
