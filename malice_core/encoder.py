@@ -85,7 +85,8 @@ class WeatherEncoder:
             given[: len(some)] = some
             biases[start : start + CELLS] = self._session.run({"weather": given})[: len(some)]
         maps = np.ascontiguousarray(biases.T).reshape(self._width, height, width)
-        return maps[None, :, weather.rows[:, None], weather.cols]
+        # Indexing by both at once makes an array of another order, which the runtime would copy.
+        return maps.take(weather.rows, 1).take(weather.cols, 2)[None]
 
 
 class TerrainEncoder:

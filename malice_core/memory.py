@@ -17,6 +17,7 @@ from malice_core.grid import BlockGrid, Window
 from malice_core.outputs import Product
 from malice_core.product import STRIP_BYTES, TILE
 from malice_core.runtime import Backend
+from malice_core.surroundings.weather import KEPT
 
 if TYPE_CHECKING:
     from malice_core.job import Job
@@ -72,6 +73,9 @@ def budget(
         {
             "spatial features": core * max(dates.values()) * (card.width + len(dates)) * 4,
             "spatial graphs": (len(dates) * backend.streams + aux) * halo * SPATIAL_MAPS * 4,
+            # What a call of theirs returns is copied out of the runtime's memory.
+            "spatial outputs": backend.streams * core * card.width * 4,
+            "weather": 0 if uniform else KEPT,
             # A map of weather goes into each call where it is not the same everywhere; features of terrain are kept.
             "surroundings": aux
             * ((0 if uniform else backend.streams * halo) + core + len(dates) * halo)

@@ -242,7 +242,7 @@ def _image(job: Plan, sensor: str, index: int, block: Block, normalise: Normalis
     if around is None:
         return Image(normalise(values, observed), core)
     weather = around.weather_of(sensor, stack.observations[index].date, block.input)
-    angles = around.angles_of(sensor, stack, index, block.input, observed)
+    angles = around.angles_of(sensor, stack, index, block.input)
     return Image(normalise(values, observed, angles), core, weather)
 
 

@@ -138,6 +138,9 @@ def test_incidence_of_sentinel_1(tmp_path: Path) -> None:
     np.testing.assert_allclose(Angles.open("s1", [stac]).of([DAY]), [[np.cos(np.radians(38.25))]], atol=1e-6)
     with pytest.raises(InputError, match=r"missing incidence angle of 2017-08-06 orbit 59; add to --s1-angles"):
         Angles.open("s1", ["161=39"]).of(days, orbits)
+    for given, whose in ((["38", "39"], "all dates"), (["161=39", "38", "161=40"], "relative orbit 161")):
+        with pytest.raises(InputError, match=f"there is an angle of {whose} already"):  # not their mean
+            Angles.open("s1", given)
 
 
 def test_two_orbits_of_one_day_are_told_apart(tmp_path: Path) -> None:

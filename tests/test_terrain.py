@@ -178,7 +178,9 @@ def test_pixels_without_elevation_are_refused(tmp_path: Path) -> None:
     elevation[10:12, 5:8] = -32767
     elevation[20, 20] = np.nan
     terrain = Terrain.open(dem(tmp_path / "dem.tif", elevation), LATTICE)
-    with pytest.raises(InputError, match=r"dem\.tif: 7 of 750 pixels of the area have no elevation .*nodata=fill"):
+    with pytest.raises(
+        InputError, match=r"dem\.tif: 7 of 750 pixels of the area have no elevation .*--dem-nodata fill"
+    ):
         terrain.check(at(0, 0, 30, 25))
     with pytest.raises(InputError, match="1 of 25 pixels"):
         terrain.read(at(18, 18, 5, 5))
@@ -219,7 +221,7 @@ def test_a_hole_too_wide_to_fill_is_refused(tmp_path: Path) -> None:
         ({"crs": None}, r"dem\.tif: has no coordinate reference system; .*gdal_edit -a_srs"),
         ({"transform": Affine.identity()}, r"no georeference"),
         ({"unit": "ft"}, r"elevations are in 'ft', not metres; convert"),
-        ({"bands": 2}, r"has 2 bands \(1 elevation, 2 slope\); say which one"),
+        ({"bands": 2}, r"has 2 bands \(1 elevation, 2 slope\), a DEM has one"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -248,6 +250,8 @@ def test_wrong_options_and_files_are_refused(tmp_path: Path) -> None:
         Terrain.open(path, Lattice("EPSG:2263", 10.0, 0.0, 0.0))
     with pytest.raises(InputError, match=r"cannot open .*nothing\.tif"):
         Terrain.open(tmp_path / "nothing.tif", LATTICE)
+    with pytest.raises(InputError, match=r"is a folder; .*gdalbuildvrt"):
+        Terrain.open(tmp_path, LATTICE)
     (tmp_path / "text.tif").write_text("no raster")
     with pytest.raises(InputError, match=r"cannot open .*text\.tif"):
         Terrain.open(tmp_path / "text.tif", LATTICE)

@@ -224,9 +224,9 @@ def test_missing_neighbours_are_left_out(tmp_path: Path) -> None:
 
 def test_an_area_beyond_the_weather_is_refused_with_its_share(daily: Path) -> None:
     weather = Weather.open([daily])
-    weather.cover(LATTICE, AREA)
+    weather.verify(LATTICE, AREA, DATES)
     wide = Window(AREA.row, AREA.col, 64, 64 * 200)  # 128 km eastwards; the weather ends at 3.7 degrees
-    for ask in (lambda: weather.cover(LATTICE, wide), lambda: weather.values(LATTICE, wide, DATES)):
+    for ask in (lambda: weather.verify(LATTICE, wide, DATES), lambda: weather.values(LATTICE, wide, DATES)):
         with pytest.raises(InputError, match=r"tif: (5|6)\d% of the area is not covered"):
             ask()
 

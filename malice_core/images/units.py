@@ -15,7 +15,7 @@ import numpy as np
 from malice_core.bands import Sensor
 from malice_core.errors import InputError, StackError
 from malice_core.grid import Window
-from malice_core.images.anglenames import QUANTITIES
+from malice_core.images.anglenames import QUANTITIES, Quantity
 from malice_core.images.reading import Layer, Pool, read_layer
 from malice_core.images.sources import Findings, Source, Stored
 
@@ -151,17 +151,27 @@ def _scaled(source: Source, factor: float, offset: float, instead: bool = False)
 def _check_angles(values: np.ndarray, source: Source, sensor: Sensor) -> None:
     """Refuses what is no angle in degrees; ``values`` (bands, n) after the file's own scale."""
     for quantity, row in zip(QUANTITIES[sensor.key[:2]], values, strict=True):
-        worst = row[np.abs(row - (quantity.low + quantity.high) / 2).argmax()]
-        if not quantity.low <= worst <= quantity.high:
-            raise StackError(
-                f"{source.rasters[0]}: {quantity.name} is {worst:g}, possible are {quantity.low:g} to "
-                f"{quantity.high:g} degrees; declare the value as nodata (gdal_edit -a_nodata), or give degrees"
-            )
+        refuse_angles(quantity, row, source.rasters[0])
     # The sun at the time of passes is never near the zenith, and no radar looks down.
     if (highest := float(values[0].max())) <= 1.6:
         raise StackError(
             f"{source.rasters[0]}: {sensor.bands[0]} is at most {highest:g}: radians, cosines or another band? give "
             "degrees"
+        )
+
+
+def refuse_angles(quantity: Quantity, degrees: np.ndarray, source: str) -> None:
+    """Refuses angles of pixels that cannot be; NaN is none.
+
+    Raises:
+        StackError: naming ``source`` and the worst value.
+    """
+    wrong = degrees[~quantity.fits(degrees) & ~np.isnan(degrees)]
+    if wrong.size:
+        worst = float(wrong[np.abs(wrong - (quantity.low + quantity.high) / 2).argmax()])
+        raise StackError(
+            f"{source}: {quantity.name} is {worst:g}, possible are {quantity.low:g} to {quantity.high:g} degrees; "
+            "declare the value as nodata (gdal_edit -a_nodata), or give degrees"
         )
 
 

@@ -255,7 +255,7 @@ def decide(
                 f"weather: {variable.title} is declared in {told.name}, but its values ({least:g} to {greatest:g}) are "
                 f"{unit.name}; the values are believed"
             )
-    _refuse_unknown(declared)
+    _refuse_unknown(declared, chosen)
     _tell(chosen, samples, findings)
     return chosen
 
@@ -267,10 +267,11 @@ def _declared(variable: Variable, texts: frozenset[str]) -> Unit | None:
     return found[0] if len(found) == 1 and len(spelt) == 1 else None
 
 
-def _refuse_unknown(declared: Mapping[str, frozenset[str]]) -> None:
-    """Refuses units of precipitation and wind that nobody knows: their values would not show them."""
+def _refuse_unknown(declared: Mapping[str, frozenset[str]], chosen: Mapping[str, Unit]) -> None:
+    """Refuses units that nobody knows where values would not show them: of precipitation, wind, and radiation that
+    could be W m-2 of a polar winter."""
     for variable in VARIABLES:
-        if variable.key in ("prec", "wind_speed"):
+        if variable.key in ("prec", "wind_speed") or chosen[variable.key].name.startswith("MJ"):
             known = {name for unit in variable.units for name in unit.spelt}
             # openEO writes units "" or "1" beside whole numbers.
             for text in sorted(declared.get(variable.key, ())):

@@ -22,6 +22,7 @@ from malice_core.grid import Lattice, Window
 from malice_core.images.anglenames import INCIDENCE, QUANTITIES, SUN_ZENITH, Quantity
 from malice_core.images.observations import Observation
 from malice_core.images.paths import SUFFIXES
+from malice_core.images.units import refuse_angles
 from malice_core.job import ANGLES
 from malice_core.stack import Stack, discover, matching, shortened
 from malice_core.store.statistics import AUX, S1_ANGLES, S2_ANGLES
@@ -97,6 +98,11 @@ class Angles:
                 continue
             constant = _constant(path, kind)
             if constant is not None:
+                if any(one.day is None and one.orbit == constant.orbit for one in records):
+                    whose = f"relative orbit {constant.orbit}" if constant.orbit else "all dates"
+                    raise InputError(
+                        f"--{sensor}-angles {path}: there is an angle of {whose} already; give one of them"
+                    )
                 records.append(constant)
                 continue
             for file in _files(Path(path), kind):
@@ -147,7 +153,7 @@ class Angles:
             (A, H, W) float32, cosines and sines; NaN where the raster of that date has none.
 
         Raises:
-            StackError: if a file cannot be read.
+            StackError: if a file cannot be read, or holds what is no angle.
         """
         index, rasters = self.raster_of(observation), self.rasters
         out = np.empty((len(self.channels), *window.shape), np.float32)
@@ -159,7 +165,9 @@ class Angles:
         if part.pixels:
             degrees, seen = rasters.read(index, part)
             rows = []
-            for quantity, plane in zip(QUANTITIES[self.sensor.key], np.radians(degrees), strict=True):
+            for quantity, given in zip(QUANTITIES[self.sensor.key], degrees, strict=True):
+                refuse_angles(quantity, given[seen], f"{self.sensor.title} of {observation.title}, rasters of angles")
+                plane = np.radians(given)
                 rows += [np.cos(plane), np.sin(plane)] if quantity.circular else [np.cos(plane)]
             out[:, *part.slices_in(window)] = np.where(seen, np.stack(rows), np.float32(np.nan))
         return out

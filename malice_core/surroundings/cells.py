@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform as transform_points
 
@@ -43,11 +44,13 @@ class Positions:
         rows, cols: (SQUARE, SQUARE) float64, 0 at the centre of the first pixel, moved to the outermost centres
             where they lie beyond.
         covered: (SQUARE, SQUARE) bool, False where they lie so far beyond that the raster says nothing about them.
+        around: the raster goes round the Earth: its first column follows its last, and no column lies beyond.
     """
 
     rows: np.ndarray
     cols: np.ndarray
     covered: np.ndarray
+    around: bool = False
 
 
 def locate(lattice: Lattice, grid: Grid, i: int, j: int) -> Positions:
@@ -68,8 +71,14 @@ def locate(lattice: Lattice, grid: Grid, i: int, j: int) -> Positions:
                 "the weather with gdalwarp"
             ) from error
         x, y = np.array(east).reshape(x.shape), np.array(north).reshape(y.shape)
+    turn = _turn(grid)
     with np.errstate(invalid="ignore"):  # infinite outside the domain of the projection
         at_cols, at_rows = apply(~grid.transform, x, y)
+        if turn:
+            # Longitudes may run from -180 to 180 or from 0 to 360, and a place has both; what is beyond the raster's
+            # end is put half as far as the raster's ends are apart to either side.
+            spare = max(turn - grid.width, 0.0) / 2
+            at_cols = (at_cols + spare) % turn - spare
     at_rows, at_cols = at_rows - 0.5, at_cols - 0.5
     covered = np.ones(x.shape, bool)
     for axis, (at, count) in enumerate(((at_rows, grid.height), (at_cols, grid.width))):
@@ -81,8 +90,16 @@ def locate(lattice: Lattice, grid: Grid, i: int, j: int) -> Positions:
         slack = 0.5 + max(0.5, side / 2)
         covered &= (at >= -slack - 1e-9) & (at <= count - 1 + slack + 1e-9)  # False where infinite
     at_rows = np.clip(np.where(covered, at_rows, 0), 0, grid.height - 1)
-    at_cols = np.clip(np.where(covered, at_cols, 0), 0, grid.width - 1)
-    return Positions(at_rows, at_cols, covered)
+    around = bool(turn) and abs(turn - grid.width) < 0.01
+    at_cols = np.where(covered, at_cols, 0)
+    return Positions(at_rows, at_cols if around else np.clip(at_cols, 0, grid.width - 1), covered, around)
+
+
+def _turn(grid: Grid) -> float:
+    """Columns that make 360 degrees; 0 for a raster that is not in degrees, or rotated."""
+    if grid.transform.b or grid.transform.d or not CRS.from_user_input(grid.crs).is_geographic:
+        return 0.0
+    return float(360 / abs(grid.transform.a))
 
 
 def sample(pool: Pool, grid: Grid, band: Band, positions: Positions) -> np.ndarray:
@@ -102,13 +119,18 @@ def sample(pool: Pool, grid: Grid, band: Band, positions: Positions) -> np.ndarr
     rows, cols = positions.rows[inside], positions.cols[inside]
     # The last pixel's centre belongs to the pair before it, so that no neighbour lies outside.
     first_row = np.minimum(np.floor(rows), max(grid.height - 2, 0)).astype(np.int64)
-    first_col = np.minimum(np.floor(cols), max(grid.width - 2, 0)).astype(np.int64)
-    last_row, last_col = np.minimum(first_row + 1, grid.height - 1), np.minimum(first_col + 1, grid.width - 1)
+    start_col = np.floor(cols) if positions.around else np.minimum(np.floor(cols), max(grid.width - 2, 0))
+    first_col = start_col.astype(np.int64) % grid.width
+    last_row = np.minimum(first_row + 1, grid.height - 1)
+    last_col = (first_col + 1) % grid.width if positions.around else np.minimum(first_col + 1, grid.width - 1)
     window = Window.between(
-        int(first_row.min()), int(first_col.min()), int(last_row.max()) + 1, int(last_col.max()) + 1
+        int(first_row.min()),
+        int(min(first_col.min(), last_col.min())),
+        int(last_row.max()) + 1,
+        int(max(first_col.max(), last_col.max())) + 1,
     )
     values, seen = read_layer(pool, Layer(grid, (band,)), window)
-    down, right = rows - first_row, cols - first_col
+    down, right = rows - first_row, cols - start_col
     total, mean = np.zeros(rows.shape), np.zeros(rows.shape)
     reference = np.full(rows.shape, np.nan)
     corners = (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,18 +17,18 @@ from malice_core.cards import Card
 from malice_core.errors import InputError
 from malice_core.features import mirror_source
 from malice_core.grid import Lattice, Window
+from malice_core.images.reading import crs_name
 from malice_core.stack import Stack
 from malice_core.surroundings import terrain, weather
 from malice_core.surroundings.angles import Angles
 from malice_core.surroundings.cells import CELL
-from malice_core.surroundings.terrain import Terrain
+from malice_core.surroundings.terrain import Terrain, squares
 from malice_core.surroundings.weather import Weather
 
 if TYPE_CHECKING:
     from malice_core.job import Job
 
 Float = NDArray[np.float32]
-Bool = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -123,22 +124,57 @@ class Inputs:
                 ``published``: the area alone.
 
         Raises:
-            InputError: if weather or terrain do not cover what is needed, or angles are missing.
-            StackError: if the terrain cannot be read.
+            InputError: if weather or terrain do not cover what is needed, or are impossible, or angles are missing.
+            StackError: if terrain or angles cannot be read.
         """
         for sensor, stack in stacks.items():
             self.angles[sensor] = self.sources[sensor].of_images(stack.observations)
             reach = area.snap(self.card.stride).expand(self.card.halo).intersect(stack.extent)
             self.needed[sensor] = area if edge == "published" else reach
-        for window in set(self.needed.values()):
-            self.weather.cover(self.terrain.lattice, window)
-            self.terrain.check(window)
+        lattice, dates = self.terrain.lattice, dict[Window, set[date]]()
+        for sensor, stack in stacks.items():
+            dates.setdefault(self.needed[sensor], set()).update(item.date for item in stack.observations)
+        for window, days in dates.items():
+            for check in (partial(self._verify, sorted(days)), self.terrain.check):
+                _check(check, window, area, lattice, self.card.halo)
+        for sensor, stack in stacks.items():
+            self._check_rasters(sensor, stack)
         self.notes[:0] = [*self.weather.notes, *self.terrain.notes]
         for source in self.sources.values():
             self.notes.extend(source.notes)
         self.warnings.extend(self.weather.warnings)
         for source in self.sources.values():
             self.warnings.extend(source.warnings)
+
+    def _verify(self, days: list[date], window: Window) -> None:
+        part = Window(window.row, window.col, 1, 1) if self.uniform else window
+        self.weather.verify(self.terrain.lattice, part, days, self.gaps)
+
+    def _check_rasters(self, sensor: str, stack: Stack) -> None:
+        """Reads the rasters of angles once, and the images where they lack some.
+
+        Raises:
+            InputError: if a raster lacks angles where there is an image, and the median is not asked for.
+            StackError: if a file cannot be read, or holds what is no angle.
+        """
+        source, lacking = self.sources[sensor], dict[str, int]()
+        for index, observation in enumerate(stack.observations):
+            if source.raster_of(observation) is None:
+                continue
+            for square in squares(self.needed[sensor].intersect(stack.extent)):
+                missing = np.isnan(source.read(observation, square, self.angles[sensor][index])).any(axis=0)
+                if missing.any() and (count := int((missing & stack.read(index, square)[1]).sum())):
+                    lacking[observation.title] = lacking.get(observation.title, 0) + count
+        if not lacking:
+            return
+        worst = max(lacking, key=lambda title: lacking[title])
+        text = (
+            f"{source.sensor.title}: rasters of angles have none at pixels of {len(lacking)} of "
+            f"{len(stack.observations)} images, such as {lacking[worst]} pixels of {worst}"
+        )
+        if not source.median:
+            raise InputError(f"{text}; complete them, or take the training's median with --angles median")
+        source.warnings.append(f"{text}: the training's median is used there")
 
     def weather_of(self, sensor: str, day: date, window: Window) -> CellWeather:
         """The weather of one date in ``window``, as an image of it is read: beyond what is needed it is mirrored.
@@ -158,32 +194,19 @@ class Inputs:
             (source.col + cols) // CELL - found.col,
         )
 
-    def angles_of(self, sensor: str, stack: Stack, index: int, window: Window, observed: Bool) -> Float:
-        """The angles of one date in ``window``, as an image of it is read: (A,), or (A, H, W) from rasters.
-
-        Args:
-            observed: (H, W) where there is an image.
+    def angles_of(self, sensor: str, stack: Stack, index: int, window: Window) -> Float:
+        """The angles of one date in ``window``, as an image of it is read: (A,), or (A, H, W) from rasters; NaN, which
+        becomes the median when it is normalised, where a raster has none.
 
         Raises:
-            InputError: if a raster lacks angles where there is an image, and the median is not asked for.
             StackError: if a raster cannot be read.
         """
-        source = self.sources[sensor]
         whole: Float = self.angles[sensor][index]
         if not np.isnan(whole).any():
             return whole
-        observation = stack.observations[index]
         read, rows, cols = mirror_source(window, self.needed[sensor])
-        planes = source.read(observation, read, whole)
-        angles: Float = planes[:, rows[:, None], cols]
-        lacking = observed & np.isnan(angles).any(axis=0)
-        if lacking.any() and not source.median:
-            raise InputError(
-                f"{source.sensor.title}: the rasters of angles lack those of {observation.title} at {lacking.sum()} of "
-                f"{observed.sum()} pixels of a block; complete them, or take the training's median with --angles median"
-            )
-        # NaN becomes the median when it is normalised.
-        return angles
+        planes: Float = self.sources[sensor].read(stack.observations[index], read, whole)
+        return planes[:, rows[:, None], cols]
 
     def terrain_of(self, sensor: str, window: Window) -> Float:
         """The terrain in ``window``, mirrored like the images: float32 (4, H, W), normalised.
@@ -228,6 +251,27 @@ def refuse(job: Job, card: Card, sensors: Sequence[str]) -> None:
     for sensor in ("s2", "s1"):
         if sensor not in sensors and angles[f"--{sensor}-angles"]:
             raise InputError(f"--{sensor}-angles without {sensor.upper()} images: give --{sensor} too, or drop them")
+
+
+def _check(check: Callable[[Window], None], needed: Window, area: Window, lattice: Lattice, halo: int) -> None:
+    """Does ``check`` of what is needed; what is wrong within the area itself is told of the area alone.
+
+    Raises:
+        InputError: of ``check``, and where to look if it is something around the area.
+    """
+    try:
+        check(needed)
+    except InputError as error:
+        inner = needed.intersect(area)
+        if not inner.pixels or inner == needed:
+            raise
+        check(inner)
+        bounds = " ".join(f"{value:.10g}" for value in lattice.bounds(needed))
+        raise InputError(
+            f"{error}. It is needed of {bounds} ({crs_name(lattice.crs):.60}): of the area, where all is well, and as "
+            f"far as there are images of the {halo * lattice.res:g} m around it, which the network sees too (not with "
+            "--edge published)"
+        ) from error
 
 
 def _kept(stack: Stack, dates: set[date], sensor: str) -> Stack:

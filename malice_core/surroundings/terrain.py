@@ -133,7 +133,7 @@ class Terrain:
             StackError: if the file cannot be read.
         """
         outside = without = 0
-        for square in _squares(window):
+        for square in squares(window):
             around = square.expand(1)  # what read() needs
             core = square.slices_in(around)
             elevation, inside = self._elevation(around)
@@ -240,7 +240,7 @@ class Terrain:
         if without:
             raise InputError(
                 f"{self.path}: {without} of {window.pixels} pixels of the area have no elevation (nodata or NaN); fill "
-                "them by the choice nodata=fill or with gdal_fillnodata, or give another DEM"
+                "them with --dem-nodata fill or gdal_fillnodata, or give another DEM"
             )
 
     def _try(self) -> None:
@@ -322,7 +322,8 @@ def _filled(elevation: Float, inside: Bool) -> Float:
     return np.where(wanted, total / np.where(wanted, weight, 1.0), elevation).astype(np.float32)
 
 
-def _squares(window: Window) -> Iterator[Window]:
+def squares(window: Window) -> Iterator[Window]:
+    """``window`` in parts that can be held in memory."""
     for row in range(window.row, window.end_row, SQUARE):
         for col in range(window.col, window.end_col, SQUARE):
             yield Window(row, col, SQUARE, SQUARE).intersect(window)
@@ -350,6 +351,8 @@ def _layer(path: str, band: int | None) -> tuple[Layer, float]:
     Raises:
         InputError: see :meth:`Terrain.open`.
     """
+    if Path(path).is_dir():
+        raise InputError(f"{path}: is a folder; give one raster, of several tiles the one that gdalbuildvrt makes")
     with open_raster(path) as dataset:
         index = _band(dataset, path, band)
         if dataset.dtypes[index - 1].startswith("complex"):
@@ -383,7 +386,7 @@ def _band(dataset: rasterio.DatasetReader, path: str, band: int | None) -> int:
     if band is None and dataset.count > 1:
         shown = ", ".join(f"{i} {name or '(no name)'}" for i, name in enumerate(dataset.descriptions[:6], 1))
         raise InputError(
-            f"{path}: has {dataset.count} bands ({shown}); say which one is the elevation, or take it out with "
-            "gdal_translate -b 1"
+            f"{path}: has {dataset.count} bands ({shown}), a DEM has one; take the elevation out with gdal_translate "
+            "-b 1"
         )
     return 1 if band is None else band

@@ -29,6 +29,7 @@ from malice_core.store.statistics import AUX_WEATHER, Statistics
 from malice_core.surroundings import cells
 from malice_core.surroundings.agera5 import KEYS, VARIABLES, Unit
 from malice_core.surroundings.cells import Positions, cells_of, square_window, squares_of
+from malice_core.surroundings.consistency import doubts
 from malice_core.surroundings.gathering import complete, find, glance, is_table, shortened, units_of
 from malice_core.surroundings.weather_files import Entry
 
@@ -36,8 +37,10 @@ Float = NDArray[np.float32]
 
 #: Days of a date, counted from it.
 OFFSETS = (-4, -3, -2, -1, 0, 1)
-#: What is kept of squares of cells, in bytes.
-_KEPT = 64 << 20
+#: Rasters open in each thread: those of a day, one a variable. Squares are kept, so that files are rarely read again.
+_HANDLES = 2 * len(KEYS)
+#: What is kept of squares of cells, in bytes: those that a block touches, of all days of five years.
+KEPT = 32 << 20
 
 
 class Usable(NamedTuple):
@@ -121,7 +124,7 @@ class Weather:
             InputError: naming the file and what is wrong with it: missing, damaged, without a day, variable or place,
                 a day twice, a unit that cannot be.
         """
-        findings, pool = Findings(), Pool()
+        findings, pool = Findings(), Pool(_HANDLES)
         try:
             entries = complete(find(paths, findings), findings)
             units = units_of(entries, pool, findings)
@@ -214,12 +217,7 @@ class Weather:
                 impossible in its file's unit.
             ValueError: if ``window`` is empty.
         """
-        needed: dict[date, date] = {}
-        for day in (one for acquisition in dates for one in days_of(acquisition)):
-            if day not in needed:
-                needed[day] = self._nearest(day) if gaps == "nearest" else day
-        if any(day not in self._entries for day in needed.values()):
-            self.check(dates)  # raises, and says what is missing
+        needed = self._needed(dates, gaps)
         wanted = cells_of(window)
         self._refuse_uncovered(lattice, wanted, set(needed.values()))
         daily = {day: self._day(lattice, wanted, day) for day in sorted(set(needed.values()))}
@@ -245,8 +243,8 @@ class Weather:
             raise InputError(
                 f"weather: {VARIABLES[at].title} of {day} is missing around x {sum(centre[::2]) / 2:.0f}, y "
                 f"{sum(centre[1::2]) / 2:.0f} and in {np.isnan(out).any(axis=-1).mean():.0%} of the cells (nodata in "
-                f"{file}); give weather that has values there, or take that day's file out and choose --weather-gaps "
-                "nearest or drop-date"
+                f"{file}; AgERA5 has none over the sea); fill it with gdal_fillnodata, give a smaller --aoi, or, if "
+                "other days have values there, take that day's file out and choose --weather-gaps nearest"
             )
         return out
 
@@ -271,7 +269,7 @@ class Weather:
             out[..., at] = unit.apply(stored)
         with self._lock:
             self._squares[key] = out
-            while len(self._squares) * out.nbytes > _KEPT:
+            while len(self._squares) * out.nbytes > KEPT:
                 self._squares.popitem(last=False)
         return out
 
@@ -297,13 +295,36 @@ class Weather:
                 self._positions.popitem(last=False)
         return found
 
-    def cover(self, lattice: Lattice, window: Window) -> None:
-        """Refuses an area that the weather does not cover, so that a run fails when it is planned.
+    def verify(self, lattice: Lattice, window: Window, dates: Sequence[date], gaps: str = "error") -> None:
+        """Reads all that :meth:`values` will be asked for, so that a run fails when it is planned.
+
+        Args:
+            window: all pixels whose weather is needed; a part of it for weather that is :attr:`uniform`.
+            dates, gaps: as of :meth:`values`.
 
         Raises:
-            InputError: with the share that is not covered, and by which file.
+            InputError: as :meth:`values`; of an area that is not covered it says how much; or if days of one variable
+                are in different units.
         """
-        self._refuse_uncovered(lattice, cells_of(window), set(self.days))
+        wanted = cells_of(window)
+        needed = sorted(set(self._needed(dates, gaps).values()))
+        self._refuse_uncovered(lattice, wanted, set(needed))
+        medians = {day: np.median(self._day(lattice, wanted, day), axis=(0, 1)) for day in needed}
+        self.warnings.extend(line for line in doubts(medians) if line not in self.warnings)
+
+    def _needed(self, dates: Sequence[date], gaps: str) -> dict[date, date]:
+        """The days that belong to ``dates``, and the one whose weather each has.
+
+        Raises:
+            InputError: if one is missing and must not be.
+        """
+        needed: dict[date, date] = {}
+        for day in (one for acquisition in dates for one in days_of(acquisition)):
+            if day not in needed:
+                needed[day] = self._nearest(day) if gaps == "nearest" else day
+        if any(day not in self._entries for day in needed.values()):
+            self.check(dates)  # raises, and says what is missing
+        return needed
 
     def _refuse_uncovered(self, lattice: Lattice, wanted: Window, days: set[date]) -> None:
         grids: dict[Grid, str] = {}
