@@ -18,12 +18,9 @@ torch = pytest.importorskip("torch")
 
 from helpers_training import random_encoder, save_checkpoint  # noqa: E402
 
-from malice_core import models, runtime  # noqa: E402
-from malice_core.encoder import WeatherEncoder  # noqa: E402
 from malice_core.errors import MaliceError  # noqa: E402
 from malice_core.store import importing  # noqa: E402
 from malice_core.store.statistics import AUX, AUX_TERRAIN, AUX_WEATHER, Statistics  # noqa: E402
-from malice_core.surroundings.inputs import CellWeather  # noqa: E402
 from malice_core.training.malice import MaliceEncoder  # noqa: E402
 from malice_core.training.unet import UNet  # noqa: E402
 
@@ -284,20 +281,6 @@ def test_no_number_depends_on_blocks_or_area(stack: Path, aux: str, tmp_path: Pa
     np.testing.assert_allclose(other, whole, rtol=0, atol=TOLERANCE)
 
 
-def test_a_map_of_weather_is_as_the_runtime_takes_it(aux: str) -> None:
-    """Pixels get the bias of their cell, in an array that needs no copy: it is the largest input of a call."""
-    encode = WeatherEncoder(models.load(aux), "s2", runtime.choose("onnxruntime", "cpu", "float32", 1))
-    values = np.random.default_rng(0).standard_normal((3, 2, 48)).astype(np.float32)
-    rows, cols = np.repeat([0, 1, 2], 20), np.repeat([0, 1], 30)
-    maps = encode(CellWeather(values, rows, cols))
-    assert maps.shape == (1, 64, 60, 60)
-    assert maps.flags.c_contiguous
-    for i, j in np.ndindex(3, 2):
-        alone = encode(CellWeather(values[i : i + 1, j : j + 1], np.zeros(1, np.intp), np.zeros(1, np.intp)))
-        part = maps[:, :, rows == i][..., cols == j]
-        assert np.array_equal(part, np.broadcast_to(alone, part.shape))
-
-
 def test_the_token_of_the_terrain_is_the_same_whatever_else_is_embedded(stack: Path, aux: str, tmp_path: Path) -> None:
     both = embedded(tmp_path / "both.tif", *inputs(stack, "s2", "s1"), "--model", aux)
     for number, sensor in enumerate(("s2", "s1")):
@@ -363,26 +346,6 @@ def test_angles_a_pixel_from_rasters(aux: str, encoder: MaliceEncoder, tmp_path:
     wanted = network(encoder, sensor, images, days_of(), maps, terrain, np.ones_like(seen))
     assert np.abs(output - wanted).max() < TOLERANCE
     assert np.abs(embedded(tmp_path / "8.tif", *given, "--block", 8) - output).max() < 1e-5
-
-
-def test_rasters_of_angles_that_do_not_do(stack: Path, aux: str, tmp_path: Path) -> None:
-    def given(folder: Path) -> list[object]:
-        return [*inputs(stack, "s1", **{"s1-angles": folder}), "--model", aux]
-
-    end, names = ["--output", tmp_path / "e.tif"], ("incidence_angle",)
-    for day in days_of()[:-1]:
-        write_angles(tmp_path / "few", np.full((1, 136, 120), 37, np.float32), day, names)
-    assert f"incidence angle of {days_of()[-1]}" in fails(*given(tmp_path / "few"), *end)
-    recorder = run(*given(tmp_path / "few"), "--output", tmp_path / "m.tif", "--angles", "median")
-    assert any("median" in warning for warning in recorder.warnings)
-    for day in days_of():
-        write_angles(tmp_path / "half", np.full((1, 136, 60), 37, np.float32), day, names)
-        write_angles(tmp_path / "rad", np.full((1, 136, 120), 0.6, np.float32), day, names)
-        write_angles(tmp_path / "whole", np.full((1, 136, 120), 37, np.float32), day, names)
-    assert "none at pixels of 4 of 4 images" in fails(*given(tmp_path / "half"), *end)
-    assert "radians" in fails(*given(tmp_path / "rad"), *end)
-    one = embedded(tmp_path / "one.tif", *inputs(stack, "s1"), "--model", aux)
-    np.testing.assert_allclose(embedded(tmp_path / "w.tif", *given(tmp_path / "whole")), one, rtol=0, atol=1e-5)
 
 
 # What is missing or wrong

@@ -80,8 +80,8 @@ def test_a_dem_cut_to_the_area_is_told_what_lies_around_it(place: Path, tmp_path
     assert "480 m" not in str(caught.value)
 
 
-def angle_rasters(folder: Path, planes: Array, name: str = "incidence_angle") -> Path:
-    for i in range(2):
+def angle_rasters(folder: Path, planes: Array, name: str = "incidence_angle", count: int = 2) -> Path:
+    for i in range(count):
         day = FIRST + timedelta(days=10 * i)
         write_plane(folder / f"ANGLES_{day:%Y%m%d}.tif", planes, 0, name)
     return folder
@@ -123,3 +123,16 @@ def test_the_images_of_sentinel_1_may_hold_the_angle_as_a_band(place: Path, tmp_
         write_image(folder / path.name, values, ("VV", "VH", name), ORIGIN, "EPSG:32631", False)
     found, stack, area = settled(place, s1_angles=(str(folder),))
     np.testing.assert_allclose(found.angles_of("s1", stack, 0, area), np.cos(np.radians(36.5)), rtol=1e-6)
+
+
+def test_rasters_of_angles_that_do_not_do(place: Path, tmp_path: Path) -> None:
+    few = str(angle_rasters(tmp_path / "few", np.full((SIDE, SIDE), 37.0), count=1))
+    with pytest.raises(InputError, match="missing incidence angle of 2020-01-15"):
+        settled(place, s1_angles=(few,))
+    found, *_ = settled(place, s1_angles=(few,), angles="median")
+    assert any("2020-01-15" in line and "median" in line for line in found.warnings)
+    half = str(angle_rasters(tmp_path / "half", np.full((SIDE, 80), 37.0)))
+    with pytest.raises(InputError, match="none at pixels of 2 of 2 images"):
+        settled(place, s1_angles=(half,))
+    with pytest.raises(InputError, match="radians"):
+        settled(place, s1_angles=(str(angle_rasters(tmp_path / "rad", np.full((SIDE, SIDE), 0.6))),))
