@@ -84,7 +84,8 @@ def _taken(cards: list[Card], name: str) -> Card | None:
     """The model of a name, for "" by the engine's rule; None where the engine would refuse, and says why itself."""
     serious = [card for card in cards if not card.demo]
     if not name and PUBLISHED not in [card.name for card in serious]:
-        return None if len(serious) > 1 else next(iter([*serious, *cards]), None)
+        # Of several for trying out one that needs no more than images.
+        return None if len(serious) > 1 else next(iter([*serious, *sorted(cards, key=lambda card: card.aux)]), None)
     return next((card for card in cards if card.name == (name or PUBLISHED)), None)
 
 

@@ -14,10 +14,12 @@ torch = pytest.importorskip("torch")
 
 from helpers_training import random_encoder, save_checkpoint  # noqa: E402
 
-from malice_core import cards, models  # noqa: E402
+from malice_core import cards, models, runtime  # noqa: E402
+from malice_core.encoder import WeatherEncoder  # noqa: E402
 from malice_core.errors import ModelError  # noqa: E402
 from malice_core.store import agreement, importing, states  # noqa: E402
 from malice_core.store.statistics import AUX, AUX_TERRAIN, AUX_WEATHER  # noqa: E402
+from malice_core.surroundings.inputs import CellWeather  # noqa: E402
 from malice_core.training.malice import MaliceEncoder  # noqa: E402
 
 TERRAIN = "ubarn.encoder_dem.my_model.out_conv.conv.conv.0.bias"
@@ -50,6 +52,20 @@ def test_the_card_says_what_the_network_eats(store: Path) -> None:
         assert card.graph_path(sensor, "terrain").name == "terrain.onnx"
     assert cards.parse(json.loads(json.dumps(cards.to_json(card))), "again", card.folder) == card
     assert max(agreement.between_runtimes(card).values()) <= agreement.TOLERANCE
+
+
+def test_a_map_of_weather_is_as_the_runtime_takes_it(store: Path) -> None:
+    """Pixels get the bias of their cell, in an array that needs no copy: it is the largest input of a call."""
+    encode = WeatherEncoder(cards.read(store / "aux"), "s2", runtime.choose("onnxruntime", "cpu", "float32", 1))
+    values = np.random.default_rng(0).standard_normal((3, 2, 48)).astype(np.float32)
+    rows, cols = np.repeat([0, 1, 2], 20), np.repeat([0, 1], 30)
+    maps = encode(CellWeather(values, rows, cols))
+    assert maps.shape == (1, 64, 60, 60)
+    assert maps.flags.c_contiguous
+    for i, j in np.ndindex(3, 2):
+        alone = encode(CellWeather(values[i : i + 1, j : j + 1], np.zeros(1, np.intp), np.zeros(1, np.intp)))
+        part = maps[:, :, rows == i][..., cols == j]
+        assert np.array_equal(part, np.broadcast_to(alone, part.shape))
 
 
 def test_cards_of_malice_stay_as_they_were(tmp_path: Path) -> None:

@@ -19,11 +19,8 @@ torch = pytest.importorskip("torch")
 from helpers_definition import cosines, images_of, network, terrain_of, weather_of  # noqa: E402
 from helpers_training import random_encoder, save_checkpoint  # noqa: E402
 
-from malice_core import models, runtime  # noqa: E402
-from malice_core.encoder import WeatherEncoder  # noqa: E402
 from malice_core.errors import MaliceError  # noqa: E402
 from malice_core.store import importing  # noqa: E402
-from malice_core.surroundings.inputs import CellWeather  # noqa: E402
 from malice_core.training.malice import MaliceEncoder  # noqa: E402
 
 TOLERANCE = 2e-5
@@ -184,20 +181,6 @@ def test_no_number_depends_on_blocks_or_area(stack: Path, aux: str, tmp_path: Pa
     np.testing.assert_allclose(part, whole[:, 41:91, 33:73], rtol=0, atol=1e-5)
     other = embedded(tmp_path / "onnx.tif", *given, "--runtime", "onnxruntime")
     np.testing.assert_allclose(other, whole, rtol=0, atol=TOLERANCE)
-
-
-def test_a_map_of_weather_is_as_the_runtime_takes_it(aux: str) -> None:
-    """Pixels get the bias of their cell, in an array that needs no copy: it is the largest input of a call."""
-    encode = WeatherEncoder(models.load(aux), "s2", runtime.choose("onnxruntime", "cpu", "float32", 1))
-    values = np.random.default_rng(0).standard_normal((3, 2, 48)).astype(np.float32)
-    rows, cols = np.repeat([0, 1, 2], 20), np.repeat([0, 1], 30)
-    maps = encode(CellWeather(values, rows, cols))
-    assert maps.shape == (1, 64, 60, 60)
-    assert maps.flags.c_contiguous
-    for i, j in np.ndindex(3, 2):
-        alone = encode(CellWeather(values[i : i + 1, j : j + 1], np.zeros(1, np.intp), np.zeros(1, np.intp)))
-        part = maps[:, :, rows == i][..., cols == j]
-        assert np.array_equal(part, np.broadcast_to(alone, part.shape))
 
 
 def test_the_token_of_the_terrain_is_the_same_whatever_else_is_embedded(stack: Path, aux: str, tmp_path: Path) -> None:

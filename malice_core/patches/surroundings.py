@@ -180,7 +180,9 @@ class Surroundings:
         whole = windows[0]
         for window in windows[1:]:
             whole = whole.union(window)
-        self.weather.cover(self.lattice, whole)
+        days = sorted({day for dates in self.dates.values() for day in dates})
+        self.weather.verify(self.lattice, whole, days, self.asked.weather_gaps)
+        self.warnings += [line for line in self.weather.warnings if line not in self.warnings]
         self.terrain.check(whole)
 
     def of(self, window: Window) -> dict[str, NDArray[Any]]:

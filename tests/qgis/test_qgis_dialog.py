@@ -18,7 +18,9 @@ from types import SimpleNamespace
 from malice_core import models
 from malice_core.errors import ModelError
 def default(stored):
-    models.installed = lambda: [SimpleNamespace(name=name, tags=tags) for name, tags in stored]
+    models.installed = lambda: [
+        SimpleNamespace(name=name, tags=tags, surroundings={} if "aux" in name else None) for name, tags in stored
+    ]
     try:
         return models.default().name
     except ModelError:
@@ -39,12 +41,19 @@ def test_without_a_name_the_engines_choice_is_meant(engine_python: str, qgis_app
         [["malice", demo], ["z", []]],
         [["malice", demo]],
         [["sim", demo], ["sim2", demo]],
+        [["aux-sim", demo], ["sim", demo]],
+        [["aux-sim", demo]],
+        [["aux", []], ["sim", demo]],
     ]
     command = [engine_python, "-I", "-c", DEFAULTS]
     done = subprocess.run(command, input=json.dumps(stores), capture_output=True, text=True, check=True, timeout=60)
     installed = models.InstalledModels()
     for store, wanted in zip(stores, json.loads(done.stdout), strict=True):
-        installed.cards = [models.Card.of({"name": name, "tags": tags}) for name, tags in store]
+        parts = [{"surroundings": {}} if "aux" in name else {} for name, _ in store]
+        installed.cards = [
+            models.Card.of({"name": name, "tags": tags, **part})
+            for (name, tags), part in zip(store, parts, strict=True)
+        ]
         card = installed.card("")
         assert (card.name if card else None) == wanted, store
 
