@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from malice_core import cancelling, flags
 from malice_core.cancelling import Cancel
@@ -20,9 +19,6 @@ from malice_core.cli import Parser, run_command
 from malice_core.errors import Cancelled, InputError
 from malice_core.job import Job
 from malice_core.reporting import TextReporter
-
-if TYPE_CHECKING:
-    from malice_core.patches.surroundings import Asked
 
 # The libraries are imported when a command runs, so that --help and a first Ctrl-C are quick.
 
@@ -87,77 +83,24 @@ def build(options: argparse.Namespace, cancel: Cancel) -> None:
     """``dataset build``."""
     begun, reporter = time.monotonic(), TextReporter()
     if options.places is None:
-        _build(options, _around(options), reporter, cancel)
+        _build(options, reporter, cancel)
     else:
         folders = _places(options)
         for number, (folder, around) in enumerate(folders.items(), 1):
             print(f"# {number}/{len(folders)}", flush=True)
             images = {key: [f"{folder / name}"] for key, name in (("s2", "S2"), ("s1", "S1"))}
             images["scl"] = [f"{folder / 'SCL'}"] if (folder / "SCL").exists() else []
-            one = argparse.Namespace(**vars(options) | images | {"name": folder.name})
+            beside = {key: getattr(around, key) for key in ("weather", "dem", "s2_angles", "s1_angles")}
+            one = argparse.Namespace(**vars(options) | images | beside | {"name": folder.name})
             # The second place is added to what the first has made.
             one.append = options.append or number > 1 or (options.resume and options.output.exists())
-            _build(one, around, reporter, cancel, last=number == len(folders))
+            _build(one, reporter, cancel, last=number == len(folders))
     reporter.done([str(options.output)], time.monotonic() - begun)
 
 
-def _around(options: argparse.Namespace) -> Asked:
-    """Weather, terrain and angles as given."""
-    from malice_core.patches.surroundings import Asked
-
-    return Asked(
-        weather=tuple(options.weather),
-        weather_gaps=options.weather_gaps,
-        dem=options.dem,
-        dem_nodata=options.dem_nodata,
-        s2_angles=tuple(options.s2_angles),
-        s1_angles=tuple(options.s1_angles),
-        angles=options.angles,
-    )
-
-
-def _places(options: argparse.Namespace) -> dict[Path, Asked]:
-    """The folders of ``--places``, by name, with weather, terrain and angles of each.
-
-    Raises:
-        InputError: if there are none, an option is given that belongs to one place, or not all have the same.
-    """
-    for name in ("s2", "s1", "scl", "name", "aoi"):
-        if getattr(options, name):
-            raise InputError(f"--{name} is of one place: leave it out with --places")
-    if options.dry_run:
-        raise InputError("--dry-run is of one place: give its images with --s2, --s1 and --scl")
-    if not options.places.is_dir():
-        raise InputError(f"--places {options.places}: there is no such folder")
-    found = sorted(one for one in options.places.iterdir() if (one / "S2").exists() and (one / "S1").exists())
-    if not found:
-        raise InputError(f"--places {options.places}: none of its folders has both S2 and S1 in it")
-    given = _around(options)
-    around = {folder: given.at(folder) for folder in found}
-    without = [folder.name for folder, one in around.items() if not one]
-    if 0 < len(without) < len(found):
-        raise InputError(
-            f"--places {options.places}: {len(without)} of {len(found)} folders have no weather, terrain and angles, "
-            f"such as {without[0]}: all places of a dataset have them or none"
-        )
-    return around
-
-
-def _build(
-    options: argparse.Namespace, around: Asked, reporter: TextReporter, cancel: Cancel, last: bool = True
-) -> None:
-    """Builds one place.
-
-    Args:
-        around: its weather, terrain and angles.
-        last: of the places that were asked for.
-    """
-    from malice_core import pipeline
-    from malice_core.patches import build as building
-    from malice_core.patches.plan import Request, make_plan
-    from malice_core.patches.splits import parse_shares
-
-    job = Job(
+def _job(options: argparse.Namespace) -> Job:
+    """Images, and the choice among them, as of ``embed``."""
+    return Job(
         output=options.output,
         s2=tuple(options.s2),
         s1=tuple(options.s1),
@@ -174,7 +117,52 @@ def _build(
         memory=flags.size(options.memory),
         overwrite=options.overwrite,
         resume=options.resume,
+        weather=tuple(options.weather),
+        weather_gaps=options.weather_gaps,
+        dem=options.dem,
+        dem_nodata=options.dem_nodata,
+        s2_angles=tuple(options.s2_angles),
+        s1_angles=tuple(options.s1_angles),
+        angles=options.angles,
     )
+
+
+def _places(options: argparse.Namespace) -> dict[Path, Job]:
+    """The folders of ``--places``, by name, with weather, terrain and angles of each.
+
+    Raises:
+        InputError: if there are none, an option is given that belongs to one place, or not all have the same.
+    """
+    from malice_core.patches import surroundings
+
+    for name in ("s2", "s1", "scl", "name", "aoi"):
+        if getattr(options, name):
+            raise InputError(f"--{name} is of one place: leave it out with --places")
+    if options.dry_run:
+        raise InputError("--dry-run is of one place: give its images with --s2, --s1 and --scl")
+    if not options.places.is_dir():
+        raise InputError(f"--places {options.places}: there is no such folder")
+    found = sorted(one for one in options.places.iterdir() if (one / "S2").exists() and (one / "S1").exists())
+    if not found:
+        raise InputError(f"--places {options.places}: none of its folders has both S2 and S1 in it")
+    around = {folder: surroundings.at(_job(options), folder) for folder in found}
+    without = [folder.name for folder, one in around.items() if not surroundings.wanted(one)]
+    if 0 < len(without) < len(found):
+        raise InputError(
+            f"--places {options.places}: {len(without)} of {len(found)} folders have no weather, terrain and angles, "
+            f"such as {without[0]}: all places of a dataset have them or none"
+        )
+    return around
+
+
+def _build(options: argparse.Namespace, reporter: TextReporter, cancel: Cancel, last: bool = True) -> None:
+    """Builds one place; ``last``: of those that were asked for."""
+    from malice_core import pipeline
+    from malice_core.patches import build as building
+    from malice_core.patches.plan import Request, make_plan
+    from malice_core.patches.splits import parse_shares
+
+    job = _job(options)
     shares = parse_shares(options.split) if options.split else None
     request = Request(
         job,
@@ -187,7 +175,6 @@ def _build(
         options.append,
         options.threads,
         last,
-        around,
     )
     with pipeline.environment():
         plan = make_plan(request)

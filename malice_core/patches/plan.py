@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from malice_core.job import Job
 from malice_core.patches import splits, store
 from malice_core.patches.splits import Footprints, Rule
 from malice_core.patches.store import Dataset
-from malice_core.patches.surroundings import Asked, Surroundings
+from malice_core.patches.surroundings import Surroundings, require_whole, wanted
 from malice_core.stack import CloudMask, Stack, discover
 
 
@@ -35,7 +35,6 @@ class Request:
         append: add to the dataset that is there.
         threads: that read images.
         last: no other place follows at once; what the dataset then lacks is worth a warning.
-        around: weather, terrain and angles, for MALICE Aux.
     """
 
     job: Job
@@ -48,7 +47,6 @@ class Request:
     append: bool = False
     threads: int = 2
     last: bool = True
-    around: Asked = field(default_factory=Asked)
 
 
 @dataclass
@@ -114,7 +112,7 @@ def make_plan(request: Request) -> Plan:
     for option, paths in (("--s2", job.s2), ("--s1", job.s1)):
         if not paths:
             raise InputError(f"{option} is missing: training needs images of both sensors, --s2 and --s1")
-    request.around.require_whole()
+    require_whole(job)
     base = _base(request)
     catalogs = {
         "s2": discover("s2", job.s2, s2_offset=job.s2_offset),
@@ -129,7 +127,7 @@ def make_plan(request: Request) -> Plan:
     around: Surroundings | None = None
     try:
         warnings: list[str] = []
-        around = Surroundings.open(request.around, lattice) if request.around else None
+        around = Surroundings.open(job, lattice) if wanted(job) else None
         area = selection.area_of(job, lattice, stacks["s2"], warnings)
         if job.max_cloud is not None:
             if not job.scl:
@@ -186,12 +184,12 @@ def _base(request: Request) -> Dataset | None:
     if not request.append:
         return None
     dataset = Dataset(folder)
-    if dataset.auxiliary and not request.around:
+    if dataset.auxiliary and not wanted(request.job):
         raise InputError(
             f"{folder} holds weather, terrain and angles of all its places: give --weather, --dem, --s2-angles and "
             "--s1-angles (or --angles median) for this one too"
         )
-    if request.around and not dataset.auxiliary:
+    if wanted(request.job) and not dataset.auxiliary:
         raise InputError(
             f"{folder} was begun without weather, terrain and angles, so none of its places can have them: leave out "
             "--weather, --dem and angles, or build another dataset"

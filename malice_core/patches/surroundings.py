@@ -7,7 +7,7 @@ weather's cells that it touches (``surroundings/weather.py``), each by the share
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,67 +32,57 @@ DEM, DEMS = "DEM.tif", "DEM_*.tif"
 S2_ANGLES, S1_ANGLES = ("S2_angles.csv", "S2_dates.csv"), ("S1_angles.csv",)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """One field an option of ``dataset build``, as of ``embed``."""
+def wanted(job: Job) -> bool:
+    """Whether the options ask for any of them."""
+    return bool(job.weather or job.dem or job.s2_angles or job.s1_angles or job.angles == "median")
 
-    weather: tuple[str, ...] = ()
-    weather_gaps: str = "error"
-    dem: str | None = None
-    dem_nodata: str = "error"
-    s2_angles: tuple[str, ...] = ()
-    s1_angles: tuple[str, ...] = ()
-    angles: str = "error"
 
-    def __bool__(self) -> bool:
-        """Whether any of them is wanted."""
-        return bool(self.weather or self.dem or self.s2_angles or self.s1_angles or self.angles == "median")
+def require_whole(job: Job, where: str = "") -> None:
+    """All of them or none.
 
-    def require_whole(self, where: str = "") -> None:
-        """All of them or none.
+    Args:
+        where: what the message begins with.
 
-        Args:
-            where: what the message begins with.
+    Raises:
+        InputError: naming what lacks.
+    """
+    median = job.angles == "median"
+    have = {
+        "--weather": job.weather,
+        "--dem": job.dem,
+        "--s2-angles": job.s2_angles or median,
+        "--s1-angles": job.s1_angles or median,
+    }
+    lacking = [option for option, given in have.items() if not given]
+    if wanted(job) and lacking:
+        cure = " (or --angles median)" if any("angles" in option for option in lacking) else ""
+        raise InputError(
+            f"{where}no {' and no '.join(lacking)}: datasets for MALICE Aux hold weather, terrain and the angles "
+            f"of both sensors; give {' and '.join(lacking)}{cure} too, or none of them"
+        )
 
-        Raises:
-            InputError: naming what lacks.
-        """
-        median = self.angles == "median"
-        have = {
-            "--weather": self.weather,
-            "--dem": self.dem,
-            "--s2-angles": self.s2_angles or median,
-            "--s1-angles": self.s1_angles or median,
-        }
-        lacking = [option for option, given in have.items() if not given]
-        if self and lacking:
-            cure = " (or --angles median)" if any("angles" in option for option in lacking) else ""
+
+def at(job: Job, folder: Path) -> Job:
+    """With what lies in the folder of a place, where nothing is given for all places.
+
+    Raises:
+        InputError: if there are several elevation models, or only part of what is needed.
+    """
+    weather = job.weather or _first(folder, WEATHER)
+    dem = job.dem or next(iter(_first(folder, (DEM,))), None)
+    if dem is None and (found := sorted(folder.glob(DEMS))):
+        if len(found) > 1:
             raise InputError(
-                f"{where}no {' and no '.join(lacking)}: datasets for MALICE Aux hold weather, terrain and the angles "
-                f"of both sensors; give {' and '.join(lacking)}{cure} too, or none of them"
+                f"{folder}: has {', '.join(path.name for path in found)}; name the one to use {DEM}, or give --dem"
             )
-
-    def at(self, folder: Path) -> Asked:
-        """With what lies in the folder of a place, where nothing is given for all places.
-
-        Raises:
-            InputError: if there are several elevation models, or only part of what is needed.
-        """
-        weather = self.weather or _first(folder, WEATHER)
-        dem = self.dem or next(iter(_first(folder, (DEM,))), None)
-        if dem is None and (found := sorted(folder.glob(DEMS))):
-            if len(found) > 1:
-                raise InputError(
-                    f"{folder}: has {', '.join(path.name for path in found)}; name the one to use {DEM}, or give --dem"
-                )
-            dem = f"{found[0]}"
-        s2_angles, s1_angles = self.s2_angles or _first(folder, S2_ANGLES), self.s1_angles or _first(folder, S1_ANGLES)
-        if not (self or weather or dem):
-            # A table of dates is there for many reasons.
-            return self
-        whole = replace(self, weather=weather, dem=dem, s2_angles=s2_angles, s1_angles=s1_angles)
-        whole.require_whole(f"{folder}: ")
-        return whole
+        dem = f"{found[0]}"
+    s2_angles, s1_angles = job.s2_angles or _first(folder, S2_ANGLES), job.s1_angles or _first(folder, S1_ANGLES)
+    if not (wanted(job) or weather or dem):
+        # A table of dates is there for many reasons.
+        return job
+    whole = replace(job, weather=weather, dem=dem, s2_angles=s2_angles, s1_angles=s1_angles)
+    require_whole(whole, f"{folder}: ")
+    return whole
 
 
 def _first(folder: Path, names: Iterable[str]) -> tuple[str, ...]:
@@ -110,7 +100,7 @@ class Surroundings:
         notes, warnings: what was found, and doubts; one line each.
     """
 
-    asked: Asked
+    job: Job
     lattice: Lattice
     weather: Weather
     terrain: Terrain
@@ -121,23 +111,23 @@ class Surroundings:
     rows: dict[str, Float] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, asked: Asked, lattice: Lattice) -> Surroundings:
+    def open(cls, job: Job, lattice: Lattice) -> Surroundings:
         """Finds files, days and units.
 
         Raises:
             InputError: whatever is wrong with them, naming the file; or if any of them lacks.
         """
-        asked.require_whole()
-        angles = {key: Angles.open(key, getattr(asked, f"{key}_angles"), asked.angles) for key in ("s2", "s1")}
-        assert asked.dem is not None, "require_whole has seen it"
-        weather = Weather.open(asked.weather)
+        require_whole(job)
+        angles = {key: Angles.open(key, getattr(job, f"{key}_angles"), job.angles) for key in ("s2", "s1")}
+        assert job.dem is not None, "require_whole has seen it"
+        weather = Weather.open(job.weather)
         try:
-            terrain = Terrain.open(asked.dem, lattice, asked.dem_nodata)
+            terrain = Terrain.open(job.dem, lattice, job.dem_nodata)
         except BaseException:
             weather.close()
             raise
         notes = [*weather.describe(), *terrain.notes]
-        return cls(asked, lattice, weather, terrain, angles, notes, list(weather.warnings))
+        return cls(job, lattice, weather, terrain, angles, notes, list(weather.warnings))
 
     def close(self) -> None:
         """Closes the files."""
@@ -150,14 +140,14 @@ class Surroundings:
         Raises:
             InputError: if weather is missing and must not, or no date is left.
         """
-        if self.asked.weather_gaps == "drop-date":
+        if self.job.weather_gaps == "drop-date":
             return selection.thin(job, self._with_weather(stack))
         return self._with_weather(selection.thin(job, stack))
 
     def _with_weather(self, stack: Stack) -> Stack:
         title, dates = stack.sensor.title, [one.date for one in stack.observations]
         try:
-            found = self.weather.check(dates, self.asked.weather_gaps)
+            found = self.weather.check(dates, self.job.weather_gaps)
         except InputError as error:
             raise InputError(f"{title}: {error}") from error
         (self.warnings if found.report else self.notes).append(f"{title}: {found.summary}")
@@ -181,7 +171,7 @@ class Surroundings:
         for window in windows[1:]:
             whole = whole.union(window)
         days = sorted({day for dates in self.dates.values() for day in dates})
-        self.weather.verify(self.lattice, whole, days, self.asked.weather_gaps)
+        self.weather.verify(self.lattice, whole, days, self.job.weather_gaps)
         self.warnings += [line for line in self.weather.warnings if line not in self.warnings]
         self.terrain.check(whole)
 
@@ -193,7 +183,7 @@ class Surroundings:
         """
         found: dict[str, NDArray[Any]] = {}
         for key, dates in self.dates.items():
-            cells = self.weather.values(self.lattice, window, dates, self.asked.weather_gaps)
+            cells = self.weather.values(self.lattice, window, dates, self.job.weather_gaps)
             found[f"{key}_weather"] = mean(cells, window)
         return found | {"terrain": self.terrain.read(window)}
 
@@ -204,9 +194,9 @@ class Surroundings:
 
     def describe(self) -> dict[str, Any]:
         """What the dataset says of them: options without paths, and the weather's units."""
-        choices = {key: value for key, value in asdict(self.asked).items() if key.endswith(("gaps", "nodata"))}
+        choices = {"weather_gaps": self.job.weather_gaps, "dem_nodata": self.job.dem_nodata}
         units = {key: unit.name for key, unit in sorted(self.weather.units.items())}
-        return {"units": units, "angles": self.asked.angles, **choices}
+        return {"units": units, "angles": self.job.angles, **choices}
 
     def degrees(self, key: str) -> list[list[float]]:
         """Cosines and sines of every date of a sensor, as plain numbers that are exactly the float32 ones."""
