@@ -18,6 +18,7 @@ from malice_core.cards import Card
 from malice_core.cropping import cropped
 from malice_core.graphs import date_encoding
 from malice_core.runtime import Backend
+from malice_core.weights import TERRAIN_CHANNELS, WEATHER
 
 if TYPE_CHECKING:
     from malice_core.surroundings.inputs import CellWeather
@@ -72,7 +73,7 @@ class WeatherEncoder:
     def __init__(self, card: Card, sensor: str, backend: Backend) -> None:
         self._width = card.width
         # Always as many at once, so that a cell's numbers do not depend on the block it is part of.
-        self._session = backend.open(card.graph_bytes(sensor, "weather"), {"weather": (CELLS, 48)})
+        self._session = backend.open(card.graph_bytes(sensor, "weather"), {"weather": (CELLS, WEATHER)})
 
     def __call__(self, weather: CellWeather) -> Float:
         """(1, 64, H, W) biases of the pixels of an image; (1, 64, 1, 1) if it has one row and column of weather."""
@@ -104,7 +105,7 @@ class TerrainEncoder:
         graph = card.graph_bytes(sensor, "terrain")
         if halo:
             graph = cropped(graph, halo, str(card.graph_path(sensor, "terrain")))
-        self._session = backend.open(graph, {"terrain": (1, 4, *input_shape)})
+        self._session = backend.open(graph, {"terrain": (1, TERRAIN_CHANNELS, *input_shape)})
 
     def __call__(self, terrain: Float, crop: tuple[slice, slice]) -> Float:
         """(h, w, 64) features of the core, of the normalised terrain (4, H, W) of the input window."""

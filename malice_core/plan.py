@@ -140,10 +140,13 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
             ):
                 if value is not None:
                     raise InputError(f"{option} needs the scene classification: give --scl with its files")
-        if around is not None and job.weather_gaps == "drop-date":
+        # Dates without weather are dropped first, so that as many are left as were asked for; else only the dates that
+        # are used need weather.
+        dropping = job.weather_gaps == "drop-date"
+        if around is not None and dropping:
             stacks = around.usable(stacks)
         stacks = {sensor: selection.thin(job, stack) for sensor, stack in stacks.items()}
-        if around is not None and job.weather_gaps != "drop-date":
+        if around is not None and not dropping:
             around.usable(stacks)
         for sensor, stack in stacks.items():
             selection.require_overlap(lattice, area, stack, f"{sensor.upper()} images")

@@ -39,6 +39,18 @@ def tiny(store: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
+def pretraining(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For pre-training from the command line in this process, as if each had one of its own."""
+    from helpers_pretrain import alone
+
+    from malice_core.training import runfolder
+
+    monkeypatch.setenv(runfolder.FOLDER, "")
+    with alone():
+        yield
+
+
+@pytest.fixture
 def tuning(store: Path) -> Iterator[None]:
     """For fine-tuning from the command line in this process, with the models of ``store``."""
     from helpers_finetune import in_process

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -25,7 +24,6 @@ pytest.importorskip("zarr")
 from helpers_dataset import built  # noqa: E402
 from helpers_pretrain import (  # noqa: E402
     ROOT,
-    alone,
     assert_same,
     begin,
     one_line,
@@ -42,12 +40,7 @@ from malice_core.training import objective, run, runfolder, saving  # noqa: E402
 from malice_core.training.callbacks import read_curves  # noqa: E402
 from malice_core.training.composing import compose_settings, show  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv(runfolder.FOLDER, "")
-    with alone():
-        yield
+pytestmark = pytest.mark.usefixtures("pretraining")
 
 
 @pytest.fixture(scope="module")

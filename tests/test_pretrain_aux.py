@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +34,7 @@ from malice_core.training.ablation import SHUFFLED  # noqa: E402
 from malice_core.training.callbacks import read_curves  # noqa: E402
 from malice_core.training.composing import compose_settings  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv(runfolder.FOLDER, "")
-    with alone():
-        yield
+pytestmark = pytest.mark.usefixtures("pretraining")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,10 @@ from helpers_pretrain import (  # noqa: E402
 )
 
 from malice_core import cli, pretrain  # noqa: E402
-from malice_core.training import callbacks, runfolder, saving  # noqa: E402
+from malice_core.training import callbacks, saving  # noqa: E402
 from malice_core.training.callbacks import read_curves  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv(runfolder.FOLDER, "")
-    with alone():
-        yield
+pytestmark = pytest.mark.usefixtures("pretraining")
 
 
 @pytest.fixture(scope="module")

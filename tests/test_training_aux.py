@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ pytest.importorskip("zarr")
 from helpers_aux import around, write_around  # noqa: E402
 from helpers_dataset import built  # noqa: E402
 from helpers_pretrain import (  # noqa: E402
-    alone,
     small_dataset,
     small_stack,
 )
@@ -30,7 +28,6 @@ from malice_core.features import Normaliser  # noqa: E402
 from malice_core.store.statistics import AUX, AUX_TERRAIN, AUX_WEATHER  # noqa: E402
 from malice_core.surroundings import terrain as terrains  # noqa: E402
 from malice_core.surroundings import weather as weathers  # noqa: E402
-from malice_core.training import runfolder  # noqa: E402
 from malice_core.training.ablation import shuffled  # noqa: E402
 from malice_core.training.batch import VIEWS, Batch  # noqa: E402
 from malice_core.training.data import PatchData  # noqa: E402
@@ -41,11 +38,7 @@ from malice_core.training.objective import Objective  # noqa: E402
 COUNTS = {"s2": 10, "s1": 3}
 
 
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv(runfolder.FOLDER, "")
-    with alone():
-        yield
+pytestmark = pytest.mark.usefixtures("pretraining")
 
 
 @pytest.fixture(scope="module")
