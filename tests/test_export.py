@@ -20,13 +20,13 @@ from malice_core.errors import ModelError
 from malice_core.runtime import choose
 from malice_core.store import agreement, modelwriter, states
 from malice_core.store.published import read
-from malice_core.store.statistics import MALICE
+from malice_core.store.statistics import AUX, MALICE
 
 torch = pytest.importorskip("torch")
 from helpers_training import CHANNELS, random_encoder  # noqa: E402
 
-from malice_core.training import exporting  # noqa: E402
-from malice_core.training.malice import MaliceEncoder  # noqa: E402
+from malice_core.training import exporting, starting  # noqa: E402
+from malice_core.training.malice import Malice, MaliceEncoder  # noqa: E402
 
 torch.set_num_threads(1)
 CODE = Path(__file__).resolve().parents[1]
@@ -156,6 +156,19 @@ def test_graphs_that_differ_from_torch_are_not_exported(store: Path, monkeypatch
     with pytest.raises(ModelError, match="differ from the torch encoder"):
         exporting.export(arrays(random_encoder()), "x", store, title="", licence="", citation="", provenance={})
     assert not list(store.iterdir())
+
+
+def test_sharp_attentions_round_more_and_are_exported_all_the_same(store: Path) -> None:
+    torch.manual_seed(0)
+    network = Malice({sensor: len(part.channels) for sensor, part in AUX.items()}, auxiliary=True)
+    starting.start(network, "seasons")
+    said: list[str] = []
+    state = arrays(network.encoder)
+    exporting.export(state, "x", store, title="", licence="", citation="", provenance={}, say=said.append)
+    told = [float(line.rsplit(" ", 1)[1]) for line in said if "within" in line]
+    # More than of other models, and no more than a few roundings.
+    assert len(told) == 2
+    assert agreement.TOLERANCE < max(told) < 4e-5
 
 
 class Boom:

@@ -122,7 +122,9 @@ def untrained(work: Path, store: Path, name: str, start: str, auxiliary: bool) -
 def around(site: Path, sensor: str) -> tuple[object, ...]:
     """Options for weather, terrain and angles of the real site, as far as it has them."""
     angles = ("--s2-angles", site / "S2_dates.csv") if sensor == "s2" else ("--angles", "median")
-    return ("--weather", site / "AGERA5_daily.csv", "--dem", site / "DEM_COPDEM30_10m.tif", *angles)
+    # The first image is of the table's first day, and its weather begins four days before.
+    weather = ("--weather", site / "AGERA5_daily.csv", "--weather-gaps", "nearest")
+    return (*weather, "--dem", site / "DEM_COPDEM30_10m.tif", *angles)
 
 
 def score(work: Path, store: Path, name: str, testdata: Path) -> dict[str, str]:
