@@ -47,13 +47,13 @@ def write_around(folder: Path, height: int = 48, width: int = 64, *, shift: int 
     return folder
 
 
-def around(folder: Path) -> list[str]:
-    """Options of ``dataset build`` for what ``write_around`` has written."""
+def around(folder: Path, *sensors: str) -> list[str]:
+    """Options of ``dataset build`` and ``embed`` for what ``write_around`` or the simulator has written, of these or
+    both sensors."""
     weather = folder / "AGERA5.csv"
     options = {
         "weather": weather if weather.exists() else folder / "AGERA5",
         "dem": folder / "DEM.tif",
-        "s2-angles": folder / "S2_angles.csv",
-        "s1-angles": folder / "S1_angles.csv",
     }
+    options |= {f"{sensor}-angles": folder / f"{sensor.upper()}_angles.csv" for sensor in sensors or ("s2", "s1")}
     return [text for name, path in options.items() for text in (f"--{name}", f"{path}")]

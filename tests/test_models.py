@@ -110,7 +110,7 @@ def test_info(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_model_says_what_is_there(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_random_model(store)
     line = refused(capsys, "info", "malice")
-    assert line.startswith("model malice is not installed (installed: malice-sim, tiny")
+    assert line.startswith("model malice is not installed (installed: malice-aux-sim, malice-sim, tiny")
     assert "malice_core.models install" in line
 
 
