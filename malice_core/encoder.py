@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,9 +124,10 @@ class ModalityEncoder:
         core_shape: largest (h, w) of a block's core.
         queries: which queries to keep, in the order of the output bands.
         mask: leave unobserved dates out of the attentions of a pixel (``--nodata mask``).
-        workspace: memory for the spatial maps, shared by the modalities of a run.
+        workspace: memory for the spatial maps (:class:`Workspace`), shared by the modalities of a run.
         halo: pixels around the core that the spatial graph may leave out of its output (0: it returns them all).
         uniform: for MALICE Aux: the weather of a date is the same all over every block.
+        chunk: pixels given to the temporal graph at once.
     """
 
     def __init__(
@@ -139,14 +140,15 @@ class ModalityEncoder:
         core_shape: tuple[int, int],
         queries: Sequence[int],
         mask: bool,
-        workspace: Workspace,
+        workspace: Any,
         halo: int,
         uniform: bool = True,
+        chunk: int = CHUNK,
     ) -> None:
         channels = len(card.modalities[sensor].channels)
         dates, width = len(days), card.width
         self._pixels = core_shape[0] * core_shape[1]
-        self._chunk = min(CHUNK, self._pixels)
+        self._chunk = min(chunk, self._pixels)
         self._encoding = date_encoding(np.asarray(days, np.float32))
         self._weather = WeatherEncoder(card, sensor, backend) if card.surroundings else None
         shapes: dict[str, tuple[int, ...]] = {"images": (1, channels, *input_shape)}
@@ -159,20 +161,26 @@ class ModalityEncoder:
         if halo:
             spatial = cropped(spatial, halo, str(card.graph_path(sensor, "spatial")))
         self._spatial = backend.open(spatial, shapes)
-        self._temporal = backend.open(
-            card.graph_bytes(sensor, "temporal"),
-            {
-                "features": (self._chunk, dates, width),
-                "encoding": (dates, width),
-                "valid": (self._chunk, dates),
-            },
-        )
-        self._features: Float = workspace.view(self._pixels, dates, width)
+        #: (H, W) of what the spatial graph returns.
+        self._map_shape = input_shape[0] - 2 * halo, input_shape[1] - 2 * halo
+        self._workspace = workspace
+        self._open_temporal(card, sensor, backend, dates)
         self._valid: Float = np.zeros((self._pixels, dates), np.float32)
         self._streams = backend.streams
         self._queries = list(queries)
         self._all_queries = self._queries == list(range(card.queries))
         self._mask = mask
+
+    def _open_temporal(self, card: Card, sensor: str, backend: Backend, dates: int) -> None:
+        self._temporal = backend.open(
+            card.graph_bytes(sensor, "temporal"),
+            {
+                "features": (self._chunk, dates, card.width),
+                "encoding": (dates, card.width),
+                "valid": (self._chunk, dates),
+            },
+        )
+        self._features: Float = self._workspace.view(self._pixels, dates, card.width)
 
     def encode(
         self,
@@ -201,7 +209,7 @@ class ModalityEncoder:
         pending: list[Future[None]] = []
         if terrain is not None:
             self._valid[:pixels, -1] = 1.0
-            pending.append(pool.submit(self._take_terrain, terrain, pixels))
+            pending.append(pool.submit(self._take_terrain, terrain, crop))
         for index, image in enumerate(images):
             check()
             observed = image.observed.reshape(-1)
@@ -225,17 +233,22 @@ class ModalityEncoder:
         for _ in pool.map(chunk, range(0, pixels, self._chunk)):
             check()
 
-    def _take_terrain(self, terrain: Callable[[], Float], pixels: int) -> None:
-        self._features[:pixels, -1] = terrain().reshape(pixels, -1)
+    def _take_terrain(self, terrain: Callable[[], Float], crop: tuple[slice, slice]) -> None:
+        core = terrain()
+        self._features[: core.shape[0] * core.shape[1], -1] = core.reshape(-1, core.shape[-1])
 
-    def _encode_date(
-        self, index: int, image: Image, crop: tuple[slice, slice], shape: tuple[int, int], tick: Callable[[], None]
-    ) -> None:
+    def _feeds(self, image: Image) -> dict[str, Float]:
+        """What the spatial graph gets of a date."""
         feeds = {"images": image.values[None]}
         if self._weather is not None:
             assert image.weather is not None, "MALICE Aux without weather"
             feeds["bias"] = self._weather(image.weather)
-        maps = self._spatial.run(feeds)[0]
+        return feeds
+
+    def _encode_date(
+        self, index: int, image: Image, crop: tuple[slice, slice], shape: tuple[int, int], tick: Callable[[], None]
+    ) -> None:
+        maps = self._spatial.run(self._feeds(image))[0]
         core = maps[:, crop[0], crop[1]].transpose(1, 2, 0)
         # The pixels of this core come first in the buffer; splitting that axis makes a view, no copy.
         self._features[: shape[0] * shape[1]].reshape(*shape, *self._features.shape[1:])[:, :, index] = core
@@ -249,7 +262,10 @@ class ModalityEncoder:
             "encoding": self._encoding,
             "valid": self._valid[begin : begin + self._chunk],
         }
-        tokens = self._temporal.run(feeds)[start - begin : stop - begin]
+        return self._tokens(self._temporal.run(feeds)[start - begin : stop - begin])
+
+    def _tokens(self, tokens: Float) -> Float:
+        """(queries·width, p) of what the temporal graph returns for p pixels."""
         if not self._all_queries:
             tokens = tokens[:, self._queries]
-        return tokens.reshape(stop - start, -1).T
+        return tokens.reshape(len(tokens), -1).T

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from malice_core import gpu
 from malice_core.cards import Card
 from malice_core.encoder import CHUNK
 from malice_core.errors import InputError
@@ -31,6 +32,12 @@ SPATIAL_MAPS = 140
 #: Floats a pixel and date that one call of the temporal graph holds at its peak: some, and some for each date.
 #: OpenVINO fuses the attention; onnxruntime writes down the scores of all pairs of dates, several times.
 TEMPORAL_FLOATS = {"openvino": (550, 0), "onnxruntime": (600, 40)}
+#: What onnxruntime's CUDA provider takes of main memory, and of the device's beside what it computes on.
+CUDA_HOST_BYTES, CUDA_BYTES = 1500 << 20, 1200 << 20
+#: Pixels given to the temporal graph at once on a GPU, which is idle with few: the most that its memory allows.
+CHUNKS = (16384, 8192, 4096, 2048, 1024, 512, 256)
+#: Share of a GPU's free memory that is planned for: its screen wants some too.
+CUDA_SHARE = 0.85
 #: Images read ahead, beyond those being encoded.
 READ_AHEAD = 4
 #: Without --block: sides tried, largest first. Beyond 512 the halo costs little and memory grows.
@@ -39,11 +46,18 @@ SIDES = tuple(range(512, 0, -8))
 
 @dataclass(frozen=True)
 class Budget:
-    """Estimated peak memory in bytes: what is always there, and what encoding and then writing need, by part."""
+    """Estimated peak memory in bytes: what is always there, and what encoding and then writing need, by part.
+
+    Attributes:
+        device: on a GPU: of its memory.
+        chunk: pixels given to the temporal graph at once.
+    """
 
     program: int
     encoding: Mapping[str, int]
     writing: Mapping[str, int]
+    device: int = 0
+    chunk: int = CHUNK
 
     @property
     def total(self) -> int:
@@ -51,13 +65,20 @@ class Budget:
 
 
 def budget(
-    card: Card, backend: Backend, grid: BlockGrid, dates: Mapping[str, int], layout: Product, uniform: bool = True
+    card: Card,
+    backend: Backend,
+    grid: BlockGrid,
+    dates: Mapping[str, int],
+    layout: Product,
+    uniform: bool = True,
+    room: int = 0,
 ) -> Budget:
     """Memory of a run with these blocks.
 
     Args:
         dates: number of dates by sensor key.
         uniform: for MALICE Aux: weather is the same all over a block.
+        room: bytes of a GPU's memory that may be used.
     """
     aux = card.surroundings is not None
     # The terrain is one more of the features, and has a graph of its own.
@@ -68,29 +89,33 @@ def budget(
     channels = max(len(card.modalities[sensor].channels) for sensor in dates)
     images = READ_AHEAD + 2 * backend.streams + 1
     base, pair = TEMPORAL_FLOATS[backend.runtime]
-    return Budget(
-        BASE_BYTES + GDAL_CACHE_BYTES,
-        {
-            "spatial features": core * max(dates.values()) * (card.width + len(dates)) * 4,
-            "spatial graphs": (len(dates) * backend.streams + aux) * halo * SPATIAL_MAPS * 4,
-            # What a call of theirs returns is copied out of the runtime's memory.
-            "spatial outputs": backend.streams * core * card.width * 4,
-            "weather": 0 if uniform else KEPT,
-            # A map of weather goes into each call where it is not the same everywhere; features of terrain are kept.
-            "surroundings": aux
-            * ((0 if uniform else backend.streams * halo) + core + len(dates) * halo)
-            * card.width
-            * 4,
-            "temporal graphs": sum(
-                backend.streams * chunk * count * (base + pair * count) * 4 for count in dates.values()
-            ),
-            # A date is read, normalised and held until its turn; reading makes two more copies of one.
-            "images": images * halo * (channels * 4 + 1) + 2 * READ_AHEAD * halo * channels * 4,
-            # The block being finished and the one being written.
-            "embeddings": 2 * core * layout.block_bytes,
-        },
-        {"strips": 3 * max(STRIP_BYTES, TILE * grid.area.width * layout.storage.itemsize)},
-    )
+    anywhere = {
+        "weather": 0 if uniform else KEPT,
+        # A map of weather goes into each call where it is not the same everywhere; features of terrain are kept.
+        "surroundings": aux * ((0 if uniform else backend.streams * halo) + core + len(dates) * halo) * card.width * 4,
+        # A date is read, normalised and held until its turn; reading makes two more copies of one.
+        "images": images * halo * (channels * 4 + 1) + 2 * READ_AHEAD * halo * channels * 4,
+        # The block being finished and the one being written.
+        "embeddings": 2 * core * layout.block_bytes,
+    }
+    writing = {"strips": 3 * max(STRIP_BYTES, TILE * grid.area.width * layout.storage.itemsize)}
+    program = BASE_BYTES + GDAL_CACHE_BYTES
+    if backend.device == "cuda":
+        maps = halo if grid.clip else core
+        kept = CUDA_BYTES + (maps * max(dates.values()) * card.width + halo * SPATIAL_MAPS) * 4
+        pixel = max(count * (base + pair * count) for count in dates.values()) * 4
+        chunk = next(size for size in CHUNKS if size <= max(CHUNKS[-1], room - kept) // pixel or size == CHUNKS[-1])
+        program += CUDA_HOST_BYTES
+        ours = {"tokens": 2 * chunk * card.queries * card.width * 4}
+        return Budget(program, ours | anywhere, writing, kept + chunk * pixel, chunk)
+    ours = {
+        "spatial features": core * max(dates.values()) * (card.width + len(dates)) * 4,
+        "spatial graphs": (len(dates) * backend.streams + aux) * halo * SPATIAL_MAPS * 4,
+        # What a call of theirs returns is copied out of the runtime's memory.
+        "spatial outputs": backend.streams * core * card.width * 4,
+        "temporal graphs": sum(backend.streams * chunk * count * (base + pair * count) * 4 for count in dates.values()),
+    }
+    return Budget(program, ours | anywhere, writing)
 
 
 def fit(
@@ -109,9 +134,11 @@ def fit(
         InputError: if even the smallest block does not fit.
     """
 
+    room = int(CUDA_SHARE * gpu.free_bytes()) if backend.device == "cuda" else 0
+
     def of(side: int) -> tuple[BlockGrid, Budget]:
         grid = BlockGrid(area, side, card.halo, card.stride, clip=job.edge == "published")
-        return grid, budget(card, backend, grid, dates, layout, uniform)
+        return grid, budget(card, backend, grid, dates, layout, uniform, room)
 
     if job.block is not None:
         grid, cost = of(job.block)
@@ -120,11 +147,22 @@ def fit(
                 f"--block {job.block} needs about {cost.total / 1e9:.2f} GB, "
                 f"more than --memory {job.memory / 1e9:.2f} GB"
             )
+        if cost.device > room:
+            warnings.append(
+                f"--block {job.block} needs about {cost.device / 1e9:.2f} GB of the GPU's memory, of which "
+                f"{room / 1e9:.2f} GB may be used"
+            )
         return grid, cost
     for side in (side for side in SIDES if side % card.stride == 0):
         grid, cost = of(side)
-        if cost.total <= job.memory:
+        if cost.total <= job.memory and cost.device <= room:
             return grid, cost
+    if cost.device > room:
+        raise InputError(
+            f"of the GPU's memory {room / 1e9:.2f} GB may be used: blocks of {card.stride} pixels with "
+            f"{max(dates.values())} dates need {cost.device / 1e9:.2f} GB; give fewer dates with --max-dates, or "
+            "--device cpu"
+        )
     raise InputError(
         f"--memory {job.memory / 1e9:.2f} GB is too little: blocks of {card.stride} pixels with "
         f"{max(dates.values())} dates need {cost.total / 1e9:.2f} GB; give more, or fewer dates with --max-dates"

@@ -31,6 +31,8 @@ from malice_core.grid import Block, Window
 from malice_core.outputs import Codes
 from malice_core.plan import Plan
 from malice_core.reporting import Reporter
+from malice_core.resident import ResidentEncoder
+from malice_core.runtime import DeviceMemory
 from malice_core.scratch import Scratch, owner_of
 from malice_core.store.statistics import ANGLES, Statistics
 
@@ -131,9 +133,15 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
     most = max(len(stack.observations) for stack in job.stacks.values()) + (around is not None)
     # Inside the area the network meets no edge of its own, and its decoder need not compute the halo.
     halo = 0 if job.grid.clip else job.grid.halo
-    workspace = Workspace(core[0] * core[1] * most * job.card.width)
+    workspace: Workspace | DeviceMemory
+    if job.backend.device == "cuda":
+        maps = job.grid.input_shape if job.grid.clip else core
+        workspace = DeviceMemory.zeros(maps[0] * maps[1] * most * job.card.width, "cuda")
+        kind: type[ModalityEncoder] = ResidentEncoder
+    else:
+        workspace, kind = Workspace(core[0] * core[1] * most * job.card.width), ModalityEncoder
     encoders = {
-        sensor: ModalityEncoder(
+        sensor: kind(
             job.card,
             sensor,
             job.backend,
@@ -145,6 +153,7 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
             workspace,
             halo,
             around is None or around.uniform,
+            job.budget.chunk,
         )
         for sensor in job.stacks
     }

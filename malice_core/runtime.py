@@ -11,7 +11,8 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,11 +26,53 @@ from malice_core.graphs import IR_VERSION, OPSET
 Array = NDArray[np.float32]
 
 
-class Session(Protocol):
-    """One compiled graph. ``run`` may be called from several threads at once."""
+class DeviceMemory:
+    """Float32 numbers in the memory of the device that onnxruntime computes on, or a part of them.
 
-    def run(self, feeds: Mapping[str, Array]) -> Array:
-        """The graph's only output; valid until the same thread calls ``run`` again."""
+    Attributes:
+        shape: of what it holds.
+        pointer: address of the first number there.
+    """
+
+    def __init__(self, owner: Any, shape: tuple[int, ...], first: int = 0) -> None:
+        self._owner, self._first, self.shape = owner, first, shape
+        self.device: str = owner.device_name()
+        self.pointer = owner.data_ptr() + 4 * first
+
+    @classmethod
+    def zeros(cls, elements: int, device: str) -> DeviceMemory:
+        """``elements`` zeros on ``cpu`` or ``cuda``.
+
+        Raises:
+            DeviceError: if the device has no room for them.
+        """
+        import onnxruntime
+
+        try:
+            return cls(onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(elements, np.float32), device, 0), (elements,))
+        except Exception as error:
+            if isinstance(error, MemoryError | RuntimeError) or type(error).__module__.startswith("onnxruntime"):
+                raise DeviceError(
+                    f"{device} has no room for {4 * elements / 1e9:.2f} GB of features: {_reason(error)}; give a "
+                    "smaller --block"
+                ) from error
+            raise
+
+    def part(self, first: int, shape: tuple[int, ...]) -> DeviceMemory:
+        """The numbers from ``first`` on as ``shape``; shares memory."""
+        return DeviceMemory(self._owner, shape, self._first + first)
+
+
+class Session(Protocol):
+    """One compiled graph. ``run`` and ``run_into`` may be called from several threads at once."""
+
+    def run(self, feeds: Mapping[str, Any]) -> Array:
+        """The graph's only output; valid until the same thread calls ``run`` again. On onnxruntime an input may be
+        :class:`DeviceMemory`."""
+        ...
+
+    def run_into(self, feeds: Mapping[str, Any], output: DeviceMemory) -> None:
+        """As ``run``, on onnxruntime alone; the result is written to ``output``, whose shape is the result's."""
         ...
 
 
@@ -190,8 +233,11 @@ def _probe() -> bytes:
     return model.SerializeToString()  # type: ignore[no-any-return]
 
 
-#: TF32 would round the factors to 10 bits; agreement with the published graph needs full float32.
-_CUDA_PROVIDERS = [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
+#: TF32 would round the factors to 10 bits; agreement with the published graph needs full float32. Memory grows by what
+#: is asked for: by default its pieces double, and the plan would have to allow for that.
+_CUDA_OPTIONS = {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
+_CPU_PROVIDERS = ["CPUExecutionProvider"]
+_CUDA_PROVIDERS = [("CUDAExecutionProvider", _CUDA_OPTIONS), *_CPU_PROVIDERS]
 
 _core_lock = threading.Lock()
 _core: Any = None
@@ -216,6 +262,8 @@ def _openvino_core() -> Any:
 
 
 class _OpenVinoSession:
+    """See :class:`Session`."""
+
     def __init__(self, graph: bytes, shapes: Mapping[str, tuple[int, ...]], backend: Backend) -> None:
         core = _openvino_core()
         model = core.read_model(graph)
@@ -240,6 +288,9 @@ class _OpenVinoSession:
         output: Array = request.get_output_tensor(0).data
         return output
 
+    def run_into(self, feeds: Mapping[str, Any], output: DeviceMemory) -> None:
+        raise NotImplementedError("OpenVINO computes in main memory")
+
 
 class _OnnxSession:
     def __init__(self, graph: bytes, shapes: Mapping[str, tuple[int, ...]], backend: Backend) -> None:
@@ -249,17 +300,47 @@ class _OnnxSession:
         options.log_severity_level = 3
         options.intra_op_num_threads = max(1, backend.threads // backend.streams)
         options.inter_op_num_threads = 1
-        providers = _CUDA_PROVIDERS if backend.device == "cuda" else ["CPUExecutionProvider"]
+        providers = _CUDA_PROVIDERS if backend.device == "cuda" else _CPU_PROVIDERS
         self._session = onnxruntime.InferenceSession(graph, options, providers=providers)
-        if backend.device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
+        # One that does not start is left out without a word.
+        if len(self._session.get_providers()) < len(providers):
             raise DeviceError("the CUDA provider did not start for a graph of the model; use --device cpu")
 
-    def run(self, feeds: Mapping[str, Array]) -> Array:
-        try:
+    def run(self, feeds: Mapping[str, Any]) -> Array:
+        with _told():
+            if any(isinstance(value, DeviceMemory) for value in feeds.values()):
+                binding = self._bound(feeds)
+                binding.bind_output(self._session.get_outputs()[0].name)
+                self._session.run_with_iobinding(binding)
+                return binding.copy_outputs_to_cpu()[0]  # type: ignore[no-any-return]
             return self._session.run(None, dict(feeds))[0]  # type: ignore[no-any-return]
-        except Exception as error:
-            if type(error).__module__.startswith("onnxruntime"):
-                raise MaliceError(
-                    f"onnxruntime failed: {_reason(error)}; out of memory? try a smaller --block or --device cpu"
-                ) from error
-            raise
+
+    def run_into(self, feeds: Mapping[str, Any], output: DeviceMemory) -> None:
+        with _told():
+            binding = self._bound(feeds)
+            name = self._session.get_outputs()[0].name
+            binding.bind_output(name, output.device, 0, np.float32, list(output.shape), output.pointer)
+            self._session.run_with_iobinding(binding)
+
+    def _bound(self, feeds: Mapping[str, Any]) -> Any:
+        binding = self._session.io_binding()
+        for name, value in feeds.items():
+            if isinstance(value, DeviceMemory):
+                binding.bind_input(name, value.device, 0, np.float32, list(value.shape), value.pointer)
+            else:
+                binding.bind_cpu_input(name, np.ascontiguousarray(value))
+        binding.synchronize_inputs()
+        return binding
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """onnxruntime's failures in one line."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.startswith("onnxruntime"):
+            raise MaliceError(
+                f"onnxruntime failed: {_reason(error)}; out of memory? try a smaller --block or --device cpu"
+            ) from error
+        raise

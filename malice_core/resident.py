@@ -1,0 +1,120 @@
+"""Encoding on a GPU: features never leave its memory between the spatial graph and the temporal one.
+
+On a processor the two graphs share main memory. On a GPU the maps of all dates would travel out of it and back, several
+times the bytes of what goes in and comes out, and be transposed by the processor meanwhile. So the spatial graph writes
+each date's map where it stays, and the temporal graph is given a head that picks its pixels out of all maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from malice_core import graphs
+from malice_core.cards import Card
+from malice_core.encoder import Float, Image, ModalityEncoder, Sink
+from malice_core.runtime import Backend, DeviceMemory
+from malice_core.weights import WIDTH
+
+
+def gathering(graph: bytes) -> bytes:
+    """A temporal graph that takes its pixels out of the maps of all dates.
+
+    Args:
+        graph: a temporal graph as :func:`malice_core.graphs.temporal_graph` writes it.
+
+    Returns:
+        The same graph with inputs ``maps`` (T, 64, N) and ``pixels`` (P,), int64 indices below N, for ``features``
+        (P, T, 64).
+    """
+    model = onnx.load_model_from_string(graph)
+    given = next(one for one in model.graph.input if one.name == "features")
+    model.graph.input.remove(given)
+    model.graph.input.extend(
+        [
+            helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["T", WIDTH, "N"]),
+            helper.make_tensor_value_info("pixels", TensorProto.INT64, ["P"]),
+        ]
+    )
+    head = [
+        helper.make_node("Gather", ["maps", "pixels"], ["gathered"], name="gathered", axis=2),
+        helper.make_node("Transpose", ["gathered"], ["features"], name="features", perm=[2, 0, 1]),
+    ]
+    nodes = [*head, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model.SerializeToString()  # type: ignore[no-any-return]
+
+
+def placing() -> bytes:
+    """A graph that returns what it is given: the way of a host's array into a part of the device's memory."""
+    shape = ["N", WIDTH, "H", "W"]
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Add", ["x", "nothing"], ["y"], name="y")],
+            "placing",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+            [numpy_helper.from_array(np.zeros(1, np.float32), "nothing")],
+        ),
+        opset_imports=[helper.make_opsetid("", graphs.OPSET)],
+        ir_version=graphs.IR_VERSION,
+    )
+    return model.SerializeToString()  # type: ignore[no-any-return]
+
+
+class ResidentEncoder(ModalityEncoder):
+    """As :class:`malice_core.encoder.ModalityEncoder`, of whose arguments ``workspace`` is memory of the device."""
+
+    _workspace: DeviceMemory
+
+    def _open_temporal(self, card: Card, sensor: str, backend: Backend, dates: int) -> None:
+        height, width = self._map_shape
+        self._maps = self._workspace.part(0, (dates, card.width, height * width))
+        self._placing = backend.open(placing(), {"x": (1, card.width, height, width)})
+        self._temporal = backend.open(gathering(card.graph_bytes(sensor, "temporal")), {})
+        self._where: NDArray[np.int64] = np.zeros(0, np.int64)
+
+    def encode(
+        self,
+        images: Iterator[Image],
+        crop: tuple[slice, slice],
+        pool: ThreadPoolExecutor,
+        check: Callable[[], None],
+        tick: Callable[[], None],
+        sink: Sink,
+        terrain: Callable[[], Float] | None = None,
+    ) -> None:
+        rows, cols = (np.arange(part.start, part.stop) for part in crop)
+        self._where = (rows[:, None] * self._map_shape[1] + cols).reshape(-1)
+        super().encode(images, crop, pool, check, tick, sink, terrain)
+
+    def _take_terrain(self, terrain: Callable[[], Float], crop: tuple[slice, slice]) -> None:
+        core = terrain()
+        whole = np.zeros((1, core.shape[-1], *self._map_shape), np.float32)
+        whole[0][:, crop[0], crop[1]] = core.transpose(2, 0, 1)
+        self._placing.run_into({"x": whole}, self._map(-1))
+
+    def _encode_date(
+        self, index: int, image: Image, crop: tuple[slice, slice], shape: tuple[int, int], tick: Callable[[], None]
+    ) -> None:
+        self._spatial.run_into(self._feeds(image), self._map(index))
+        tick()
+
+    def _map(self, index: int) -> DeviceMemory:
+        dates, width, pixels = self._maps.shape
+        return self._maps.part(index % dates * width * pixels, (1, width, *self._map_shape))
+
+    def _encode_pixels(self, start: int, stop: int) -> Float:
+        feeds = {
+            "maps": self._maps,
+            "pixels": self._where[start:stop],
+            "encoding": self._encoding,
+            "valid": self._valid[start:stop],
+        }
+        return self._tokens(self._temporal.run(feeds))

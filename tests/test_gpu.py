@@ -1,0 +1,136 @@
+"""The engine's way on a GPU. Where there is none, onnxruntime's processor stands in for the card: the same bindings,
+graphs and plan, with the memory of the card in main memory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers_aux import around
+from helpers_embed import Array, embedded, run
+from helpers_models import write_random_model
+
+from malice_core import gpu, memory, runtime, simulate
+from malice_core.errors import DeviceError, InputError
+
+GB = 1 << 30
+REAL = runtime._cuda_problem() is None
+
+
+@pytest.fixture(params=["stand-in", "card"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "card":
+        if not REAL:
+            pytest.skip(f"no CUDA device: {runtime._cuda_problem()}")
+    else:
+        stand_in(monkeypatch)
+    return "cuda"
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, free: int = 4 * GB) -> None:
+    """The processor for a card with so much free memory."""
+    zeros = runtime.DeviceMemory.zeros
+    monkeypatch.setattr(runtime, "_cuda_problem", lambda: None)
+    monkeypatch.setattr(runtime, "_CUDA_PROVIDERS", ["CPUExecutionProvider"])
+    monkeypatch.setattr(runtime.DeviceMemory, "zeros", lambda elements, _device: zeros(elements, "cpu"))
+    monkeypatch.setattr(gpu, "free_bytes", lambda: free)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gpu") / "scene"
+    simulate.write(simulate.Spec(height=64, width=72, s2_dates=5, s1_dates=4, seed=21), folder)
+    return folder
+
+
+@pytest.fixture
+def models(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_random_model(tmp_path / "models", "plain")
+    write_random_model(tmp_path / "models", "aux", auxiliary=True)
+    monkeypatch.setenv("MALICE_MODELS", str(tmp_path / "models"))
+    return tmp_path
+
+
+def largest(a: Array, b: Array) -> float:
+    assert a.shape == b.shape
+    assert (np.isnan(a) == np.isnan(b)).all()
+    return float(np.nanmax(np.abs(a - b)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--block", 32),
+        ("--edge", "published"),
+        ("--nodata", "zero", "--queries", "7,2"),
+        ("--scl", "SCL", "--mask-clouds", "--max-dates", 3),
+    ],
+    ids=["blocks", "published", "queries", "clouds"],
+)
+def test_it_gives_the_processors_numbers(
+    device: str, scene: Path, models: Path, options: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["--s2", scene / "S2", "--s1", scene / "S1", "--model", "plain"]
+    given += [scene / "SCL" if option == "SCL" else option for option in options]
+    got = embedded(models / "gpu.tif", *given, "--device", device)
+    wanted = embedded(models / "cpu.tif", *given, "--device", "cpu", "--runtime", "onnxruntime")
+    assert largest(got, wanted) <= 2e-5
+    if "--block" in options:
+        assert largest(embedded(models / "whole.tif", *given[:-2], "--device", device), got) <= 1e-5
+
+
+@pytest.mark.parametrize("sensor", ["s2", "s1"])
+def test_it_knows_weather_and_terrain(device: str, scene: Path, models: Path, sensor: str) -> None:
+    given = [f"--{sensor}", scene / sensor.upper(), *around(scene, sensor), "--model", "aux", "--block", 40]
+    got = embedded(models / "gpu.tif", *given, "--device", device)
+    assert largest(got, embedded(models / "cpu.tif", *given, "--device", "cpu")) <= 2e-5
+
+
+def test_blocks_fit_into_the_memory_of_the_card(scene: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def planned(free: int, *options: object) -> tuple[int, list[str]]:
+        stand_in(monkeypatch, free)
+        given = ("--s2", scene / "S2", "--model", "plain", "--device", "cuda", "--output", models / "e.tif", *options)
+        found = run(*given, dry_run=True)
+        return found.plans[0]["block"][0], found.warnings
+
+    large, small = planned(8 * GB)[0], planned(int(1.4 * GB))[0]
+    assert small < large == 64
+    assert any("of the GPU's memory" in line for line in planned(GB, "--block", "64")[1])
+    with pytest.raises(InputError, match=r"^of the GPU's memory 0\.21 GB may be used: .*--max-dates, or --device cpu$"):
+        planned(GB // 4)
+
+
+def test_pixels_at_once_fit_too(store: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from malice_core import models as installed
+    from malice_core.grid import BlockGrid, Window
+    from malice_core.product import Layout
+
+    card = installed.load("plain")
+    backend = runtime.Backend("onnxruntime", "cuda", "float32", 2, 1)
+    grid = BlockGrid(Window(0, 0, 512, 512), 256, card.halo, card.stride, clip=False)
+    layout = Layout.of(card, ["s2"], range(10), "float32")
+    room, chunks = [3 * GB, 5 * GB, 16 * GB], []
+    for size in room:
+        cost = memory.budget(card, backend, grid, {"s2": 60}, layout, room=size)
+        assert cost.device <= size
+        chunks.append(cost.chunk)
+    assert chunks == sorted(chunks)
+    assert chunks[0] < chunks[-1] == memory.CHUNKS[0]
+
+
+@pytest.mark.skipif(REAL, reason="this machine has a card")
+def test_a_missing_driver_is_told() -> None:
+    with pytest.raises(DeviceError, match=r"--device cuda: the driver's .*use --device cpu"):
+        gpu.free_bytes()
+
+
+@pytest.mark.skipif(not REAL, reason="no CUDA device")
+def test_the_driver_tells_what_is_free() -> None:
+    assert GB // 8 < gpu.free_bytes() < 1 << 42
+
+
+def test_no_room_on_the_device_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DeviceError, match=r"cpu has no room for .* GB of features: .*--block"):
+        runtime.DeviceMemory.zeros(1 << 52, "cpu")
