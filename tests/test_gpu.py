@@ -98,7 +98,7 @@ def test_blocks_fit_into_the_memory_of_the_card(scene: Path, models: Path, monke
     large, small = planned(8 * GB)[0], planned(int(1.4 * GB))[0]
     assert small < large == 64
     assert any("of the GPU's memory" in line for line in planned(GB, "--block", "64")[1])
-    with pytest.raises(InputError, match=r"^of the GPU's memory 0\.21 GB may be used: .*--max-dates, or --device cpu$"):
+    with pytest.raises(InputError, match=r"^of the GPU's memory 0\.23 GB may be used: .*--max-dates, or --device cpu$"):
         planned(GB // 4)
 
 
