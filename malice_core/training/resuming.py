@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
@@ -45,7 +47,7 @@ def require_fitting(path: Path, network: L.LightningModule, trainer: L.Trainer) 
     try:
         found = checkpoint.read(path)
     except ModelError as error:
-        raise InputError(f"train.resume: {error}; {_cure(path)}") from error
+        raise InputError(f"train.resume: {error}; begin a new run if there is none") from error
     state = found.state
     if {"epoch", "global_step", "pytorch_lightning_version"} - found.facts.keys():
         raise InputError(
@@ -66,6 +68,8 @@ def require_fitting(path: Path, network: L.LightningModule, trainer: L.Trainer) 
                 f"train.resume: {path} is of another architecture: {name} is {state[name].shape}, here {shape}; resume "
                 "it with the same network, or begin a new run"
             )
+    if wild := [name for name, array in state.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]:
+        raise InputError(f"train.resume: {path}: {wild[0]} is not finite, training failed before; {_cure(path)}")
     content = _load(path)
     if wrong := _unlike_a_run(content, network, trainer):
         raise InputError(f"train.resume: {path} is damaged or was changed: {wrong}; {_cure(path)}")
@@ -86,9 +90,10 @@ def _load(path: Path) -> dict[str, Any]:
                 raise InputError(f"train.resume: {path} is damaged: the checksum of {broken} is wrong; {_cure(path)}")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        told = f"{error}".partition("\n")[0][:150]
+        named = re.search(r"GLOBAL (\S+)", f"{error}")
         raise InputError(
-            f"train.resume: {path} holds more than numbers and text, which is not loaded ({told}); {_cure(path)}"
+            f"train.resume: {path} holds more than numbers and text{f' ({named[1]:.60})' if named else ''}, nothing of "
+            f"which was run: it is damaged or crafted; {_cure(path)}"
         ) from error
     # What zipfile and torch raise for archives that are damaged.
     except (OSError, zipfile.BadZipFile, RuntimeError, ValueError, LookupError, TypeError, EOFError) as error:
@@ -101,15 +106,20 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _unlike_a_run(content: Mapping[str, Any], network: L.LightningModule, trainer: L.Trainer) -> str | None:
     """What of a checkpoint Lightning could not take over, in words; None if there is nothing."""
-    parts = {"epoch": 0, "global_step": 0, "loops": {"fit_loop": {}}, "callbacks": {}}
-    wrong = _unlike(content, parts | {"optimizer_states": [], "lr_schedulers": []})
+    loops: dict[str, Any] = trainer.fit_loop.state_dict()
+    parts = {"epoch": 0, "global_step": 0, "callbacks": {}, "optimizer_states": [], "lr_schedulers": []}
+    wrong = _unlike(content, parts | {"loops": {"fit_loop": {name: loops[name] for name in (_BATCHES, _EPOCHS)}}})
     if wrong or content["pytorch-lightning_version"] != L.__version__:
         # Lightning knows what to do with those of other versions.
         return wrong
-    wrong = _unlike(content["loops"]["fit_loop"], trainer.fit_loop.state_dict(), "loops.fit_loop")
+    loops["state_dict"] = {"combined_loader": [{"epoch": 0, "batches": 0}]}
+    wrong = _unlike(content["loops"]["fit_loop"], loops, "loops.fit_loop")
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set in its constructor
         state = content["callbacks"].get(callback.state_key, {})
-        wrong = wrong or _unlike(state, callback.state_dict() if state else {}, f"callbacks.{callback.state_key}")
+        form: dict[str, Any] = callback.state_dict() if state else {}
+        if isinstance(callback, ModelCheckpoint) and state:
+            form["best_k_models"] = dict.fromkeys(state.get("best_k_models", ()), 0.0)
+        wrong = wrong or _unlike(state, form, f"callbacks.{callback.state_key}")
     made: Any = network.configure_optimizers()
     optimizer = made["optimizer"] if isinstance(made, dict) else made
     schedulers = [made["lr_scheduler"]["scheduler"].state_dict()] if isinstance(made, dict) else []
@@ -121,7 +131,8 @@ def _unlike_a_run(content: Mapping[str, Any], network: L.LightningModule, traine
         for number, state in moments.items():
             shape = parameters[number].shape if number in range(len(parameters)) else None
             for name, tensor in state.items():
-                if name != "step" and (not isinstance(tensor, torch.Tensor) or tensor.shape != shape):
+                wanted = torch.Size(()) if name == "step" else shape
+                if not isinstance(tensor, torch.Tensor) or tensor.shape != wanted:
                     return f"optimizer_states.0.state.{number}.{name} does not have the shape of the network's weights"
     return wrong
 
@@ -143,8 +154,12 @@ def _unlike(given: Any, wanted: Any, name: str = "") -> str | None:
             return f"{name} is {given!r:.40}"
         pairs = enumerate(zip(given, wanted, strict=False))
         return next((wrong for i, (one, other) in pairs if (wrong := _unlike(one, other, f"{dot}{i}"))), None)
-    plain = (str,) if isinstance(wanted, str) else (int,) if type(wanted) in (int, bool) else (object,)
-    return None if isinstance(given, plain) and not isinstance(given, dict | list) else f"{name} is {given!r:.40}"
+    if isinstance(wanted, int):
+        fits = isinstance(given, int) and given >= 0
+    else:
+        kinds = str if isinstance(wanted, str) else int | float | torch.Tensor
+        fits = isinstance(given, kinds if wanted is not None else kinds | str | None)
+    return None if fits else f"{name} is {given!r:.40}"
 
 
 def require_same_order(path: Path, content: Mapping[str, Any], trainer: L.Trainer, loader: Loader) -> None:
@@ -164,7 +179,8 @@ def require_same_order(path: Path, content: Mapping[str, Any], trainer: L.Traine
     if loops[_BATCHES]["is_last_batch"] or not done:
         return
     # Checkpoints of earlier versions do not say it.
-    now, before = _order(loader, trainer.world_size), content.get(ORDER, {})
+    now, before = _order(loader, trainer.world_size), content.get(ORDER)
+    before = before if isinstance(before, dict) else now
     changed = [
         f"{told} {now[name]}, which was {before[name]}"
         for name, told in _ORDERED.items()
