@@ -162,3 +162,17 @@ def test_tags_of_a_run_are_a_list(kept: Path, tmp_path: Path, capfd: pytest.Capt
     (run / "model_card.json").write_text('{"tags": 3}')
     assert cli.run_command(export.parser(), [f"{run / 'checkpoints' / 'last.ckpt'}", "--name", "x"]) == 2
     assert "tags are 3, must be a list" in one_line(capfd)
+
+
+def test_a_run_that_ended_before_its_first_checkpoint(
+    kept: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(kept, tmp_path / "run"))
+    shutil.rmtree(run / "checkpoints")
+    assert resume(run) == 2
+    assert "before its first checkpoint" in one_line(capfd)
+    # Nor does a new one point to a resume that cannot be.
+    assert train(kept.parent / "d.zarr", run) == 2
+    line = one_line(capfd)
+    assert "nothing was saved in it, it may be removed" in line
+    assert "train.resume" not in line
