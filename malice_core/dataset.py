@@ -12,13 +12,17 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from malice_core import cancelling, flags
 from malice_core.cancelling import Cancel
 from malice_core.cli import Parser, run_command
-from malice_core.errors import Cancelled, InputError
+from malice_core.errors import Cancelled, InputError, MaliceError
 from malice_core.job import Job
 from malice_core.reporting import TextReporter
+
+if TYPE_CHECKING:
+    from malice_core.patches.plan import Request
 
 # The libraries are imported when a command runs, so that --help and a first Ctrl-C are quick.
 
@@ -85,17 +89,68 @@ def build(options: argparse.Namespace, cancel: Cancel) -> None:
     if options.places is None:
         _build(options, reporter, cancel)
     else:
-        folders = _places(options)
-        for number, (folder, around) in enumerate(folders.items(), 1):
-            print(f"# {number}/{len(folders)}", flush=True)
-            images = {key: [f"{folder / name}"] for key, name in (("s2", "S2"), ("s1", "S1"))}
-            images["scl"] = [f"{folder / 'SCL'}"] if (folder / "SCL").exists() else []
-            beside = {key: getattr(around, key) for key in ("weather", "dem", "s2_angles", "s1_angles")}
-            one = argparse.Namespace(**vars(options) | images | beside | {"name": folder.name})
-            # The second place is added to what the first has made.
-            one.append = options.append or number > 1 or (options.resume and options.output.exists())
-            _build(one, reporter, cancel, last=number == len(folders))
+        _build_places(options, reporter, cancel)
     reporter.done([str(options.output)], time.monotonic() - begun)
+
+
+def _build_places(options: argparse.Namespace, reporter: TextReporter, cancel: Cancel) -> None:
+    """``dataset build --places``: all of them, or the dataset stays as it was, unless they are added to one."""
+    from malice_core.patches import beside
+    from malice_core.patches.plan import require_output
+
+    folders, output, resume = _places(options), options.output, options.resume
+    require_output(output, not (options.append or options.overwrite or resume))
+    there = resume and output.exists() and not beside.begun(output)
+    if options.append or (there and not options.overwrite):
+        # One place after another becomes part of the dataset that is there.
+        _add_places(options, folders, output, reporter, cancel)
+    elif there and _all_there(options, folders):
+        beside.tidy(output)
+    else:
+        with beside.growing(output, resume, options.overwrite) as growing:
+            _add_places(options, folders, growing, reporter, cancel)
+
+
+def _add_places(
+    options: argparse.Namespace, folders: dict[Path, Job], output: Path, reporter: TextReporter, cancel: Cancel
+) -> None:
+    """Adds places to a dataset; the first one makes it, where it is not there."""
+    for number, (folder, around) in enumerate(folders.items(), 1):
+        print(f"# {number}/{len(folders)}", flush=True)
+        one = _one_place(options, folder, around, output=output, append=True, overwrite=False)
+        _build(one, reporter, cancel, last=number == len(folders))
+
+
+def _all_there(options: argparse.Namespace, folders: dict[Path, Job]) -> bool:
+    """True if a dataset that is to be replaced is what would be built: the one before did not come to say so."""
+    from malice_core import pipeline
+    from malice_core.patches import build as building
+    from malice_core.patches.plan import make_plan
+    from malice_core.patches.store import Dataset
+
+    try:
+        if {place.name for place in Dataset(options.output).places} != {folder.name for folder in folders}:
+            return False
+        for number, (folder, around) in enumerate(folders.items()):
+            with pipeline.environment():
+                plan = make_plan(_request(_one_place(options, folder, around, append=number > 0), last=True))
+                try:
+                    if not building.is_there(plan):
+                        return False
+                finally:
+                    plan.close()
+    except MaliceError:
+        # Building says what is wrong, if anything is.
+        return False
+    return True
+
+
+def _one_place(options: argparse.Namespace, folder: Path, around: Job, **more: object) -> argparse.Namespace:
+    """What ``build`` is told of one of the places."""
+    images = {key: [f"{folder / name}"] for key, name in (("s2", "S2"), ("s1", "S1"))}
+    images["scl"] = [f"{folder / 'SCL'}"] if (folder / "SCL").exists() else []
+    beside = {key: getattr(around, key) for key in ("weather", "dem", "s2_angles", "s1_angles")}
+    return argparse.Namespace(**vars(options) | images | beside | {"name": folder.name} | more)
 
 
 def _job(options: argparse.Namespace) -> Job:
@@ -155,19 +210,15 @@ def _places(options: argparse.Namespace) -> dict[Path, Job]:
     return around
 
 
-def _build(options: argparse.Namespace, reporter: TextReporter, cancel: Cancel, last: bool = True) -> None:
-    """Builds one place; ``last``: of those that were asked for."""
-    from malice_core import pipeline
-    from malice_core.patches import build as building
-    from malice_core.patches.plan import Request, make_plan
+def _request(options: argparse.Namespace, last: bool) -> Request:
+    """What is asked of one place; ``last``: of those that were asked for."""
+    from malice_core.patches.plan import Request
     from malice_core.patches.splits import parse_shares
 
-    job = _job(options)
-    shares = parse_shares(options.split) if options.split else None
-    request = Request(
-        job,
+    return Request(
+        _job(options),
         options.patch,
-        shares,
+        parse_shares(options.split) if options.split else None,
         options.seed,
         options.cell,
         options.guard,
@@ -176,8 +227,16 @@ def _build(options: argparse.Namespace, reporter: TextReporter, cancel: Cancel, 
         options.threads,
         last,
     )
+
+
+def _build(options: argparse.Namespace, reporter: TextReporter, cancel: Cancel, last: bool = True) -> None:
+    """Builds one place; ``last``: of those that were asked for."""
+    from malice_core import pipeline
+    from malice_core.patches import build as building
+    from malice_core.patches.plan import make_plan
+
     with pipeline.environment():
-        plan = make_plan(request)
+        plan = make_plan(_request(options, last))
         try:
             for warning in plan.warnings:
                 reporter.warning(warning)

@@ -102,7 +102,9 @@ def run_card(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
                 raise ModelError(f"{card} is no JSON: {str(error)[:100]}") from error
             if not isinstance(content, dict):
                 raise ModelError(f"{card} is no object of texts")
-            tags = tuple(map(str, content.pop("tags", ())))
+            if not isinstance(given := content.pop("tags", []), list):
+                raise ModelError(f"{card}: tags are {given!r:.60}, must be a list of words")
+            tags = tuple(map(str, given))
             for key, value in content.items():
                 if not isinstance(value, str | int | float):
                     raise ModelError(f"{card}: {key} is {value!r:.60}, must be text or a number")

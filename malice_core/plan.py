@@ -285,9 +285,10 @@ def _fingerprint(plan: Plan) -> str:
         "files": {sensor: [_state(name) for name in stack.files()] for sensor, stack in plan.stacks.items()},
     }
     if plan.surroundings is not None:
-        content["surroundings"] = {
+        found = plan.surroundings.identity(plan.stacks)
+        content["surroundings"] = found | {
             "options": [job.weather_gaps, job.dem, job.dem_nodata, job.angles, job.s2_angles, job.s1_angles],
-            "files": [_state(name) for name in plan.surroundings.files()],
+            "files": [_state(name) for name in found["files"]],
         }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

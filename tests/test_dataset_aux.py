@@ -13,7 +13,7 @@ import pytest
 from helpers_aux import WEATHER_DAYS, around, elevation, s1_degrees, s2_degrees, write_around
 from helpers_dataset import FIRST, built, files, options, run, write_stack
 from helpers_stack import write
-from helpers_weather import write_table
+from helpers_weather import write_daily, write_table
 from test_dataset_resume import Killed, _kill_at
 
 from malice_core import bands
@@ -283,6 +283,20 @@ def test_all_places_of_a_dataset_have_them_or_none(
     assert [place.name for place in both.places] == [whole.places[0].name, "other"]
     assert both.auxiliary
     assert run(["info", f"{folder}", "--verify"]) == 0
+
+
+def test_weather_of_another_year_is_the_same_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stack = write_around(write_stack(tmp_path / "stack", 16, 32), 16, 32, table=False)
+    given = [*options(stack, tmp_path / "d.zarr", *around(stack), "--patch", 16)]
+    assert run(given) == 0
+    before = files(tmp_path / "d.zarr")
+    write_daily(stack / "AGERA5", [day + timedelta(days=400) for day in WEATHER_DAYS[:3]])
+    assert run([*given, "--resume"]) == 0
+    assert files(tmp_path / "d.zarr") == before
+    capsys.readouterr()
+    write_daily(stack / "AGERA5", WEATHER_DAYS[4:5])
+    assert run([*given, "--resume"]) == 2
+    assert "was not built by this command" in one_error(capsys)
 
 
 def test_places_have_them_in_their_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,6 +95,68 @@ def test_killed_anywhere_and_resumed_it_ends_the_same(
     assert number > 5
 
 
+def _places(tmp_path: Path) -> tuple[list[str], Path, Path]:
+    """The command for two places, the dataset that it is to replace, and what it gives."""
+    for i, name in enumerate("ab"):
+        write_stack(tmp_path / "all" / name, 16, 32, seed=i, shift=100 * i)
+    old, expected = tmp_path / "old.zarr", tmp_path / "expected.zarr"
+    built(write_stack(tmp_path / "other", 16, 32, seed=2, shift=300), old)
+    command = ["build", "--places", f"{tmp_path / 'all'}", "--patch", "16", "--output"]
+    assert run([*command, f"{expected}"]) == 0
+    return command, old, expected
+
+
+@pytest.mark.parametrize("mode", ["new", "overwrite"])
+def test_places_that_are_killed_anywhere_leave_the_dataset_as_it_was(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, old, expected = _places(tmp_path)
+    folder, ends = tmp_path / "d.zarr", False
+    command += [f"{folder}", *(["--overwrite"] if mode == "overwrite" else [])]
+    for number in itertools.count():
+        for path in (folder, tmp_path / "d.zarr.malice"):
+            shutil.rmtree(path, ignore_errors=True)
+        if mode == "overwrite":
+            shutil.copytree(old, folder)
+        with monkeypatch.context() as patch:
+            _kill_at(patch, number)
+            try:
+                assert run(command) == 0
+                ends = True
+            except Killed:
+                pass
+        if folder.exists():
+            assert files(folder) in (files(old), files(expected)), number
+        assert run([*command, "--resume"]) == 0
+        assert files(folder) == files(expected), number
+        assert not (tmp_path / "d.zarr.malice").exists()
+        if ends:
+            break
+    assert number > 10
+
+
+def test_a_place_that_fails_loses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command, _, folder = _places(tmp_path)
+    before = files(folder)
+    image = next((tmp_path / "all" / "b" / "S2").iterdir())
+    whole = image.read_bytes()
+    image.write_bytes(whole[:900])
+    command += [f"{folder}", "--overwrite"]
+    assert run(command) == 2
+    assert image.name in capsys.readouterr().err
+    assert files(folder) == before
+    # Other builds do not go on with it, and one that starts anew is not hindered by it.
+    assert run(options(tmp_path / "all" / "a", folder, "--patch", 16, "--overwrite", "--resume")) == 2
+    assert "belongs to a build of several places" in capsys.readouterr().err
+    image.write_bytes(whole)
+    (tmp_path / "all" / "c").mkdir()
+    write_stack(tmp_path / "all" / "c", 16, 32, seed=4, shift=500)
+    assert run([*command, "--resume"]) == 0
+    assert [place.name for place in Dataset(folder).places] == ["a", "b", "c"]
+    assert run(options(tmp_path / "other", folder, "--patch", 16, "--overwrite")) == 0
+    assert len(Dataset(folder).places) == 1
+
+
 def test_a_killed_process_resumes(stack: Path, whole: Dataset, tmp_path: Path) -> None:
     folder = tmp_path / "d.zarr"
     command = [sys.executable, "-m", "malice_core.dataset", *options(stack, folder, "--patch", 16)]

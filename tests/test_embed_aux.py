@@ -128,7 +128,7 @@ def write_dem(path: Path, values: Array | None = None, margin: int = 64, **optio
     return path
 
 
-def inputs(stack: Path, *sensors: str, weather: str = "weather", **other: object) -> list[object]:
+def inputs(stack: Path, *sensors: str, weather: str | Path = "weather", **other: object) -> list[object]:
     options: dict[str, object] = {"weather": stack / weather, "dem": stack / "dem.tif"}
     options |= {"s2-angles": stack / "angles.csv"} if "s2" in sensors else {}
     options |= {"s1-angles": 37} if "s1" in sensors else {}
@@ -339,6 +339,26 @@ def test_a_run_with_other_weather_is_another_run(stack: Path, aux: str, tmp_path
     run(*given, "--resume")  # whole already
     with pytest.raises(MaliceError, match="was not written by this job"):
         run(*inputs(stack, "s2", weather="weather.csv"), *PART, *given[-4:], "--resume")
+
+
+def test_files_of_another_year_do_not_make_another_run(stack: Path, aux: str, tmp_path: Path) -> None:
+    """They are found, and none of their numbers is read for the dates of the run."""
+    when = [FIRST + timedelta(days=k) for k in range(-4, 10 * COUNT)]
+    weather = write_daily(tmp_path / "weather", when)
+    names = ("viewZenithMean", "viewAzimuthMean", "sunZenithAngles", "sunAzimuthAngles")
+    planes = np.full((4, 40, 32), 30, np.float32)
+    for day in days_of():
+        write_angles(tmp_path / "angles", planes, day, names)
+    given = [*inputs(stack, "s2", weather=weather, **{"s2-angles": tmp_path / "angles"}), *PART, "--angles", "median"]
+    given += ["--model", aux, "--output", tmp_path / "e.tif"]
+    run(*given)
+    later = FIRST + timedelta(days=400)
+    write_daily(weather, [later + timedelta(days=k) for k in range(-4, 2)])
+    write_angles(tmp_path / "angles", planes, later, names)
+    run(*given, "--resume")  # whole already
+    write_daily(weather, when[5:6])
+    with pytest.raises(MaliceError, match="was not written by this job"):
+        run(*given, "--resume")
 
 
 def test_one_line_in_the_shell(stack: Path, aux: str, tmp_path: Path) -> None:

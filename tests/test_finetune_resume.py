@@ -120,18 +120,23 @@ def test_a_refused_resume_leaves_the_run_as_it_was(
     assert resume(run) == 0
 
 
-@pytest.mark.parametrize("damage", ["weights", "settings", "starts"])
+@pytest.mark.parametrize("damage", ["weights", "cut", "moments", "settings", "starts"])
 def test_what_is_no_state_of_a_run_is_one_line(damage: str, run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     last, record = run / "checkpoints" / "last.ckpt", run / "run.json"
     if damage == "weights":
         torch.save({"state_dict": state(run)["state_dict"]}, last)
+    elif damage == "cut":
+        last.write_bytes(last.read_bytes()[:-1000])
+    elif damage == "moments":
+        torch.save(state(run) | {"optimizer_states": [{"state": {}, "param_groups": []}]}, last)
     else:
         plain = json.loads(record.read_text())
         changed = {"settings": plain | {"data": plain["data"] | {"settings": [1]}}, "starts": plain | {"starts": "abc"}}
         record.write_text(json.dumps(changed[damage]))
     before = content(run)
     assert resume(run) == 2
-    assert ("weights only" if damage == "weights" else "run.json is damaged") in one_line(capfd)
+    told = {"weights": "weights only", "cut": "cut off", "moments": "optimizer_states.0.param_groups is []"}
+    assert told.get(damage, "run.json is damaged") in one_line(capfd)
     assert content(run) == before
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,6 +180,69 @@ def test_a_moved_run_keeps_its_best_epochs_and_takes_another_rate(
     # The second of two epochs of a cycle has half of the cycle's rate.
     assert [row["lr"] for row in read_curves(moved)] == pytest.approx([1e-3, 1e-4])
     assert last["lr_schedulers"][0]["base_lrs"] == pytest.approx([2e-4])
+
+
+def test_a_run_goes_on_from_a_best_checkpoint(whole: Path, data: Path, tmp_path: Path) -> None:
+    """Which is written in validation, behind the epoch's last batch."""
+    assert train(data, tmp_path / "short", "train.trainer.max_epochs=1") == 0
+    (best,) = (tmp_path / "short" / "checkpoints").glob("best-*")
+    assert resume(best, "train.trainer.max_epochs=2") == 0
+    assert_same(state(whole), state(tmp_path / "short"))
+    assert [row["epoch"] for row in read_curves(tmp_path / "short")] == [0, 1]
+
+
+@pytest.fixture(scope="module")
+def half(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed behind three of four batches; nothing may be done to it."""
+    folder = tmp_path_factory.mktemp("runs") / "half"
+    with alone(), pytest.MonkeyPatch.context() as patch:
+        at_step(patch, "on_train_batch_end", 4, _kill)
+        assert train(data, folder) == 1
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        # 3 batches of 2 would be the first 6 samples, of which 3 were never seen; of 4 there are no more than these.
+        ("datamodule.batch_size=2", "2, which was 1"),
+        ("datamodule.batch_size=4", "4, which was 1"),
+        ("train.trainer.devices=2", "2, which was 1"),
+        ("dataset.crops_per_patch=2", "16, which was 8"),
+        ("seed=3", "seed 3, which was 0"),
+        ("train.trainer.limit_train_batches=3", "limit_train_batches=3"),
+        ("train.trainer.accumulate_grad_batches=2", "accumulate_grad_batches=2"),
+    ],
+)
+def test_what_changes_the_order_waits_for_the_epochs_end(
+    change: str, told: str, half: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(half, tmp_path / "run"))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert resume(folder, change) == 2
+    line = one_line(capfd)
+    assert "in the middle of epoch 0, behind 3 batches" in line
+    assert told in line
+    assert "(train.trainer.max_epochs=1)" in line
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_batches_change_where_an_epoch_has_ended(half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(shutil.copytree(half, tmp_path / "run"))
+    assert resume(folder, "train.trainer.max_epochs=1") == 0
+    assert state(folder)["global_step"] == 4
+    seen: list[str] = []
+    start = saving.StepSeed.on_train_batch_start
+
+    def noting(self: Any, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        seen.extend(batch.names)
+        start(self, trainer, module, batch, batch_idx)
+
+    monkeypatch.setattr(saving.StepSeed, "on_train_batch_start", noting)
+    assert resume(folder, "train.trainer.max_epochs=2", "datamodule.batch_size=2") == 0
+    # Each of the 8 places once, 4 steps of 2.
+    assert state(folder)["global_step"] == 8
+    assert len(set(seen)) == len(seen) == 8
 
 
 def test_slurm_jobs_are_queued_again(

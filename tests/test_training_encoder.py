@@ -123,3 +123,32 @@ def test_random_weights_of_the_helper_load_into_torch() -> None:
     with torch.no_grad():
         network = encoder.get_submodule("encoder_s1.ubarn.patch_encoding.hss_encoding.my_model")
         np.testing.assert_allclose(network(torch.from_numpy(given.images)).numpy(), features, atol=1e-5)
+
+
+def test_attention_leaves_out_the_kernel_that_refuses_shared_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuDNN's fails in half precision: "the stride for the last dimension ... should be 1" (torch 2.11, H100)."""
+    seen = []
+    original = torch.nn.functional.scaled_dot_product_attention
+
+    def record(*given: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return original(*given)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", record)
+    run(random_encoder(), "s2", agreement.sample(10))
+    assert seen == [False] * 4  # three layers and the projector
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_gpu_computes_and_trains(dtype: torch.dtype) -> None:
+    encoder, given = random_encoder(), agreement.sample(10)
+    wanted = run(encoder, "s2", given)
+    encoder.cuda()
+    parts = (torch.from_numpy(part)[None].cuda() for part in (given.images, given.days, given.padded))
+    with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+        got = encoder("s2", *parts)[0]
+        got.float().square().mean().backward()
+    assert np.abs(got.detach().float().cpu().numpy() - wanted).max() < (1e-3 if dtype == torch.float32 else 0.3)
+    gradients = [parameter.grad for parameter in encoder.encoder_s2.parameters()]
+    assert all(one is not None and one.isfinite().all() for one in gradients)

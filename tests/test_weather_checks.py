@@ -26,6 +26,8 @@ from rasterio.warp import transform as transform_points
 
 from malice_core.errors import InputError
 from malice_core.grid import Lattice
+from malice_core.images.reading import Grid
+from malice_core.surroundings.cells import locate
 from malice_core.surroundings.weather import Weather
 
 WHEN = days(9)
@@ -129,3 +131,11 @@ def test_a_constant_field_round_the_earth_stays_constant(tmp_path: Path) -> None
         values = np.broadcast_to(flat(day)[:, :1, :1], (8, 6, 360)).copy()
         write_raster(tmp_path / f"{day}.tif", values, OPENEO, place=Affine(1, 0, -0.5, 0, -1, 53.5))
     assert np.ptp(Weather.open([tmp_path]).values(lattice, area, DATES).values, axis=(0, 1, 2)).max() == 0
+
+
+def test_weather_in_a_projection_that_does_not_reach_the_images_is_one_line() -> None:
+    """GDAL's own error, which is none of rasterio's: images on the side of the Earth that a satellite does not see."""
+    grid = Grid("+proj=geos +h=35785831 +lon_0=140", Affine(3000, 0, -5.5e6, 0, -3000, 5.5e6), 3700, 3700)
+    with pytest.raises(InputError, match=r"weather: coordinates cannot be brought .* gdalwarp") as caught:
+        locate(Lattice("EPSG:32631", 10.0, 500000.0, 5600000.0), grid, 0, 0)
+    assert "\n" not in str(caught.value)

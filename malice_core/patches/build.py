@@ -23,6 +23,7 @@ from malice_core import bands, scratch
 from malice_core.cancelling import Cancel
 from malice_core.errors import InputError, OutputError
 from malice_core.grid import Window
+from malice_core.job import SCRATCH_SUFFIX
 from malice_core.patches import store
 from malice_core.patches.plan import Plan
 from malice_core.patches.store import CLEAR, CLOUDY, SENSORS
@@ -34,6 +35,8 @@ BASE_BYTES = 400 << 20
 #: A patch is left out where either sensor saw less than this share of its pixels on any date.
 LEAST_SEEN = 0.5
 JOURNAL, PATCHES, WHOLE, OLD = "job.json", "patches.jsonl", "whole.zarr", "replaced.zarr"
+#: A dataset of several places that grows, see ``beside.py``, and what builds its places; what is being removed.
+GROWING, GONE = ("places.zarr", f"places.zarr{SCRATCH_SUFFIX}"), "discarded"
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -51,8 +54,8 @@ def run(plan: Plan, reporter: Reporter, cancel: Cancel) -> None:
     try:
         folder.mkdir(exist_ok=True)
         with scratch.lock(folder / "lock"):
-            _restore(folder, output)
-            if not _is_there(plan):
+            restore(folder, output)
+            if not is_there(plan):
                 _claim(plan, folder)
                 _write(plan, folder, reporter, cancel)
                 _publish(plan, folder)
@@ -64,7 +67,7 @@ def run(plan: Plan, reporter: Reporter, cancel: Cancel) -> None:
         ) from error
 
 
-def _restore(folder: Path, output: Path) -> None:
+def restore(folder: Path, output: Path) -> None:
     """Undoes half of a replacement: the old dataset was moved away and the new one not yet put in place."""
     old = folder / OLD
     if old.exists() and not output.exists():
@@ -73,7 +76,7 @@ def _restore(folder: Path, output: Path) -> None:
         shutil.rmtree(old)
 
 
-def _is_there(plan: Plan) -> bool:
+def is_there(plan: Plan) -> bool:
     """True if a build that is resumed had put its place into the dataset already.
 
     Raises:
@@ -94,12 +97,35 @@ def _is_there(plan: Plan) -> bool:
     return False
 
 
+def claimed(folder: Path) -> None:
+    """Raises:
+    OutputError: if a scratch folder holds anything but unfinished work.
+    """
+    known = {"lock", JOURNAL, PATCHES, WHOLE, OLD, GONE, f"{JOURNAL}.tmp", *GROWING}
+    if folder.is_symlink() or not {entry.name for entry in folder.iterdir()} <= known:
+        raise OutputError(f"{folder} is needed for unfinished work, but holds something else; rename it")
+
+
+def discard_places(folder: Path) -> None:
+    """Removes an unfinished dataset of several places; what is left by a kill is not taken for one."""
+    for name in ("", *GROWING):
+        if name and (folder / name).exists():
+            os.replace(folder / name, folder / GONE)
+        if (folder / GONE).exists():
+            shutil.rmtree(folder / GONE)
+
+
 def _claim(plan: Plan, folder: Path) -> None:
     """Makes the scratch folder this build's."""
     journal, resume = folder / JOURNAL, plan.request.job.resume
-    known = {"lock", JOURNAL, PATCHES, WHOLE, OLD, f"{JOURNAL}.tmp"}
-    if folder.is_symlink() or not {entry.name for entry in folder.iterdir()} <= known:
-        raise OutputError(f"{folder} is needed for unfinished work, but holds something else; rename it")
+    claimed(folder)
+    if not resume:
+        discard_places(folder)
+    elif any((folder / name).exists() for name in GROWING):
+        raise OutputError(
+            f"--resume: {folder} belongs to a build of several places: go on with it (--places), or run without "
+            "--resume to start anew"
+        )
     if resume and journal.exists():
         try:
             owner = json.loads(journal.read_text(encoding="utf-8"))["fingerprint"]

@@ -168,19 +168,34 @@ def make_plan(request: Request) -> Plan:
     return plan
 
 
-def _base(request: Request) -> Dataset | None:
-    """The dataset to append to, if there is one; refuses what must not be overwritten."""
-    folder = request.job.output
+def require_output(folder: Path, free: bool) -> None:
+    """Refuses what must not be overwritten.
+
+    Args:
+        folder: of the dataset.
+        free: that it is not there is asked for: nothing was said of adding, replacing or going on.
+
+    Raises:
+        OutputError: saying what may not be there, or must.
+    """
     if folder.suffix != ".zarr":
         raise OutputError(f"--output {folder}: a dataset is a folder whose name ends in .zarr")
     if not folder.absolute().parent.is_dir():
         raise OutputError(f"--output {folder}: the folder {folder.absolute().parent} does not exist; create it first")
     if not folder.exists():
-        return None
-    if not (request.append or request.job.overwrite or request.job.resume):
+        return
+    if free:
         raise OutputError(f"--output {folder} exists already: give --append to add to it, --overwrite to replace it")
     if not store.is_ours(folder):
         raise OutputError(f"--output {folder} is there and is no dataset of ours: give another name")
+
+
+def _base(request: Request) -> Dataset | None:
+    """The dataset to append to, if there is one; refuses what must not be overwritten."""
+    folder = request.job.output
+    require_output(folder, not (request.append or request.job.overwrite or request.job.resume))
+    if not folder.exists():
+        return None
     if not request.append:
         return None
     dataset = Dataset(folder)

@@ -188,9 +188,10 @@ class Surroundings:
         return found | {"terrain": self.terrain.read(window)}
 
     def files(self) -> dict[str, list[str]]:
-        """Everything the numbers come from."""
-        angles = {f"{key}_angles": list(one.files) for key, one in self.angles.items()}
-        return {"weather": self.weather.files(), "terrain": list(self.terrain.files)} | angles
+        """What is read for the dates; the angles of tables are known, see :meth:`degrees`."""
+        dates = {day for days in self.dates.values() for day in days}
+        read = self.weather.days_read(dates, self.job.weather_gaps)
+        return {"weather": self.weather.files(read), "terrain": list(self.terrain.files)}
 
     def describe(self) -> dict[str, Any]:
         """What the dataset says of them: options without paths, and the weather's units."""

@@ -141,6 +141,12 @@ class Angles:
         """Which of ``rasters``' observations has the angles of an image; None: none."""
         return next(iter(matching(self.rasters, observation)), None) if self.rasters is not None else None
 
+    def files_of(self, observations: Sequence[Observation]) -> set[str]:
+        """The rasters that are read for images; what comes from tables is known, see :meth:`of_images`."""
+        found = [self.raster_of(one) for one in observations]
+        rasters = self.rasters.observations if self.rasters is not None else ()
+        return {file for index in found if index is not None for file in rasters[index].files}
+
     def read(self, observation: Observation, window: Window, whole: Float) -> Float:
         """The angles of one image a pixel, from rasters.
 

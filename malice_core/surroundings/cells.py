@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from rasterio._err import CPLE_BaseError  # GDAL's own errors reach us unwrapped from warp
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform as transform_points
@@ -65,7 +66,7 @@ def locate(lattice: Lattice, grid: Grid, i: int, j: int) -> Positions:
     if crs_name(lattice.crs) != grid.crs:
         try:
             east, north = transform_points(lattice.crs, grid.crs, x.ravel().tolist(), y.ravel().tolist())
-        except RasterioError as error:
+        except (RasterioError, CPLE_BaseError) as error:
             raise InputError(
                 f"weather: coordinates cannot be brought from {lattice.crs:.60} to {grid.crs:.60}: {error}; reproject "
                 "the weather with gdalwarp"

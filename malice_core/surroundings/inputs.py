@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,9 +222,23 @@ class Inputs:
         return mirrored
 
     def files(self) -> list[str]:
-        """Everything the numbers come from, sorted, absolute paths of local files."""
+        """All files that were found, sorted, absolute paths of local files."""
         angles = (file for source in self.sources.values() for file in source.files)
         return sorted({*self.weather.files(), *map(os.path.abspath, self.terrain.files), *angles})
+
+    def identity(self, stacks: Mapping[str, Stack]) -> dict[str, Any]:
+        """What the numbers of a run come from: the files that are read for its dates, and what was taken out of others.
+
+        Files of other days, such as those of another year in the same folder, change nothing.
+        """
+        days = {item.date for stack in stacks.values() for item in stack.observations}
+        files = {*self.weather.files(self.weather.days_read(days, self.gaps))}
+        files.update(map(os.path.abspath, self.terrain.files))
+        for sensor, stack in stacks.items():
+            files.update(self.sources[sensor].files_of(stack.observations))
+        units = {key: unit.name for key, unit in sorted(self.weather.units.items())}
+        angles = {sensor: rows.astype(float).tolist() for sensor, rows in sorted(self.angles.items())}
+        return {"files": sorted(files), "units": units, "angles": angles}
 
     def close(self) -> None:
         """Closes the open rasters; to be called when no thread reads any more."""

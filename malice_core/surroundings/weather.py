@@ -142,12 +142,14 @@ class Weather:
         """Closes the open rasters."""
         self._pool.close()
 
-    def files(self) -> list[str]:
-        """Everything the numbers come from, sorted, absolute paths of local files."""
-        found: set[str] = set()
-        for variables in self._entries.values():
-            for entry in variables.values():
-                found.add(entry.file)
+    def files(self, days: Collection[date] | None = None) -> list[str]:
+        """What there is, sorted, absolute paths of local files.
+
+        Args:
+            days: those that hold the weather of these days; None: all.
+        """
+        chosen = self._entries if days is None else days
+        found = {entry.file for day in chosen for entry in self._entries[day].values()}
         names = {file: (os.path.abspath(file),) if is_table(file) else local_files(file) for file in found}
         return sorted({name for files in names.values() for name in files})
 
@@ -196,6 +198,10 @@ class Weather:
         farthest = max(abs((self._nearest(one) - one).days) for one in days)
         summary = f"weather: {what}; the nearest day is taken, at most {farthest} day{'s' * (farthest > 1)} away"
         return Usable(tuple(dates), summary, report)
+
+    def days_read(self, dates: Collection[date], gaps: str = "error") -> set[date]:
+        """The days whose weather is read for dates of acquisition. Raises InputError as :meth:`values`."""
+        return set(self._needed(dates, gaps).values())
 
     def _nearest(self, day: date) -> date:
         at = bisect_left(self.days, day)
@@ -312,7 +318,7 @@ class Weather:
         medians = {day: np.median(self._day(lattice, wanted, day), axis=(0, 1)) for day in needed}
         self.warnings.extend(line for line in doubts(medians) if line not in self.warnings)
 
-    def _needed(self, dates: Sequence[date], gaps: str) -> dict[date, date]:
+    def _needed(self, dates: Collection[date], gaps: str) -> dict[date, date]:
         """The days that belong to ``dates``, and the one whose weather each has.
 
         Raises:

@@ -29,6 +29,8 @@ from malice_core.training.unpickling import Record
 MAX_FILE = 1 << 30
 #: Of the pickle, of the archive's table of contents, and of all tensors of the state together.
 MAX_PICKLE, MAX_TABLE, MAX_TENSORS = 8 << 20, 8 << 20, 256 << 20
+#: What to do about a file that is damaged.
+AGAIN = "copy it again, or give another checkpoint"
 #: Element types by the name of torch's storage class. bfloat16 is the upper half of a float32.
 _TYPES = {
     "FloatStorage": "f4",
@@ -76,7 +78,9 @@ def read(path: Path) -> Checkpoint:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
     # What zipfile raises for archives that are damaged, encrypted or of an unknown version.
     except (zipfile.BadZipFile, struct.error, RuntimeError, ValueError, EOFError, OverflowError, MemoryError) as error:
-        raise ModelError(f"{path} is damaged or no checkpoint of PyTorch: {str(error)[:200]}") from error
+        raise ModelError(
+            f"{path} is damaged, cut off or no checkpoint of PyTorch ({str(error)[:200]}): {AGAIN}"
+        ) from error
 
 
 def require_torch() -> None:
@@ -117,7 +121,8 @@ def _refuse_other_formats(file: _Bounded, path: Path) -> None:
             "torch.save it again"
         )
     if begin[:2] != b"PK":
-        raise ModelError(f"{path} is no checkpoint of PyTorch: these are zip archives, this begins with {begin[:8]!r}")
+        found = f"begins with {begin[:8]!r}" if begin else "is empty"
+        raise ModelError(f"{path} is no checkpoint of PyTorch: these are zip archives, this {found}; {AGAIN}")
 
 
 class _Archive:
@@ -153,7 +158,7 @@ def _read(archive: _Archive, path: Path) -> Checkpoint:
     try:
         root = unpickling.loads(content)
     except unpickling.Unreadable as error:
-        raise ModelError(f"{path}: its pickle cannot be read ({error}): it is damaged or crafted") from error
+        raise ModelError(f"{path}: its pickle cannot be read ({error}): it is damaged or crafted; {AGAIN}") from error
     if not isinstance(root, dict):
         raise ModelError(f"{path} holds no state dict: save module.state_dict() or a Lightning checkpoint")
     lightning = isinstance(root.get("state_dict"), dict)

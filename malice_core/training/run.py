@@ -26,9 +26,9 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from malice_core.errors import Cancelled, DeviceError, InputError, ModelError, OutputError, TrainingError
+from malice_core.errors import Cancelled, DeviceError, InputError, OutputError, TrainingError
 from malice_core.patches.store import SENSORS, Dataset
-from malice_core.training import checkpoint, runfolder
+from malice_core.training import runfolder
 from malice_core.training.ablation import ShuffledWeather
 from malice_core.training.callbacks import Curves, PlainProgress, Speed
 from malice_core.training.composing import PRETRAIN
@@ -37,8 +37,9 @@ from malice_core.training.data import PatchData
 from malice_core.training.module import PretrainingModule
 from malice_core.training.pictures import Pictures
 from malice_core.training.probing import Probe, Site
+from malice_core.training.resuming import Restore, require_fitting, require_same_order
 from malice_core.training.runfolder import say
-from malice_core.training.saving import LastCheckpoint, Restore, StepSeed, Stop, WholeCheckpoints, tidy
+from malice_core.training.saving import LastCheckpoint, StepSeed, Stop, WholeCheckpoints, tidy
 from malice_core.training.settings import KEPT, Settings, TrainerOptions, kept
 
 
@@ -78,7 +79,6 @@ def pretrain(
     network = module(settings)
     facts = runfolder.facts_of(data.data) | {"settings": kept(settings, KEPT)}
     if resume is not None:
-        require_fitting(resume.checkpoint, network)
         runfolder.require_same_data(resume.folder, facts)
     site = Site.open(settings.evaluate) if settings.evaluate.labels is not None else None
     new = runfolder.create(composed) if resume is None else None
@@ -92,6 +92,9 @@ def pretrain(
         own.insert(0, Probe(site, settings.evaluate.every_n_epochs))
     try:
         trainer = make_trainer(settings, folder, own, loggers(settings, folder))
+        if resume is not None:
+            content = require_fitting(resume.checkpoint, network, trainer)
+            require_same_order(resume.checkpoint, content, trainer, data.train_dataloader())
         if runfolder.is_first():
             runfolder.describe(folder, settings.plain(), composed.subdir, overrides, facts, device_of(trainer))
     except BaseException:
@@ -194,36 +197,6 @@ def module(settings: Settings) -> PretrainingModule:
         )
     except ValueError as error:
         raise InputError(f"module: {error}") from error
-
-
-def require_fitting(path: Path, network: L.LightningModule) -> None:
-    """Raises:
-    InputError: if a checkpoint is damaged, or of another network.
-    """
-    try:
-        found = checkpoint.read(path)
-    except ModelError as error:
-        raise InputError(f"train.resume: {error}") from error
-    state = found.state
-    if {"epoch", "global_step", "pytorch_lightning_version"} - found.facts.keys():
-        raise InputError(
-            f"train.resume: {path} holds weights only, no state of a run: give a run's own checkpoint, or begin a new "
-            "run"
-        )
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    if missing or unknown:
-        what = f"{missing[0]} is missing" if missing else f"{unknown[0]} is not in this network"
-        raise InputError(
-            f"train.resume: {path} is of another architecture: {what} ({len(missing)} tensors missing, {len(unknown)} "
-            "unknown); resume runs with the command that began them and the same network, or begin a new run"
-        )
-    for name, shape in wanted.items():
-        if state[name].shape != shape:
-            raise InputError(
-                f"train.resume: {path} is of another architecture: {name} is {state[name].shape}, here {shape}; resume "
-                "it with the same network, or begin a new run"
-            )
 
 
 def callbacks(settings: Settings, folder: Path, stop: Stop) -> list[Callback]:

@@ -97,6 +97,11 @@ def find(given: str) -> Resume:
     if path.is_dir():
         inside = [path / CHECKPOINTS / LAST, path / LAST]
         checkpoint = next((one for one in inside if one.is_file()), inside[0])
+    if path.is_dir() and (path / CONFIG).is_file() and not checkpoint.is_file():
+        raise InputError(
+            f"train.resume={given}: this run ended before its first checkpoint, {checkpoint}, and there is nothing to "
+            "go on with: remove the folder, and begin the run again with the command that began it"
+        )
     if not checkpoint.is_file():
         raise InputError(f"train.resume={given}: there is no {checkpoint}; give a run folder or one of its checkpoints")
     for folder in (checkpoint.parent, checkpoint.parent.parent):
@@ -178,10 +183,9 @@ def create(composed: Composed[Any]) -> New:
                 "run_id"
             )
         if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
-            raise InputError(
-                f"{folder} is there already: give another hydra.run.dir or run_id; train.resume={folder} goes on with "
-                "it"
-            )
+            begun = (folder / CHECKPOINTS / LAST).is_file()
+            cure = f"train.resume={folder} goes on with it" if begun else "nothing was saved in it, it may be removed"
+            raise InputError(f"{folder} is there already: give another hydra.run.dir or run_id; {cure}")
     number = 1
     while True:
         try:

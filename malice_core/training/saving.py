@@ -17,7 +17,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from malice_core.errors import Cancelled, OutputError
 from malice_core.training.batch import Batch
@@ -25,8 +25,6 @@ from malice_core.training.runfolder import CHECKPOINTS, LAST, is_first
 
 #: Our names of best checkpoints: epoch and score. Versions before this one added -v1 to a name that was there already.
 BEST = re.compile(r"best-(\d+)-(.+?)(-v\d+)?\.ckpt(\.part)?")
-#: Of a checkpoint: epochs that were asked for.
-EPOCHS = "malice_max_epochs"
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -222,73 +220,6 @@ class LastCheckpoint(Callback):
             for part in ("total", "current"):
                 done = progress[part]["completed"]
                 progress[part] |= dict.fromkeys(("ready", "started", "processed"), done)
-
-
-class Restore(Callback):
-    """Puts right what a checkpoint says of best epochs and patience, before Lightning takes it over.
-
-    Lightning drops the best epochs where the run folder has another name than before, believes that their files are
-    there, goes on with the patience of before, and trains on where patience had ended the run; that is right only where
-    another number of epochs is asked for than before.
-    """
-
-    def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Notes how many epochs were asked for."""
-        checkpoint[EPOCHS] = trainer.max_epochs
-
-    def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Changes what the checkpoint holds of the run's callbacks."""
-        states = checkpoint["callbacks"]
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set in its constructor
-            state = states.get(callback.state_key)
-            if state is None:
-                continue
-            if isinstance(callback, ModelCheckpoint):
-                found = _on_disk(callback, state, int(checkpoint["epoch"]))
-                # Processes wait for each other where they disagree, and not all may see the folder.
-                states[callback.state_key] = trainer.strategy.broadcast(found)
-            if isinstance(callback, EarlyStopping):
-                changed = checkpoint.get(EPOCHS, trainer.max_epochs) != trainer.max_epochs
-                if changed and state["wait_count"] >= state["patience"]:
-                    state["wait_count"] = 0
-                state["patience"] = callback.patience
-                trainer.should_stop |= state["wait_count"] >= callback.patience
-
-
-def _on_disk(callback: ModelCheckpoint, state: dict[str, Any], epoch: int) -> dict[str, Any]:
-    """A state of ``callback`` with the files that are in its folder, whatever that was called before."""
-    folder = Path(f"{callback.dirpath}")
-    scores = {folder / Path(path).name: score for path, score in state["best_k_models"].items()}
-    there = {path: score for path, score in scores.items() if path.is_file()}
-    # Killed between writing a best checkpoint, which replaced one of these, and the last: it is in its name alone.
-    strays = {path: score for path in folder.glob("best-*.ckpt") if (score := _score(path, epoch)) is not None}
-    strays = {path: score for path, score in strays.items() if path not in there}
-    better = sorted(strays, key=lambda path: float(strays[path]), reverse=callback.mode == "max")
-    there |= {path: strays[path] for path in better[: len(scores) - len(there)]}
-    ranked = sorted(there, key=lambda path: float(there[path]), reverse=callback.mode == "max")
-    if callback.save_top_k >= 0:
-        ranked = ranked[: callback.save_top_k]
-    full = bool(ranked) and len(ranked) == callback.save_top_k
-    return state | {
-        "dirpath": callback.dirpath,
-        "best_k_models": {f"{path}": there[path] for path in ranked},
-        "best_model_path": f"{ranked[0]}" if ranked else "",
-        "best_model_score": there[ranked[0]] if ranked else None,
-        "kth_best_model_path": f"{ranked[-1]}" if full else "",
-        "kth_value": there[ranked[-1]] if full else callback.kth_value,
-        "last_model_path": "",
-    }
-
-
-def _score(path: Path, epoch: int) -> torch.Tensor | None:
-    """What the name of a best checkpoint of an epoch up to ``epoch`` says, None for other files."""
-    found = BEST.fullmatch(path.name)
-    if found is None or int(found[1]) > epoch:
-        return None
-    try:
-        return torch.tensor(float(found[2]))
-    except ValueError:
-        return None
 
 
 def tidy(trainer: L.Trainer) -> None:

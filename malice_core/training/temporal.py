@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 WIDTH, HEADS, HIDDEN, LAYERS = 64, 4, 128, 3
 QUERIES, QUERY_HEADS = 10, 2
@@ -16,6 +17,25 @@ QUERIES, QUERY_HEADS = 10, 2
 MISSING = -30000.0
 #: Standard deviation of random queries and key layers, as in the published code: scores start between -2 and 2 or so.
 SPREAD = (2.0 / WIDTH) ** 0.5
+
+
+#: Not cuDNN's, which in half precision refuses queries that all pixels share.
+KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, dropout: float = 0.0) -> Tensor:
+    """Scaled dot-product attention.
+
+    Args:
+        queries, keys, values: (P, heads, N, depth), the same type.
+        mask: (P, 1, 1, T), added to the scores.
+        dropout: share of the weights that is dropped.
+
+    Returns:
+        (P, heads, N, depth of the values).
+    """
+    with sdpa_kernel(KERNELS):
+        return F.scaled_dot_product_attention(queries, keys, values, mask.to(queries.dtype), dropout)
 
 
 class DateEncoding(nn.Module):
@@ -84,7 +104,7 @@ class MultiHeadAttention(nn.Module):
         packed = F.linear(x, self.mha.in_proj_weight, self.mha.in_proj_bias)
         q, k, v = packed.view(pixels, dates, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
         dropout = self.mha.dropout if self.training else 0.0
-        context = F.scaled_dot_product_attention(q, k, v, mask.to(q.dtype), dropout)
+        context = attend(q, k, v, mask, dropout)
         return self.mha.out_proj(context.transpose(1, 2).reshape(pixels, dates, WIDTH))  # type: ignore[no-any-return]
 
 
@@ -172,7 +192,7 @@ class TemporalProjector(nn.Module):
         # Values are the features themselves, half of the channels for each head.
         values = x.view(*x.shape[:2], QUERY_HEADS, WIDTH // QUERY_HEADS).transpose(1, 2)
         queries = self.Q.to(keys.dtype).expand(len(x), -1, -1, -1)
-        merged = F.scaled_dot_product_attention(queries, keys, values.to(keys.dtype), mask.to(keys.dtype))
+        merged = attend(queries, keys, values.to(keys.dtype), mask)
         return merged.transpose(1, 2).flatten(2)
 
 

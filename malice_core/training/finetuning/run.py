@@ -31,9 +31,10 @@ from malice_core.training.finetuning.settings import COMMAND, Tuning, fixed
 from malice_core.training.finetuning.sites import Site
 from malice_core.training.finetuning.start import Start, put_back, write_classifier
 from malice_core.training.malice import MaliceEncoder
-from malice_core.training.run import device_of, fit, quiet, require_fitting, trainer_of
+from malice_core.training.resuming import Restore, require_fitting, require_same_order
+from malice_core.training.run import device_of, fit, quiet, trainer_of
 from malice_core.training.runfolder import Resume, say
-from malice_core.training.saving import LastCheckpoint, Restore, StepSeed, Stop, tidy
+from malice_core.training.saving import LastCheckpoint, StepSeed, Stop, tidy
 
 SCORES = "scores.json"
 #: Tiles from which mean and spread of embeddings are taken where the encoder is trained.
@@ -126,8 +127,6 @@ def _run(
     if resume is not None:
         # Before anything of the run is written: what is refused leaves it as it was.
         runfolder.require_same_data(resume.folder, facts)
-        require_fitting(resume.checkpoint, made.network)
-        put_back(resume.folder)
     new = runfolder.create(composed) if resume is None else None
     folder = new.folder if new is not None else stop.folder
     assert folder is not None, "a run is new, or resumed"
@@ -135,6 +134,10 @@ def _run(
     own = [Restore(), *_callbacks(settings, folder, stop)]
     try:
         trainer = trainer_of(settings.train.trainer.options(), settings.train.deterministic, folder, own, [])
+        content = None
+        if resume is not None:
+            content = require_fitting(resume.checkpoint, made.network, trainer)
+            put_back(resume.folder)
         described = (folder, settings.plain(), composed.subdir, overrides, facts, device_of(trainer))
         if new is not None:
             runfolder.describe(*described)
@@ -143,7 +146,8 @@ def _run(
             say(f"note: {note}")
         with _enough_memory("give train.trainer.accelerator=cpu, or fewer dates"):
             data = _data(settings, made, places, trainer.strategy.root_device)
-        if resume is not None:
+        if resume is not None and content is not None:
+            require_same_order(resume.checkpoint, content, trainer, data.train_dataloader())
             runfolder.describe(*described)
             say(f"going on from {resume.checkpoint}")
     except BaseException:
