@@ -1,6 +1,6 @@
 """Runs the graphs of one modality over one block: spatial maps date by date, then pixels in chunks.
 
-MALICE Aux has the terrain as one more map, the last, and for each date a bias of the spatial graph that its weather is.
+MALICE Aux has the terrain as one more map, the last, and for each date biases of the spatial graph that its weather is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from malice_core.cards import Card
 from malice_core.cropping import cropped
 from malice_core.graphs import date_encoding
-from malice_core.runtime import Backend
+from malice_core.runtime import Array, Backend
+from malice_core.spreading import spread
+from malice_core.surroundings.cells import touched
 from malice_core.weights import TERRAIN_CHANNELS, WEATHER
 
 if TYPE_CHECKING:
@@ -68,26 +70,37 @@ class Workspace:
 
 
 class WeatherEncoder:
-    """The weather of cells to biases of the spatial graph."""
+    """The weather of cells to what the spatial graph is given of it.
 
-    def __init__(self, card: Card, sensor: str, backend: Backend) -> None:
-        self._width = card.width
+    Args:
+        card, sensor, backend: as of :class:`ModalityEncoder`.
+        input_shape: (H, W) of every image.
+    """
+
+    def __init__(self, card: Card, sensor: str, backend: Backend, input_shape: tuple[int, int]) -> None:
+        down, right = (touched(side) for side in input_shape)
+        #: Of each input; cells beyond those of an image are zeros that no pixel lies in.
+        self.shapes: dict[str, tuple[int, ...]] = {
+            "bias": (1, down, right, card.width),
+            "rows": input_shape[:1],
+            "cols": input_shape[1:],
+        }
         # Always as many at once, so that a cell's numbers do not depend on the block it is part of.
         self._session = backend.open(card.graph_bytes(sensor, "weather"), {"weather": (CELLS, WEATHER)})
 
-    def __call__(self, weather: CellWeather) -> Float:
-        """(1, 64, H, W) biases of the pixels of an image; (1, 64, 1, 1) if it has one row and column of weather."""
+    def __call__(self, weather: CellWeather) -> dict[str, Array]:
+        """Biases of the cells, and which of them each row and column of the image lies in."""
         height, width, numbers = weather.values.shape
         cells = weather.values.reshape(-1, numbers)
-        biases = np.empty((len(cells), self._width), np.float32)
+        biases = np.zeros(self.shapes["bias"], np.float32)
+        found = np.empty((len(cells), biases.shape[-1]), np.float32)
         for start in range(0, len(cells), CELLS):
             some = cells[start : start + CELLS]
             given = np.zeros((CELLS, numbers), np.float32)
             given[: len(some)] = some
-            biases[start : start + CELLS] = self._session.run({"weather": given})[: len(some)]
-        maps = np.ascontiguousarray(biases.T).reshape(self._width, height, width)
-        # Indexing by both at once makes an array of another order, which the runtime would copy.
-        return maps.take(weather.rows, 1).take(weather.cols, 2)[None]
+            found[start : start + CELLS] = self._session.run({"weather": given})[: len(some)]
+        biases[0, :height, :width] = found.reshape(height, width, -1)
+        return {"bias": biases, "rows": weather.rows.astype(np.int32), "cols": weather.cols.astype(np.int32)}
 
 
 class TerrainEncoder:
@@ -126,7 +139,6 @@ class ModalityEncoder:
         mask: leave unobserved dates out of the attentions of a pixel (``--nodata mask``).
         workspace: memory for the spatial maps, shared by the modalities of a run.
         halo: pixels around the core that the spatial graph may leave out of its output (0: it returns them all).
-        uniform: for MALICE Aux: the weather of a date is the same all over every block.
     """
 
     def __init__(
@@ -141,21 +153,21 @@ class ModalityEncoder:
         mask: bool,
         workspace: Workspace,
         halo: int,
-        uniform: bool = True,
     ) -> None:
         channels = len(card.modalities[sensor].channels)
         dates, width = len(days), card.width
         self._pixels = core_shape[0] * core_shape[1]
         self._chunk = min(CHUNK, self._pixels)
         self._encoding = date_encoding(np.asarray(days, np.float32))
-        self._weather = WeatherEncoder(card, sensor, backend) if card.surroundings else None
+        self._weather = WeatherEncoder(card, sensor, backend, input_shape) if card.surroundings else None
         shapes: dict[str, tuple[int, ...]] = {"images": (1, channels, *input_shape)}
-        if card.surroundings:
+        spatial = card.graph_bytes(sensor, "spatial")
+        if self._weather is not None:
             # The terrain is one more, which is of no date.
             self._encoding = np.pad(self._encoding, ((0, 1), (0, 0)))
             dates += 1
-            shapes["bias"] = (1, width, *((1, 1) if uniform else input_shape))
-        spatial = card.graph_bytes(sensor, "spatial")
+            shapes |= self._weather.shapes
+            spatial = spread(spatial, str(card.graph_path(sensor, "spatial")))
         if halo:
             spatial = cropped(spatial, halo, str(card.graph_path(sensor, "spatial")))
         self._spatial = backend.open(spatial, shapes)
@@ -231,10 +243,10 @@ class ModalityEncoder:
     def _encode_date(
         self, index: int, image: Image, crop: tuple[slice, slice], shape: tuple[int, int], tick: Callable[[], None]
     ) -> None:
-        feeds = {"images": image.values[None]}
+        feeds: dict[str, Array] = {"images": image.values[None]}
         if self._weather is not None:
             assert image.weather is not None, "MALICE Aux without weather"
-            feeds["bias"] = self._weather(image.weather)
+            feeds |= self._weather(image.weather)
         maps = self._spatial.run(feeds)[0]
         core = maps[:, crop[0], crop[1]].transpose(1, 2, 0)
         # The pixels of this core come first in the buffer; splitting that axis makes a view, no copy.

@@ -57,7 +57,7 @@ def budget(
 
     Args:
         dates: number of dates by sensor key.
-        uniform: for MALICE Aux: weather is the same all over a block.
+        uniform: for MALICE Aux: weather is the same everywhere, and none is kept.
     """
     aux = card.surroundings is not None
     # The terrain is one more of the features, and has a graph of its own.
@@ -76,11 +76,8 @@ def budget(
             # What a call of theirs returns is copied out of the runtime's memory.
             "spatial outputs": backend.streams * core * card.width * 4,
             "weather": 0 if uniform else KEPT,
-            # A map of weather goes into each call where it is not the same everywhere; features of terrain are kept.
-            "surroundings": aux
-            * ((0 if uniform else backend.streams * halo) + core + len(dates) * halo)
-            * card.width
-            * 4,
+            # Features of terrain are kept. What the spatial graphs make of weather is as large as an image's features.
+            "surroundings": aux * (core + len(dates) * halo) * card.width * 4,
             "temporal graphs": sum(
                 backend.streams * chunk * count * (base + pair * count) * 4 for count in dates.values()
             ),

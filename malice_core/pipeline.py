@@ -144,7 +144,6 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
             job.job.nodata == "mask",
             workspace,
             halo,
-            around is None or around.uniform,
         )
         for sensor in job.stacks
     }

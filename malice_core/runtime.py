@@ -22,13 +22,15 @@ from onnx import TensorProto, helper
 from malice_core.errors import DeviceError, MaliceError, ModelError
 from malice_core.graphs import IR_VERSION, OPSET
 
-Array = NDArray[np.float32]
+#: What a graph is given: float32 numbers, and int32 indices.
+Array = NDArray[np.float32] | NDArray[np.int32]
+Float = NDArray[np.float32]
 
 
 class Session(Protocol):
     """One compiled graph. ``run`` may be called from several threads at once."""
 
-    def run(self, feeds: Mapping[str, Array]) -> Array:
+    def run(self, feeds: Mapping[str, Array]) -> Float:
         """The graph's only output; valid until the same thread calls ``run`` again."""
         ...
 
@@ -232,12 +234,12 @@ class _OpenVinoSession:
         )
         self._local = threading.local()
 
-    def run(self, feeds: Mapping[str, Array]) -> Array:
+    def run(self, feeds: Mapping[str, Array]) -> Float:
         request = getattr(self._local, "request", None)
         if request is None:
             request = self._local.request = self._compiled.create_infer_request()
         request.infer(dict(feeds), share_inputs=True)
-        output: Array = request.get_output_tensor(0).data
+        output: Float = request.get_output_tensor(0).data
         return output
 
 
@@ -254,7 +256,7 @@ class _OnnxSession:
         if backend.device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
             raise DeviceError("the CUDA provider did not start for a graph of the model; use --device cpu")
 
-    def run(self, feeds: Mapping[str, Array]) -> Array:
+    def run(self, feeds: Mapping[str, Array]) -> Float:
         try:
             return self._session.run(None, dict(feeds))[0]  # type: ignore[no-any-return]
         except Exception as error:
