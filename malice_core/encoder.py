@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -118,7 +118,9 @@ class TerrainEncoder:
         graph = card.graph_bytes(sensor, "terrain")
         if halo:
             graph = cropped(graph, halo, str(card.graph_path(sensor, "terrain")))
-        self._session = backend.open(graph, {"terrain": (1, TERRAIN_CHANNELS, *input_shape)})
+        # It is called once a block, so that one stream is enough, and each has memory of its own.
+        single = replace(backend, streams=1)
+        self._session = single.open(graph, {"terrain": (1, TERRAIN_CHANNELS, *input_shape)})
 
     def __call__(self, terrain: Float, crop: tuple[slice, slice]) -> Float:
         """(h, w, 64) features of the core, of the normalised terrain (4, H, W) of the input window."""
@@ -186,26 +188,27 @@ class ModalityEncoder:
         self._all_queries = self._queries == list(range(card.queries))
         self._mask = mask
 
-    def encode(
+    def see(
         self,
         images: Iterator[Image],
         crop: tuple[slice, slice],
         pool: ThreadPoolExecutor,
         check: Callable[[], None],
         tick: Callable[[], None],
-        sink: Sink,
         terrain: Callable[[], Float] | None = None,
-    ) -> None:
-        """Embeds one block.
+    ) -> NDArray[np.uint16]:
+        """The spatial part of one block; :meth:`embed` is the rest, to be called before the workspace is used again.
 
         Args:
             images: the block's dates in order; read ahead by the caller.
             crop: the core's rows and columns inside the input window, less the halo.
             pool: threads for the calls of the graphs, as many as the backend has streams.
             check: raises when the run was cancelled; called between calls of the graphs.
-            tick: called once for each date in the spatial part.
-            sink: takes the embedding, in pieces and from several threads.
+            tick: called once for each date.
             terrain: gives its features (h, w, 64) in the core; for MALICE Aux.
+
+        Returns:
+            (pixels,) how often each pixel of the core was observed.
         """
         shape = (crop[0].stop - crop[0].start, crop[1].stop - crop[1].start)
         pixels = shape[0] * shape[1]
@@ -228,6 +231,19 @@ class ModalityEncoder:
             pending.append(pool.submit(self._encode_date, index, image, crop, shape, tick))
         for future in pending:
             future.result()
+        return counts
+
+    def embed(
+        self, counts: NDArray[np.uint16], pool: ThreadPoolExecutor, check: Callable[[], None], sink: Sink
+    ) -> None:
+        """The temporal part of the block that was seen last.
+
+        Args:
+            counts: what :meth:`see` returned.
+            pool, check: as of :meth:`see`.
+            sink: takes the embedding, in pieces and from several threads.
+        """
+        pixels = counts.size
 
         def chunk(start: int) -> None:
             check()
