@@ -1,6 +1,6 @@
 """Runs the graphs of one modality over one block: spatial maps date by date, then pixels in chunks.
 
-MALICE Aux has the terrain as one more map, the last, and for each date a bias of the spatial graph that its weather is.
+MALICE Aux has the terrain as one more map, the last, and for each date biases of the spatial graph that its weather is.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from malice_core.cards import Card
 from malice_core.cropping import cropped
 from malice_core.graphs import date_encoding
-from malice_core.runtime import Backend
+from malice_core.runtime import Array, Backend
+from malice_core.spreading import spread
+from malice_core.surroundings.cells import touched
 from malice_core.weights import TERRAIN_CHANNELS, WEATHER
 
 if TYPE_CHECKING:
@@ -68,26 +70,37 @@ class Workspace:
 
 
 class WeatherEncoder:
-    """The weather of cells to biases of the spatial graph."""
+    """The weather of cells to what the spatial graph is given of it.
 
-    def __init__(self, card: Card, sensor: str, backend: Backend) -> None:
-        self._width = card.width
+    Args:
+        card, sensor, backend: as of :class:`ModalityEncoder`.
+        input_shape: (H, W) of every image.
+    """
+
+    def __init__(self, card: Card, sensor: str, backend: Backend, input_shape: tuple[int, int]) -> None:
+        down, right = (touched(side) for side in input_shape)
+        #: Of each input; cells beyond those of an image are zeros that no pixel lies in.
+        self.shapes: dict[str, tuple[int, ...]] = {
+            "bias": (1, down, right, card.width),
+            "rows": input_shape[:1],
+            "cols": input_shape[1:],
+        }
         # Always as many at once, so that a cell's numbers do not depend on the block it is part of.
         self._session = backend.open(card.graph_bytes(sensor, "weather"), {"weather": (CELLS, WEATHER)})
 
-    def __call__(self, weather: CellWeather) -> Float:
-        """(1, 64, H, W) biases of the pixels of an image; (1, 64, 1, 1) if it has one row and column of weather."""
+    def __call__(self, weather: CellWeather) -> dict[str, Array]:
+        """Biases of the cells, and which of them each row and column of the image lies in."""
         height, width, numbers = weather.values.shape
         cells = weather.values.reshape(-1, numbers)
-        biases = np.empty((len(cells), self._width), np.float32)
+        biases = np.zeros(self.shapes["bias"], np.float32)
+        found = np.empty((len(cells), biases.shape[-1]), np.float32)
         for start in range(0, len(cells), CELLS):
             some = cells[start : start + CELLS]
             given = np.zeros((CELLS, numbers), np.float32)
             given[: len(some)] = some
-            biases[start : start + CELLS] = self._session.run({"weather": given})[: len(some)]
-        maps = np.ascontiguousarray(biases.T).reshape(self._width, height, width)
-        # Indexing by both at once makes an array of another order, which the runtime would copy.
-        return maps.take(weather.rows, 1).take(weather.cols, 2)[None]
+            found[start : start + CELLS] = self._session.run({"weather": given})[: len(some)]
+        biases[0, :height, :width] = found.reshape(height, width, -1)
+        return {"bias": biases, "rows": weather.rows.astype(np.int32), "cols": weather.cols.astype(np.int32)}
 
 
 class TerrainEncoder:
@@ -105,7 +118,9 @@ class TerrainEncoder:
         graph = card.graph_bytes(sensor, "terrain")
         if halo:
             graph = cropped(graph, halo, str(card.graph_path(sensor, "terrain")))
-        self._session = backend.open(graph, {"terrain": (1, TERRAIN_CHANNELS, *input_shape)})
+        # It is called once a block, so that one stream is enough, and each has memory of its own.
+        single = replace(backend, streams=1)
+        self._session = single.open(graph, {"terrain": (1, TERRAIN_CHANNELS, *input_shape)})
 
     def __call__(self, terrain: Float, crop: tuple[slice, slice]) -> Float:
         """(h, w, 64) features of the core, of the normalised terrain (4, H, W) of the input window."""
@@ -126,7 +141,6 @@ class ModalityEncoder:
         mask: leave unobserved dates out of the attentions of a pixel (``--nodata mask``).
         workspace: memory for the spatial maps (:class:`Workspace`), shared by the modalities of a run.
         halo: pixels around the core that the spatial graph may leave out of its output (0: it returns them all).
-        uniform: for MALICE Aux: the weather of a date is the same all over every block.
         chunk: pixels given to the temporal graph at once.
     """
 
@@ -142,22 +156,22 @@ class ModalityEncoder:
         mask: bool,
         workspace: Any,
         halo: int,
-        uniform: bool = True,
         chunk: int = CHUNK,
     ) -> None:
         channels = len(card.modalities[sensor].channels)
-        dates, width = len(days), card.width
+        dates = len(days)
         self._pixels = core_shape[0] * core_shape[1]
         self._chunk = min(chunk, self._pixels)
         self._encoding = date_encoding(np.asarray(days, np.float32))
-        self._weather = WeatherEncoder(card, sensor, backend) if card.surroundings else None
+        self._weather = WeatherEncoder(card, sensor, backend, input_shape) if card.surroundings else None
         shapes: dict[str, tuple[int, ...]] = {"images": (1, channels, *input_shape)}
-        if card.surroundings:
+        spatial = card.graph_bytes(sensor, "spatial")
+        if self._weather is not None:
             # The terrain is one more, which is of no date.
             self._encoding = np.pad(self._encoding, ((0, 1), (0, 0)))
             dates += 1
-            shapes["bias"] = (1, width, *((1, 1) if uniform else input_shape))
-        spatial = card.graph_bytes(sensor, "spatial")
+            shapes |= self._weather.shapes
+            spatial = spread(spatial, str(card.graph_path(sensor, "spatial")))
         if halo:
             spatial = cropped(spatial, halo, str(card.graph_path(sensor, "spatial")))
         self._spatial = backend.open(spatial, shapes)
@@ -182,26 +196,27 @@ class ModalityEncoder:
         )
         self._features: Float = self._workspace.view(self._pixels, dates, card.width)
 
-    def encode(
+    def see(
         self,
         images: Iterator[Image],
         crop: tuple[slice, slice],
         pool: ThreadPoolExecutor,
         check: Callable[[], None],
         tick: Callable[[], None],
-        sink: Sink,
         terrain: Callable[[], Float] | None = None,
-    ) -> None:
-        """Embeds one block.
+    ) -> NDArray[np.uint16]:
+        """The spatial part of one block; :meth:`embed` is the rest, to be called before the workspace is used again.
 
         Args:
             images: the block's dates in order; read ahead by the caller.
             crop: the core's rows and columns inside the input window, less the halo.
             pool: threads for the calls of the graphs, as many as the backend has streams.
             check: raises when the run was cancelled; called between calls of the graphs.
-            tick: called once for each date in the spatial part.
-            sink: takes the embedding, in pieces and from several threads.
+            tick: called once for each date.
             terrain: gives its features (h, w, 64) in the core; for MALICE Aux.
+
+        Returns:
+            (pixels,) how often each pixel of the core was observed.
         """
         shape = (crop[0].stop - crop[0].start, crop[1].stop - crop[1].start)
         pixels = shape[0] * shape[1]
@@ -224,6 +239,19 @@ class ModalityEncoder:
             pending.append(pool.submit(self._encode_date, index, image, crop, shape, tick))
         for future in pending:
             future.result()
+        return counts
+
+    def embed(
+        self, counts: NDArray[np.uint16], pool: ThreadPoolExecutor, check: Callable[[], None], sink: Sink
+    ) -> None:
+        """The temporal part of the block that was seen last.
+
+        Args:
+            counts: what :meth:`see` returned.
+            pool, check: as of :meth:`see`.
+            sink: takes the embedding, in pieces and from several threads.
+        """
+        pixels = counts.size
 
         def chunk(start: int) -> None:
             check()
@@ -237,12 +265,12 @@ class ModalityEncoder:
         core = terrain()
         self._features[: core.shape[0] * core.shape[1], -1] = core.reshape(-1, core.shape[-1])
 
-    def _feeds(self, image: Image) -> dict[str, Float]:
+    def _feeds(self, image: Image) -> dict[str, Array]:
         """What the spatial graph gets of a date."""
-        feeds = {"images": image.values[None]}
+        feeds: dict[str, Array] = {"images": image.values[None]}
         if self._weather is not None:
             assert image.weather is not None, "MALICE Aux without weather"
-            feeds["bias"] = self._weather(image.weather)
+            feeds |= self._weather(image.weather)
         return feeds
 
     def _encode_date(

@@ -23,12 +23,13 @@ from malice_core.surroundings.weather import KEPT
 if TYPE_CHECKING:
     from malice_core.job import Job
 
-#: Interpreter, libraries and compiled graphs, before the first pixel.
-BASE_BYTES = 230 << 20
+#: Interpreter, libraries and compiled graphs, before the first pixel; and what the graphs of MALICE Aux add to it.
+BASE_BYTES, AUX_BYTES = 230 << 20, 30 << 20
 #: Decoded blocks GDAL may keep.
 GDAL_CACHE_BYTES = 64 << 20
-#: Float32 maps of the block's input size that one call of the spatial graph holds at its peak.
-SPATIAL_MAPS = 140
+#: Float32 maps of the block's input size that one call of the spatial graph holds at its peak, and those it holds more
+#: where biases are spread: OpenVINO lets them take the place of what comes later, onnxruntime transposes them.
+SPATIAL_MAPS = {"openvino": (140, 0), "onnxruntime": (250, 50)}
 #: Floats a pixel and date that one call of the temporal graph holds at its peak: some, and some for each date.
 #: OpenVINO fuses the attention; onnxruntime writes down the scores of all pairs of dates, several times.
 TEMPORAL_FLOATS = {"openvino": (550, 0), "onnxruntime": (600, 40)}
@@ -77,7 +78,7 @@ def budget(
 
     Args:
         dates: number of dates by sensor key.
-        uniform: for MALICE Aux: weather is the same all over a block.
+        uniform: for MALICE Aux: weather is the same everywhere, and none is kept.
         room: bytes of a GPU's memory that may be used.
     """
     aux = card.surroundings is not None
@@ -89,30 +90,33 @@ def budget(
     channels = max(len(card.modalities[sensor].channels) for sensor in dates)
     images = READ_AHEAD + 2 * backend.streams + 1
     base, pair = TEMPORAL_FLOATS[backend.runtime]
+    maps, spread = SPATIAL_MAPS[backend.runtime]
+    maps += aux * spread
     anywhere = {
         "weather": 0 if uniform else KEPT,
-        # A map of weather goes into each call where it is not the same everywhere; features of terrain are kept.
-        "surroundings": aux * ((0 if uniform else backend.streams * halo) + core + len(dates) * halo) * card.width * 4,
+        "terrain": aux * core * card.width * 4,
         # A date is read, normalised and held until its turn; reading makes two more copies of one.
         "images": images * halo * (channels * 4 + 1) + 2 * READ_AHEAD * halo * channels * 4,
-        # The block being finished and the one being written.
-        "embeddings": 2 * core * layout.block_bytes,
+        # Of one block: written while the next one's images are seen, and gone before it has any.
+        "embeddings": core * layout.block_bytes,
     }
     writing = {"strips": 3 * max(STRIP_BYTES, TILE * grid.area.width * layout.storage.itemsize)}
-    program = BASE_BYTES + GDAL_CACHE_BYTES
+    program = BASE_BYTES + aux * AUX_BYTES + GDAL_CACHE_BYTES
     if backend.device == "cuda":
-        maps = halo if grid.clip else core
-        kept = CUDA_BYTES + (maps * max(dates.values()) * card.width + halo * SPATIAL_MAPS) * 4
+        seen = halo if grid.clip else core
+        kept = CUDA_BYTES + (seen * max(dates.values()) * card.width + halo * maps) * 4
         pixel = max(count * (base + pair * count) for count in dates.values()) * 4
         chunk = next(size for size in CHUNKS if size <= max(CHUNKS[-1], room - kept) // pixel or size == CHUNKS[-1])
         program += CUDA_HOST_BYTES
         ours = {"tokens": 2 * chunk * card.queries * card.width * 4}
         return Budget(program, ours | anywhere, writing, kept + chunk * pixel, chunk)
+    # All graphs keep what they have taken. Terrain's has one stream.
+    calls = len(dates) * backend.streams
     ours = {
         "spatial features": core * max(dates.values()) * (card.width + len(dates)) * 4,
-        "spatial graphs": (len(dates) * backend.streams + aux) * halo * SPATIAL_MAPS * 4,
-        # What a call of theirs returns is copied out of the runtime's memory.
-        "spatial outputs": backend.streams * core * card.width * 4,
+        "spatial graphs": (calls * maps + aux * (maps - spread)) * halo * 4,
+        # What they return lies in the runtime's memory twice: as it is computed, and in the order of the output.
+        "spatial outputs": 2 * (calls + aux) * core * card.width * 4,
         "temporal graphs": sum(backend.streams * chunk * count * (base + pair * count) * 4 for count in dates.values()),
     }
     return Budget(program, ours | anywhere, writing)

@@ -152,7 +152,6 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
             job.job.nodata == "mask",
             workspace,
             halo,
-            around is None or around.uniform,
             job.budget.chunk,
         )
         for sensor in job.stacks
@@ -167,15 +166,19 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
     try:
         for block in todo:
             crop = block.core.slices_in(block.input.expand(-halo))
-            codes = make_codes(block.core.pixels)
             grounds: dict[Window, Float] = {}
             for number, (sensor, encoder) in enumerate(encoders.items()):
                 dates = itertools.islice(images, len(job.stacks[sensor].observations))
                 ground = None if terrain is None else partial(_ground, job, sensor, block, crop, terrain, grounds)
-                encoder.encode(dates, crop, coders, cancel.check, progress.date, partial(codes.put, number), ground)
+                counts = encoder.see(dates, crop, coders, cancel.check, progress.date, ground)
+                if number == 0:
+                    # Embeddings are the largest of all there is. A block's are written while the next one's images are
+                    # seen, and gone before the next one's take their place.
+                    if saved is not None:
+                        saved.result()
+                    codes = make_codes(block.core.pixels)
+                encoder.embed(counts, coders, cancel.check, partial(codes.put, number))
                 progress.modality(sensor)
-            if saved is not None:
-                saved.result()  # one block waits to be written while the next is computed, not more
             saved = writer.submit(_save, block, codes, scratch)
         if saved is not None:
             saved.result()

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from malice_core import graphs
 from malice_core.cards import Card
-from malice_core.encoder import Float, Image, ModalityEncoder, Sink
+from malice_core.encoder import Float, Image, ModalityEncoder
 from malice_core.runtime import Backend, DeviceMemory
 from malice_core.weights import WIDTH
 
@@ -80,19 +80,18 @@ class ResidentEncoder(ModalityEncoder):
         self._temporal = backend.open(gathering(card.graph_bytes(sensor, "temporal")), {})
         self._where: NDArray[np.int64] = np.zeros(0, np.int64)
 
-    def encode(
+    def see(
         self,
         images: Iterator[Image],
         crop: tuple[slice, slice],
         pool: ThreadPoolExecutor,
         check: Callable[[], None],
         tick: Callable[[], None],
-        sink: Sink,
         terrain: Callable[[], Float] | None = None,
-    ) -> None:
+    ) -> NDArray[np.uint16]:
         rows, cols = (np.arange(part.start, part.stop) for part in crop)
         self._where = (rows[:, None] * self._map_shape[1] + cols).reshape(-1)
-        super().encode(images, crop, pool, check, tick, sink, terrain)
+        return super().see(images, crop, pool, check, tick, terrain)
 
     def _take_terrain(self, terrain: Callable[[], Float], crop: tuple[slice, slice]) -> None:
         core = terrain()

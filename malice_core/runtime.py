@@ -23,7 +23,9 @@ from onnx import TensorProto, helper
 from malice_core.errors import DeviceError, MaliceError, ModelError
 from malice_core.graphs import IR_VERSION, OPSET
 
-Array = NDArray[np.float32]
+#: What a graph is given: float32 numbers, and int32 indices.
+Array = NDArray[np.float32] | NDArray[np.int32]
+Float = NDArray[np.float32]
 
 
 class DeviceMemory:
@@ -66,7 +68,7 @@ class DeviceMemory:
 class Session(Protocol):
     """One compiled graph. ``run`` and ``run_into`` may be called from several threads at once."""
 
-    def run(self, feeds: Mapping[str, Any]) -> Array:
+    def run(self, feeds: Mapping[str, Any]) -> Float:
         """The graph's only output; valid until the same thread calls ``run`` again. On onnxruntime an input may be
         :class:`DeviceMemory`."""
         ...
@@ -280,12 +282,12 @@ class _OpenVinoSession:
         )
         self._local = threading.local()
 
-    def run(self, feeds: Mapping[str, Array]) -> Array:
+    def run(self, feeds: Mapping[str, Array]) -> Float:
         request = getattr(self._local, "request", None)
         if request is None:
             request = self._local.request = self._compiled.create_infer_request()
         request.infer(dict(feeds), share_inputs=True)
-        output: Array = request.get_output_tensor(0).data
+        output: Float = request.get_output_tensor(0).data
         return output
 
     def run_into(self, feeds: Mapping[str, Any], output: DeviceMemory) -> None:
@@ -306,7 +308,7 @@ class _OnnxSession:
         if len(self._session.get_providers()) < len(providers):
             raise DeviceError("the CUDA provider did not start for a graph of the model; use --device cpu")
 
-    def run(self, feeds: Mapping[str, Any]) -> Array:
+    def run(self, feeds: Mapping[str, Any]) -> Float:
         with _told():
             if any(isinstance(value, DeviceMemory) for value in feeds.values()):
                 binding = self._bound(feeds)

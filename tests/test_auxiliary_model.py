@@ -54,18 +54,22 @@ def test_the_card_says_what_the_network_eats(store: Path) -> None:
     assert max(agreement.between_runtimes(card).values()) <= agreement.TOLERANCE
 
 
-def test_a_map_of_weather_is_as_the_runtime_takes_it(store: Path) -> None:
-    """Pixels get the bias of their cell, in an array that needs no copy: it is the largest input of a call."""
-    encode = WeatherEncoder(cards.read(store / "aux"), "s2", runtime.choose("onnxruntime", "cpu", "float32", 1))
-    values = np.random.default_rng(0).standard_normal((3, 2, 48)).astype(np.float32)
-    rows, cols = np.repeat([0, 1, 2], 20), np.repeat([0, 1], 30)
-    maps = encode(CellWeather(values, rows, cols))
-    assert maps.shape == (1, 64, 60, 60)
-    assert maps.flags.c_contiguous
-    for i, j in np.ndindex(3, 2):
-        alone = encode(CellWeather(values[i : i + 1, j : j + 1], np.zeros(1, np.intp), np.zeros(1, np.intp)))
-        part = maps[:, :, rows == i][..., cols == j]
-        assert np.array_equal(part, np.broadcast_to(alone, part.shape))
+def test_cells_have_the_biases_of_their_weather(store: Path) -> None:
+    """However many cells an image has, and in whatever order its rows and columns go through them."""
+    backend = runtime.choose("onnxruntime", "cpu", "float32", 1)
+    encode = WeatherEncoder(cards.read(store / "aux"), "s2", backend, (600, 100))
+    values = np.random.default_rng(0).standard_normal((11, 2, 48)).astype(np.float32)
+    rows, cols = np.arange(600)[::-1] // 55, np.arange(100) // 50
+    given = encode(CellWeather(values, rows, cols))
+    assert {name: array.shape for name, array in given.items()} == encode.shapes
+    assert np.array_equal(given["rows"], rows)
+    assert np.array_equal(given["cols"], cols)
+    line = np.zeros(600, np.intp), np.zeros(100, np.intp)
+    for i, j in np.ndindex(11, 2):
+        alone = encode(CellWeather(values[i : i + 1, j : j + 1], *line))
+        assert np.array_equal(given["bias"][0, i, j], alone["bias"][0, 0, 0])
+        assert alone["bias"][0, 0, 0].any()
+        assert not alone["bias"][0, 1:].any()
 
 
 def test_cards_of_malice_stay_as_they_were(tmp_path: Path) -> None:

@@ -37,6 +37,11 @@ def cells_of(window: Window) -> Window:
     )
 
 
+def touched(pixels: int) -> int:
+    """Most cells that a line of ``pixels`` touches, wherever it begins."""
+    return (pixels + CELL - 2) // CELL + 1
+
+
 @dataclass(frozen=True)
 class Positions:
     """Where the centres of a square of cells lie on a raster.

@@ -184,9 +184,10 @@ class Inputs:
         """
         statistics = self.card.surroundings
         assert statistics is not None
+        known = self.needed[sensor]
         if self.uniform:
-            window = Window(self.needed[sensor].row, self.needed[sensor].col, 1, 1)
-        source, rows, cols = mirror_source(window, self.needed[sensor])
+            known = Window(known.row, known.col, 1, 1)
+        source, rows, cols = mirror_source(window, known)
         found = self.weather.values(self.terrain.lattice, source, [day], self.gaps)
         return CellWeather(
             weather.normalised(found.values[:, :, 0], statistics.weather),
