@@ -224,26 +224,59 @@ def read_layer(pool: Pool, layer: Layer, window: Window) -> tuple[np.ndarray, np
         bands = layer.bands[begin:end]
         stored = _read_bands(pool, bands, layer.grid, window)
         for at, (band, plane) in enumerate(zip(bands, stored, strict=True), begin):
-            for fill in band.fills:
-                observed &= plane != np.float64(fill).astype(plane.dtype)
-            if plane.dtype.kind == "f":
-                observed &= np.isfinite(plane)
-            dark = plane == 0
+            dark = _decode(band, plane, values[at], observed)
             all_zero &= dark if band.zero else False
-            if band.gain == 1.0:
-                # Float32 holds every 16 bit number: what was stored comes out unchanged.
-                values[at] = plane
-            else:
-                values[at] = plane * band.gain
-            if band.bias:
-                # A zero among other values is a band without data there, and stays 0.
-                values[at] += np.where(dark, 0.0, band.bias) if band.zero else band.bias
             if band.mask and band.path not in masked:
                 masked.add(band.path)
                 observed &= _read(pool, band, [band.index], layer.grid, window, masks=True)[0] != 0
     observed &= ~all_zero
     values[:, ~observed] = 0.0
     return values, observed
+
+
+def read_each(pool: Pool, bands: Sequence[Band], grid: Grid, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`read_layer` of each band by itself, but bands of one raster are read together.
+
+    Returns:
+        values float32 and observed bool, both (bands, H, W).
+
+    Raises:
+        StackError: as of :func:`read_layer`.
+    """
+    values = np.empty((len(bands), *window.shape), np.float32)
+    observed = np.ones(values.shape, bool)
+    for begin, end in _runs(bands):
+        stored = _read_bands(pool, bands[begin:end], grid, window)
+        for at, (band, plane) in enumerate(zip(bands[begin:end], stored, strict=True), begin):
+            dark = _decode(band, plane, values[at], observed[at])
+            if band.zero:
+                observed[at] &= ~dark
+            if band.mask:
+                observed[at] &= _read(pool, band, [band.index], grid, window, masks=True)[0] != 0
+    values[~observed] = 0.0
+    return values, observed
+
+
+def _decode(band: Band, plane: np.ndarray, values: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Puts the values of stored numbers (H, W) into ``values``, and False into ``observed`` where they are no values.
+
+    Returns:
+        (H, W) where 0 is stored.
+    """
+    for fill in band.fills:
+        observed &= plane != np.float64(fill).astype(plane.dtype)
+    if plane.dtype.kind == "f":
+        observed &= np.isfinite(plane)
+    dark: np.ndarray = plane == 0
+    if band.gain == 1.0:
+        # Float32 holds every 16 bit number: what was stored comes out unchanged.
+        values[...] = plane
+    else:
+        values[...] = plane * band.gain
+    if band.bias:
+        # A zero among other values is a band without data there, and stays 0.
+        values += np.where(dark, 0.0, band.bias) if band.zero else band.bias
+    return dark
 
 
 def _runs(bands: Sequence[Band]) -> list[tuple[int, int]]:

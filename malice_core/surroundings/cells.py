@@ -8,6 +8,7 @@ transformations by the points it is given together, and a cell's numbers must no
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from rasterio.warp import transform as transform_points
 
 from malice_core.errors import InputError
 from malice_core.grid import Lattice, Window
-from malice_core.images.reading import Band, Grid, Layer, Pool, apply, crs_name, read_layer
+from malice_core.images.reading import Band, Grid, Pool, apply, crs_name, read_each
 
 #: Pixels along a cell's side (the definition of MALICE Aux here), and cells along a square's.
 CELL, SQUARE = 64, 16
@@ -108,17 +109,17 @@ def _turn(grid: Grid) -> float:
     return float(360 / abs(grid.transform.a))
 
 
-def sample(pool: Pool, grid: Grid, band: Band, positions: Positions) -> np.ndarray:
-    """``band`` at ``positions``, bilinear between the centres of pixels; missing neighbours are left out, and the
+def sample(pool: Pool, grid: Grid, bands: Sequence[Band], positions: Positions) -> np.ndarray:
+    """``bands`` at ``positions``, bilinear between the centres of pixels; missing neighbours are left out, and the
     others' weights scaled up.
 
     Returns:
-        float64, the shape of ``positions``; NaN where not covered or no neighbour holds a value.
+        (bands, SQUARE, SQUARE) float64; NaN where not covered or no neighbour holds a value.
 
     Raises:
         StackError: if the file cannot be read.
     """
-    out = np.full(positions.rows.shape, np.nan)
+    out = np.full((len(bands), *positions.rows.shape), np.nan)
     inside = positions.covered
     if not inside.any():
         return out
@@ -135,10 +136,10 @@ def sample(pool: Pool, grid: Grid, band: Band, positions: Positions) -> np.ndarr
         int(last_row.max()) + 1,
         int(max(first_col.max(), last_col.max())) + 1,
     )
-    values, seen = read_layer(pool, Layer(grid, (band,)), window)
+    values, seen = read_each(pool, bands, grid, window)
     down, right = rows - first_row, cols - start_col
-    total, mean = np.zeros(rows.shape), np.zeros(rows.shape)
-    reference = np.full(rows.shape, np.nan)
+    total, mean = np.zeros((len(bands), rows.size)), np.zeros((len(bands), rows.size))
+    reference = np.full(total.shape, np.nan)
     corners = (
         (first_row, first_col, (1 - down) * (1 - right)),
         (first_row, last_col, (1 - down) * right),
@@ -146,14 +147,14 @@ def sample(pool: Pool, grid: Grid, band: Band, positions: Positions) -> np.ndarr
         (last_row, last_col, down * right),
     )
     for row, col, weight in corners:
-        at = row - window.row, col - window.col
-        value, weight = values[0][at].astype(np.float64), weight * seen[at]
+        at = slice(None), row - window.row, col - window.col
+        value, weight = values[at].astype(np.float64), weight * seen[at]
         # Differences from one neighbour, so that a constant field comes out constant to the last bit.
         reference = np.where(np.isnan(reference) & (weight > 0), value, reference)
         total += weight
         mean += np.where(weight > 0, weight * (value - reference), 0.0)
     with np.errstate(invalid="ignore"):
-        out[inside] = np.where(total > 0, reference + mean / total, np.nan)
+        out[:, inside] = np.where(total > 0, reference + mean / total, np.nan)
     return out
 
 

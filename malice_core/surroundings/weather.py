@@ -11,8 +11,9 @@ import os
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from malice_core.errors import InputError
 from malice_core.grid import Lattice, Window
 from malice_core.images.files import local_files
-from malice_core.images.reading import Grid, Pool
+from malice_core.images.reading import Band, Grid, Pool
 from malice_core.images.sources import Findings
 from malice_core.job import WEATHER_GAPS
 from malice_core.store.statistics import AUX_WEATHER, Statistics
@@ -150,8 +151,13 @@ class Weather:
         """
         chosen = self._entries if days is None else days
         found = {entry.file for day in chosen for entry in self._entries[day].values()}
-        names = {file: (os.path.abspath(file),) if is_table(file) else local_files(file) for file in found}
-        return sorted({name for files in names.values() for name in files})
+        for file in found - self._local.keys():  # each raster is opened for it
+            self._local[file] = (os.path.abspath(file),) if is_table(file) else local_files(file)
+        return sorted({name for file in found for name in self._local[file]})
+
+    @cached_property
+    def _local(self) -> dict[str, tuple[str, ...]]:
+        return {}
 
     def describe(self) -> list[str]:
         """What the plan prints: days, layouts and units, one line each."""
@@ -262,9 +268,8 @@ class Weather:
                 self._squares.move_to_end(key)
                 return self._squares[key]
         out = np.empty((cells.SQUARE, cells.SQUARE, len(KEYS)))
-        for at, name in enumerate(KEYS):
-            entry, unit = self._entries[day][name], self.units[name]
-            stored = self._stored(lattice, entry, i, j)
+        for at, stored in self._stored(lattice, day, i, j):
+            entry, unit = self._entries[day][KEYS[at]], self.units[KEYS[at]]
             seen = stored[np.isfinite(stored)]
             wrong = seen[(seen < unit.low) | (seen > unit.high)]
             if wrong.size:
@@ -279,14 +284,23 @@ class Weather:
                 self._squares.popitem(last=False)
         return out
 
-    def _stored(self, lattice: Lattice, entry: Entry, i: int, j: int) -> NDArray[np.float64]:
+    def _stored(self, lattice: Lattice, day: date, i: int, j: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """Positions of variables in ``KEYS``, and (16, 16) of each in its file's unit."""
         shape = (cells.SQUARE, cells.SQUARE)
-        if entry.band is None:
-            return np.full(shape, entry.value, np.float64)
-        if entry.grid is None:  # one pixel for the whole area
-            held = glance(self._pool, entry)
-            return np.full(shape, held[0] if held.size else np.nan)
-        return cells.sample(self._pool, entry.grid, entry.band, self._where(lattice, entry.grid, i, j))
+        # Variables of one grid are read and interpolated together: most of the time goes with calls, not with numbers.
+        rasters: dict[Grid, list[tuple[int, Band]]] = {}
+        for at, name in enumerate(KEYS):
+            entry = self._entries[day][name]
+            if entry.band is None:
+                yield at, np.full(shape, entry.value, np.float64)
+            elif entry.grid is None:  # one pixel for the whole area
+                held = glance(self._pool, entry)
+                yield at, np.full(shape, held[0] if held.size else np.nan)
+            else:
+                rasters.setdefault(entry.grid, []).append((at, entry.band))
+        for grid, named in rasters.items():
+            found = cells.sample(self._pool, grid, [band for _, band in named], self._where(lattice, grid, i, j))
+            yield from zip((at for at, _ in named), found, strict=True)
 
     def _where(self, lattice: Lattice, grid: Grid, i: int, j: int) -> Positions:
         key = (lattice, grid, i, j)
