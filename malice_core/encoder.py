@@ -139,7 +139,7 @@ class ModalityEncoder:
         core_shape: largest (h, w) of a block's core.
         queries: which queries to keep, in the order of the output bands.
         mask: leave unobserved dates out of the attentions of a pixel (``--nodata mask``).
-        workspace: memory for the spatial maps (:class:`Workspace`), shared by the modalities of a run.
+        workspace: memory for the spatial maps, shared by the modalities of a run; :class:`Workspace` here.
         halo: pixels around the core that the spatial graph may leave out of its output (0: it returns them all).
         chunk: pixels given to the temporal graph at once.
     """

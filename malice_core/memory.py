@@ -50,7 +50,7 @@ class Budget:
     """Estimated peak memory in bytes: what is always there, and what encoding and then writing need, by part.
 
     Attributes:
-        device: on a GPU: of its memory.
+        device: on a GPU: bytes of its memory.
         chunk: pixels given to the temporal graph at once.
     """
 
@@ -104,8 +104,10 @@ def budget(
     program = BASE_BYTES + aux * AUX_BYTES + GDAL_CACHE_BYTES
     if backend.device == "cuda":
         seen = halo if grid.clip else core
-        kept = CUDA_BYTES + (seen * max(dates.values()) * card.width + halo * maps) * 4
-        pixel = max(count * (base + pair * count) for count in dates.values()) * 4
+        # Each graph keeps what it has taken here too.
+        graphs = len(dates) * halo * maps + aux * halo * (maps - spread)
+        kept = CUDA_BYTES + (seen * max(dates.values()) * card.width + graphs) * 4
+        pixel = sum(count * (base + pair * count) for count in dates.values()) * 4
         chunk = next(size for size in CHUNKS if size <= max(CHUNKS[-1], room - kept) // pixel or size == CHUNKS[-1])
         program += CUDA_HOST_BYTES
         ours = {"tokens": 2 * chunk * card.queries * card.width * 4}

@@ -173,7 +173,7 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Pr
                 counts = encoder.see(dates, crop, coders, cancel.check, progress.date, ground)
                 if number == 0:
                     # Embeddings are the largest of all there is. A block's are written while the next one's images are
-                    # seen, and gone before the next one's take their place.
+                    # seen, and gone before there are any of the next one's.
                     if saved is not None:
                         saved.result()
                     codes = make_codes(block.core.pixels)

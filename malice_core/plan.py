@@ -322,6 +322,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "block": list(plan.grid.core_shape),
         "halo": plan.card.halo,
         "memory_bytes": plan.budget.total,
+        "device_memory_bytes": plan.budget.device,
         "disk_bytes": plan.disk,
         "modalities": {sensor: stack.describe() for sensor, stack in plan.stacks.items()},
         "outputs": [str(path) for path in plan.targets],
@@ -342,7 +343,8 @@ def text(plan: Plan) -> str:
         f"{selection.bounds_text(plan.lattice, plan.area)}",
         f"# blocks     {plan.grid.count} of {core[1]} x {core[0]} pixels, halo {plan.card.halo}, "
         f"edge {plan.job.edge}, nodata {plan.job.nodata}",
-        f"# memory     at most {plan.budget.total / 1e9:.2f} GB",
+        f"# memory     at most {plan.budget.total / 1e9:.2f} GB"
+        + (f", and {plan.budget.device / 1e9:.2f} GB of the GPU's" if plan.budget.device else ""),
         f"# output     {plan.job.output}: {plan.layout.bands} bands {plan.layout.dtype}, "
         f"up to {plan.disk / 1e9:.2f} GB of disk while running",
     ]

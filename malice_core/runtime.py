@@ -32,6 +32,7 @@ class DeviceMemory:
     """Float32 numbers in the memory of the device that onnxruntime computes on, or a part of them.
 
     Attributes:
+        device: ``cpu`` or ``cuda``.
         shape: of what it holds.
         pointer: address of the first number there.
     """
@@ -50,10 +51,11 @@ class DeviceMemory:
         """
         import onnxruntime
 
+        # The zeros on this side are never touched, so that they take no memory.
         try:
             return cls(onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(elements, np.float32), device, 0), (elements,))
         except Exception as error:
-            if isinstance(error, MemoryError | RuntimeError) or type(error).__module__.startswith("onnxruntime"):
+            if _of_runtime(error):
                 raise DeviceError(
                     f"{device} has no room for {4 * elements / 1e9:.2f} GB of features: {_reason(error)}; give a "
                     "smaller --block"
@@ -66,7 +68,8 @@ class DeviceMemory:
 
 
 class Session(Protocol):
-    """One compiled graph. ``run`` and ``run_into`` may be called from several threads at once."""
+    """One compiled graph. ``run`` and ``run_into`` may be called from several threads at once; both raise MaliceError
+    if the runtime fails."""
 
     def run(self, feeds: Mapping[str, Any]) -> Float:
         """The graph's only output; valid until the same thread calls ``run`` again. On onnxruntime an input may be
@@ -116,28 +119,24 @@ class Backend:
             shapes: shape of every input.
 
         Raises:
+            DeviceError: if there is no memory for it, or the device does not start.
             ModelError: if the runtime cannot read the graph.
         """
         session = _OpenVinoSession if self.runtime == "openvino" else _OnnxSession
         try:
             return session(graph, shapes, self)
-        except MemoryError as error:
-            raise DeviceError("out of memory while a graph was opened; give a smaller --block or --memory") from error
-        except (RuntimeError, ValueError) as error:
-            if "alloc" in str(error).lower():
+        except MaliceError:
+            raise
+        except Exception as error:
+            if not _of_runtime(error) and not isinstance(error, ValueError):
+                raise
+            if isinstance(error, MemoryError) or "alloc" in str(error).lower():
                 raise DeviceError(
                     "out of memory while a graph was opened; give a smaller --block or --memory"
                 ) from error
             raise ModelError(
                 f"{self.runtime} cannot open a graph of the model: {_reason(error)}; verify or import the model again"
             ) from error
-        except Exception as error:
-            # onnxruntime's exceptions share no base class but Exception; anything else is a bug to be seen.
-            if type(error).__module__.startswith("onnxruntime"):
-                raise ModelError(
-                    f"onnxruntime cannot open a graph of the model: {_reason(error)}; verify or import the model again"
-                ) from error
-            raise
 
 
 def choose(
@@ -199,6 +198,12 @@ def _reason(error: BaseException) -> str:
     """The last line of a library's message: what comes before says where in its sources it happened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:200] if lines else type(error).__name__
+
+
+def _of_runtime(error: Exception) -> bool:
+    """True for what onnxruntime and OpenVINO raise: exceptions of the former share no base class, and with bound
+    memory it raises Python's own."""
+    return isinstance(error, MemoryError | RuntimeError) or type(error).__module__.startswith("onnxruntime")
 
 
 def _cuda_problem() -> str | None:
@@ -341,7 +346,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if type(error).__module__.startswith("onnxruntime"):
+        if not isinstance(error, MaliceError) and _of_runtime(error):
             raise MaliceError(
                 f"onnxruntime failed: {_reason(error)}; out of memory? try a smaller --block or --device cpu"
             ) from error

@@ -5,6 +5,7 @@ graphs and plan, with the memory of the card in main memory.
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from helpers_embed import Array, embedded, run
 from helpers_models import write_random_model
 
 from malice_core import gpu, memory, runtime, simulate
-from malice_core.errors import DeviceError, InputError
+from malice_core.classes import ClassCodes
+from malice_core.encoder import CHUNK
+from malice_core.errors import DeviceError, InputError, MaliceError
+from malice_core.resident import ResidentEncoder
 
 GB = 1 << 30
 REAL = runtime._cuda_problem() is None
@@ -114,7 +118,13 @@ def test_pixels_at_once_fit_too(store: Path, models: Path, monkeypatch: pytest.M
     room, chunks = [3 * GB, 5 * GB, 16 * GB], []
     for size in room:
         cost = memory.budget(card, backend, grid, {"s2": 60}, layout, room=size)
+        both = memory.budget(card, backend, grid, {"s2": 60, "s1": 60}, layout, room=size)
         assert cost.device <= size
+        # Each sensor has graphs of its own; the maps they share are of 256 x 256 pixels and 60 dates.
+        alone = cost.device - memory.CUDA_BYTES - 256 * 256 * 60 * 64 * 4
+        assert both.chunk <= cost.chunk
+        if both.chunk == cost.chunk:
+            assert both.device - cost.device == alone
         chunks.append(cost.chunk)
     assert chunks == sorted(chunks)
     assert chunks[0] < chunks[-1] == memory.CHUNKS[0]
@@ -122,7 +132,7 @@ def test_pixels_at_once_fit_too(store: Path, models: Path, monkeypatch: pytest.M
 
 @pytest.mark.skipif(REAL, reason="this machine has a card")
 def test_a_missing_driver_is_told() -> None:
-    with pytest.raises(DeviceError, match=r"--device cuda: the driver's .*use --device cpu"):
+    with pytest.raises(DeviceError, match=r"^CUDA: the driver's .*use --device cpu"):
         gpu.free_bytes()
 
 
@@ -132,5 +142,46 @@ def test_the_driver_tells_what_is_free() -> None:
 
 
 def test_no_room_on_the_device_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DeviceError, match=r"cpu has no room for .* GB of features: .*--block"):
-        runtime.DeviceMemory.zeros(1 << 52, "cpu")
+    def refuse(*_: object) -> None:
+        raise RuntimeError("CUDA failure 2: out of memory")
+
+    monkeypatch.setattr("onnxruntime.OrtValue.ortvalue_from_numpy", refuse)
+    with pytest.raises(DeviceError, match=r"cpu has no room for 0\.40 GB of features: CUDA failure 2.*--block"):
+        runtime.DeviceMemory.zeros(100_000_000, "cpu")
+
+
+def test_a_failure_with_bound_memory_is_one_line(scene: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch)
+    see = ResidentEncoder.see
+
+    def beyond(self: ResidentEncoder, *given: object) -> object:
+        counts = see(self, *given)
+        self._where += 1 << 40
+        return counts
+
+    monkeypatch.setattr(ResidentEncoder, "see", beyond)
+    with pytest.raises(MaliceError, match=r"^onnxruntime failed: .*; out of memory\? try a smaller --block"):
+        embedded(models / "e.tif", "--s2", scene / "S2", "--model", "plain", "--device", "cuda")
+
+
+def test_more_pixels_at_once_are_classified_in_pieces(
+    scene: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Classes of a block come from a graph with a fixed number of pixels; a GPU gives more at once."""
+    known = np.random.default_rng(0).normal(0, 1, (640, 4)).astype(np.float32)
+
+    class Head:
+        def run(self, feeds: dict[str, Array]) -> Array:
+            assert feeds["embedding"].shape == (CHUNK, 640)
+            return feeds["embedding"] @ known
+
+    layout = SimpleNamespace(
+        classifier=SimpleNamespace(features=640, nodata=255, classes=[SimpleNamespace(code=i + 1) for i in range(4)]),
+        sensors=("s2",),
+        probabilities=None,
+    )
+    values = np.random.default_rng(1).normal(0, 1, (640, 1000)).astype(np.float32)
+    codes = ClassCodes(layout, Head(), 1100)  # type: ignore[arg-type]
+    codes.put(0, 100, values, np.where(np.arange(1000) % 7, 3, 0).astype(np.uint16))
+    wanted = np.where(np.arange(1000) % 7, (values.T @ known).argmax(axis=1) + 1, 255)
+    np.testing.assert_array_equal(codes.arrays["codes"][0, 100:], wanted)

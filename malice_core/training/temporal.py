@@ -17,8 +17,6 @@ QUERIES, QUERY_HEADS = 10, 2
 MISSING = -30000.0
 #: Standard deviation of random queries and key layers, as in the published code: scores start between -2 and 2 or so.
 SPREAD = (2.0 / WIDTH) ** 0.5
-
-
 #: Not cuDNN's, which in half precision refuses queries that all pixels share.
 KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
@@ -27,9 +25,10 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, dropout:
     """Scaled dot-product attention.
 
     Args:
-        queries, keys, values: (P, heads, N, depth), the same type.
+        queries: (P, heads, N, depth).
+        keys, values: (P, heads, T, depth); all of one type.
         mask: (P, 1, 1, T), added to the scores.
-        dropout: share of the weights that is dropped.
+        dropout: share of the weights that is dropped, from 0 to less than 1.
 
     Returns:
         (P, heads, N, depth of the values).
