@@ -230,7 +230,8 @@ class Restore(Callback):
             # As saved when the next epoch begins: the learning rate's step comes with the last batch.
             for part in loops[_EPOCHS].values():
                 part |= dict.fromkeys(("completed", "processed"), part["started"])
-            loops["epoch_loop.state_dict"]["_batches_that_stepped"] = loops[_BATCHES]["total"]["ready"]
+            # What logs count by: steps of the optimizer, each of which may be the sum of several batches.
+            loops["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set in its constructor
             state = states.get(callback.state_key)
             if state is None:
