@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from helpers_dataset import built, files, options, run, write_stack
 
-from malice_core.patches import build
+from malice_core import dataset
+from malice_core.patches import beside, build
 from malice_core.patches.store import Dataset
 
 pytest.importorskip("zarr")
@@ -155,6 +156,30 @@ def test_a_place_that_fails_loses_nothing(tmp_path: Path, capsys: pytest.Capture
     assert [place.name for place in Dataset(folder).places] == ["a", "b", "c"]
     assert run(options(tmp_path / "other", folder, "--patch", 16, "--overwrite")) == 0
     assert len(Dataset(folder).places) == 1
+
+
+def test_what_fails_in_a_place_is_not_told_as_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only what the folder of the whole build itself cannot be written for is."""
+    command, _, _ = _places(tmp_path)
+    command += [f"{tmp_path / 'd.zarr'}"]
+
+    def failing(*arguments: Any, **options: Any) -> None:
+        raise OSError(5, "Input/output error", "image.tif")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "_add_places", failing)
+        assert run(command) == 1
+    told = capsys.readouterr().err
+    assert "image.tif" in told
+    assert "cannot write" not in told
+    assert "free space" not in told
+    assert not (tmp_path / "d.zarr.malice").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(beside, "restore", failing)
+        assert run(command) == 2
+    assert "cannot write image.tif: Input/output error; free space" in capsys.readouterr().err
 
 
 def test_a_killed_process_resumes(stack: Path, whole: Dataset, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import runpy
 import shutil
@@ -182,13 +183,25 @@ def test_a_moved_run_keeps_its_best_epochs_and_takes_another_rate(
     assert last["lr_schedulers"][0]["base_lrs"] == pytest.approx([2e-4])
 
 
-def test_a_run_goes_on_from_a_best_checkpoint(whole: Path, data: Path, tmp_path: Path) -> None:
-    """Which is written in validation, behind the epoch's last batch."""
-    assert train(data, tmp_path / "short", "train.trainer.max_epochs=1") == 0
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_run_goes_on_from_a_best_checkpoint(together: int, data: Path, tmp_path: Path) -> None:
+    """Which is written in validation, behind the epoch's last batch; its logs count steps, not batches."""
+    more = (f"train.trainer.accumulate_grad_batches={together}", "logger.csv=true")
+    assert train(data, tmp_path / "whole", *more) == 0
+    assert train(data, tmp_path / "short", *more, "train.trainer.max_epochs=1") == 0
     (best,) = (tmp_path / "short" / "checkpoints").glob("best-*")
     assert resume(best, "train.trainer.max_epochs=2") == 0
-    assert_same(state(whole), state(tmp_path / "short"))
+    assert_same(state(tmp_path / "whole"), state(tmp_path / "short"))
     assert [row["epoch"] for row in read_curves(tmp_path / "short")] == [0, 1]
+    counts = [state(tmp_path / name)["loops"]["fit_loop"]["epoch_loop.state_dict"] for name in ("whole", "short")]
+    assert counts[0] == counts[1] == {"_batches_that_stepped": 8 // together}
+    assert logged(tmp_path / "short") == logged(tmp_path / "whole")
+
+
+def logged(folder: Path) -> list[tuple[str, str]]:
+    """Epochs and steps of validation that Lightning's logs of all starts name."""
+    tables = [csv.DictReader(path.open()) for path in sorted((folder / "csv").glob("*/metrics.csv"))]
+    return [(row["epoch"], row["step"]) for table in tables for row in table if row["val/total_loss"]]
 
 
 @pytest.fixture(scope="module")

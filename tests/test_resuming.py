@@ -74,6 +74,61 @@ def loops(content: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def best_of(content: dict[str, Any]) -> dict[str, Any]:
+    """The state of what keeps the best epochs."""
+    (found,) = (state for key, state in content["callbacks"].items() if key.startswith("ModelCheckpoint"))
+    assert isinstance(found, dict)
+    return found
+
+
+def first(content: dict[str, Any]) -> dict[Any, Any]:
+    """The optimizer's state by parameters."""
+    found: dict[Any, Any] = content["optimizer_states"][0]["state"]
+    return found
+
+
+def group(content: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = content["optimizer_states"][0]["param_groups"][0]
+    return found
+
+
+VERSION = "pytorch-lightning_version"
+VECTOR = torch.zeros(4)
+#: Pure data, in forms that Lightning or torch would fail at.
+FORMS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "callback": (lambda content: content["callbacks"].update(dict.fromkeys(content["callbacks"], "x")), "is 'x'"),
+    "no callback": (lambda content: best_of(content).clear(), "is missing"),
+    "best": (lambda content: best_of(content).update(best_k_models=3), "best_k_models is 3"),
+    "best name": (lambda content: best_of(content).update(best_k_models={3: 1.0}), "best_k_models names 3"),
+    "best score": (lambda content: best_of(content).update(best_k_models={"x": VECTOR}), "x is tensor("),
+    "state": (lambda content: first(content).update({0: 3}), "state.0 is 3"),
+    "state name": (lambda content: first(content).update(x=3), "state.x is of no weight"),
+    "moment": (lambda content: first(content)[0].pop("exp_avg"), "state.0.exp_avg is missing"),
+    "step": (lambda content: first(content)[0].update(step=torch.tensor(-1.0)), "state.0.step is -1"),
+    "rates": (lambda content: group(content).update(lr=VECTOR), "param_groups.0.lr is tensor("),
+    "parameters": (lambda content: group(content)["params"].reverse(), "params does not number"),
+    "epochs": (lambda content: content.update(malice_max_epochs=VECTOR), "malice_max_epochs is tensor("),
+    "order": (lambda content: content["malice_order"].update(seed=VECTOR), "malice_order.seed is tensor("),
+    "version": (lambda content: content.update({VERSION: "9.x"}), "lightning_version is '9.x'"),
+    "version number": (lambda content: content.update({VERSION: 3}), "lightning_version is 3"),
+    "epoch": (lambda content: content.update(epoch=10**9), "epoch is 1e+09"),
+    "steps": (lambda content: content.update(global_step=10**9, epoch=10**9), "global_step is 1e+09"),
+    "done": (lambda content: loops(content)["epoch_progress"]["current"].update(processed=10**9), "progress is 1e+09"),
+    "other version": (
+        lambda content: (content.update({VERSION: "2.1.0"}), group(content).update(lr=VECTOR)),
+        "param_groups.0.lr is tensor(",
+    ),
+    "other version's schedule": (
+        lambda content: (content.update({VERSION: "2.1.0"}), content["lr_schedulers"][0].update(T_cur="x")),
+        "T_cur is 'x'",
+    ),
+    "other version's best": (
+        lambda content: (content.update({VERSION: "2.1.0"}), best_of(content).update(best_k_models=3)),
+        "best_k_models is 3",
+    ),
+}
+
+
 WHOLE_FILE: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "empty": (cut(0), "this is empty"),
     "half": (cut(0.5), "damaged, cut off or no checkpoint"),
@@ -116,6 +171,13 @@ STATE: dict[str, tuple[Callable[[Path, Path], None], str]] = {
 }
 
 
+def of_form(change: Callable[[dict[str, Any]], object]) -> Callable[[Path, Path], None]:
+    return edited(lambda content, never: change(content))
+
+
+STATE |= {f"form: {name}": (of_form(change), told) for name, (change, told) in FORMS.items()}
+
+
 @pytest.mark.parametrize("damage", [*WHOLE_FILE, *STATE])
 def test_a_damaged_checkpoint_is_not_gone_on_with(
     damage: str, kept: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -131,6 +193,21 @@ def test_a_damaged_checkpoint_is_not_gone_on_with(
     assert "begin a new run" in line
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     assert not (tmp_path / "never").exists()
+
+
+def test_a_run_of_another_version_goes_on(kept: Path, tmp_path: Path) -> None:
+    """Versions of Lightning and torch before these did not write all that these do."""
+    run = Path(shutil.copytree(kept, tmp_path / "run"))
+
+    def older(content: dict[str, Any]) -> None:
+        content[VERSION] = "2.1.0"
+        content["lr_schedulers"][0].pop("_is_initial", None)
+        group(content).pop("decoupled_weight_decay", None)
+        for state in content["callbacks"].values():
+            state.pop("stopping_reason", None)
+
+    of_form(older)(run / "checkpoints" / "last.ckpt", tmp_path / "never")
+    assert resume(run, "train.trainer.max_epochs=2") == 0
 
 
 @pytest.mark.parametrize("damage", WHOLE_FILE)

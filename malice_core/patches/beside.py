@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from malice_core import scratch
@@ -45,9 +45,10 @@ def growing(output: Path, resume: bool, overwrite: bool) -> Iterator[Path]:
         OutputError: if another build of it goes on, it must not be replaced, or it cannot be written.
     """
     folder = scratch.folder_of(output)
-    try:
-        folder.mkdir(exist_ok=True)
-        with scratch.lock(folder / "lock"):
+    with ExitStack() as held:
+        with _told(folder):
+            folder.mkdir(exist_ok=True)
+            held.enter_context(scratch.lock(folder / "lock"))
             restore(folder, output)
             # What is there may have been moved away by a build that was killed.
             require_output(output, not (overwrite or resume))
@@ -59,17 +60,28 @@ def growing(output: Path, resume: bool, overwrite: bool) -> Iterator[Path]:
                     f"--resume: {folder} belongs to a build of one place: go on with that, or run without --resume to "
                     "start anew"
                 )
-            try:
-                yield folder / GROWING[0]
-            except BaseException:
-                # What is finished stays for --resume.
-                if not begun(output):
-                    shutil.rmtree(folder, ignore_errors=True)
-                raise
+        # Not in the ``with`` above: what fails in planning or building a place is no matter of this folder.
+        try:
+            yield folder / GROWING[0]
+        except BaseException:
+            # What is finished stays for --resume.
+            if not begun(output):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        with _told(folder):
             if output.exists():
                 os.replace(output, folder / OLD)
             os.replace(folder / GROWING[0], output)
             shutil.rmtree(folder)
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Raises:
+    OutputError: if the system refuses to write.
+    """
+    try:
+        yield
     except OSError as error:
         raise OutputError(
             f"cannot write {error.filename or folder}: {error.strerror or error}; free space, then run again with "

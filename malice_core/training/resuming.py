@@ -17,18 +17,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from malice_core.errors import InputError, ModelError
 from malice_core.training import checkpoint
 from malice_core.training.order import Loader
+from malice_core.training.runstate import BATCHES, EPOCHS, EPOCHS_DONE, ORDER, ORDERED, unlike_a_run
 from malice_core.training.saving import BEST
-
-#: Of a checkpoint: epochs that were asked for, and what the order of an epoch's samples depends on.
-EPOCHS, ORDER = "malice_max_epochs", "malice_order"
-#: The latter, in words.
-_ORDERED = {
-    "seed": "seed",
-    "samples": "samples an epoch (dataset.crops_per_patch)",
-    "together": "samples a step (datamodule.batch_size x devices)",
-}
-#: In the state of Lightning's loops: how many batches of the epoch are done, and how many epochs.
-_BATCHES, _EPOCHS = "epoch_loop.batch_progress", "epoch_progress"
 
 
 def require_fitting(path: Path, network: L.LightningModule, trainer: L.Trainer) -> dict[str, Any]:
@@ -71,7 +61,7 @@ def require_fitting(path: Path, network: L.LightningModule, trainer: L.Trainer) 
     if wild := [name for name, array in state.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]:
         raise InputError(f"train.resume: {path}: {wild[0]} is not finite, training failed before; {_cure(path)}")
     content = _load(path)
-    if wrong := _unlike_a_run(content, network, trainer):
+    if wrong := unlike_a_run(content, network, trainer):
         raise InputError(f"train.resume: {path} is damaged or was changed: {wrong}; {_cure(path)}")
     return content
 
@@ -104,64 +94,6 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _unlike_a_run(content: Mapping[str, Any], network: L.LightningModule, trainer: L.Trainer) -> str | None:
-    """What of a checkpoint Lightning could not take over, in words; None if there is nothing."""
-    loops: dict[str, Any] = trainer.fit_loop.state_dict()
-    parts = {"epoch": 0, "global_step": 0, "callbacks": {}, "optimizer_states": [], "lr_schedulers": []}
-    wrong = _unlike(content, parts | {"loops": {"fit_loop": {name: loops[name] for name in (_BATCHES, _EPOCHS)}}})
-    if wrong or content["pytorch-lightning_version"] != L.__version__:
-        # Lightning knows what to do with those of other versions.
-        return wrong
-    loops["state_dict"] = {"combined_loader": [{"epoch": 0, "batches": 0}]}
-    wrong = _unlike(content["loops"]["fit_loop"], loops, "loops.fit_loop")
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set in its constructor
-        state = content["callbacks"].get(callback.state_key, {})
-        form: dict[str, Any] = callback.state_dict() if state else {}
-        if isinstance(callback, ModelCheckpoint) and state:
-            form["best_k_models"] = dict.fromkeys(state.get("best_k_models", ()), 0.0)
-        wrong = wrong or _unlike(state, form, f"callbacks.{callback.state_key}")
-    made: Any = network.configure_optimizers()
-    optimizer = made["optimizer"] if isinstance(made, dict) else made
-    schedulers = [made["lr_scheduler"]["scheduler"].state_dict()] if isinstance(made, dict) else []
-    wrong = wrong or _unlike(content["lr_schedulers"], schedulers, "lr_schedulers")
-    wrong = wrong or _unlike(content["optimizer_states"], [optimizer.state_dict()], "optimizer_states")
-    if wrong is None:
-        moments = content["optimizer_states"][0]["state"]
-        parameters = [one for group in optimizer.param_groups for one in group["params"]]
-        for number, state in moments.items():
-            shape = parameters[number].shape if number in range(len(parameters)) else None
-            for name, tensor in state.items():
-                wanted = torch.Size(()) if name == "step" else shape
-                if not isinstance(tensor, torch.Tensor) or tensor.shape != wanted:
-                    return f"optimizer_states.0.state.{number}.{name} does not have the shape of the network's weights"
-    return wrong
-
-
-def _unlike(given: Any, wanted: Any, name: str = "") -> str | None:
-    """Where ``given`` has not the parts of ``wanted`` or others in their place, in words; None if it has.
-
-    Of numbers, tensors and None each goes for the other.
-    """
-    dot = f"{name}." if name else ""
-    if isinstance(wanted, dict):
-        if not isinstance(given, dict):
-            return f"{name} is {given!r:.40}"
-        if missing := [key for key in wanted if key not in given]:
-            return f"{dot}{missing[0]} is missing"
-        return next((wrong for key in wanted if (wrong := _unlike(given[key], wanted[key], f"{dot}{key}"))), None)
-    if isinstance(wanted, list | tuple):
-        if not isinstance(given, list | tuple) or (wanted and len(given) != len(wanted)):
-            return f"{name} is {given!r:.40}"
-        pairs = enumerate(zip(given, wanted, strict=False))
-        return next((wrong for i, (one, other) in pairs if (wrong := _unlike(one, other, f"{dot}{i}"))), None)
-    if isinstance(wanted, int):
-        fits = isinstance(given, int) and given >= 0
-    else:
-        kinds = str if isinstance(wanted, str) else int | float | torch.Tensor
-        fits = isinstance(given, kinds if wanted is not None else kinds | str | None)
-    return None if fits else f"{name} is {given!r:.40}"
-
-
 def require_same_order(path: Path, content: Mapping[str, Any], trainer: L.Trainer, loader: Loader) -> None:
     """A run that goes on in the middle of an epoch must find the rest of its samples where they were.
 
@@ -175,15 +107,15 @@ def require_same_order(path: Path, content: Mapping[str, Any], trainer: L.Traine
         InputError: naming what is different.
     """
     loops = content["loops"]["fit_loop"]
-    done, epoch = loops[_BATCHES]["current"]["processed"], loops[_EPOCHS]["current"]["processed"]
-    if loops[_BATCHES]["is_last_batch"] or not done:
+    done, epoch = loops[BATCHES]["current"]["processed"], loops[EPOCHS_DONE]["current"]["processed"]
+    if loops[BATCHES]["is_last_batch"] or not done:
         return
     # Checkpoints of earlier versions do not say it.
     now, before = _order(loader, trainer.world_size), content.get(ORDER)
     before = before if isinstance(before, dict) else now
     changed = [
         f"{told} {now[name]}, which was {before[name]}"
-        for name, told in _ORDERED.items()
+        for name, told in ORDERED.items()
         if before.get(name, now[name]) != now[name]
     ]
     given, sums = trainer.limit_train_batches, trainer.accumulate_grad_batches
@@ -202,7 +134,7 @@ def require_same_order(path: Path, content: Mapping[str, Any], trainer: L.Traine
 
 
 def _order(loader: Loader, processes: int) -> dict[str, int]:
-    """What the order of an epoch's samples depends on, by the names in ``_ORDERED``."""
+    """What the order of an epoch's samples depends on, by the names in ``ORDERED``."""
     samples = len(loader.dataset)  # type: ignore[arg-type]
     seed = int(loader.sampler.seed)  # type: ignore[attr-defined]  # an Order
     return {"seed": seed, "samples": samples, "together": (loader.batch_size or 1) * processes}
@@ -226,11 +158,12 @@ class Restore(Callback):
     def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Changes what the checkpoint holds of the run's callbacks and of its progress."""
         loops, states = checkpoint["loops"]["fit_loop"], checkpoint["callbacks"]
-        if loops[_BATCHES]["is_last_batch"]:
+        if loops[BATCHES]["is_last_batch"]:
             # As saved when the next epoch begins: the learning rate's step comes with the last batch.
-            for part in loops[_EPOCHS].values():
+            for part in loops[EPOCHS_DONE].values():
                 part |= dict.fromkeys(("completed", "processed"), part["started"])
-            loops["epoch_loop.state_dict"]["_batches_that_stepped"] = loops[_BATCHES]["total"]["ready"]
+            # What logs count by: steps of the optimizer, each of which may be the sum of several batches.
+            loops["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set in its constructor
             state = states.get(callback.state_key)
             if state is None:

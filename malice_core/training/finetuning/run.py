@@ -137,7 +137,6 @@ def _run(
         content = None
         if resume is not None:
             content = require_fitting(resume.checkpoint, made.network, trainer)
-            put_back(resume.folder)
         described = (folder, settings.plain(), composed.subdir, overrides, facts, device_of(trainer))
         if new is not None:
             runfolder.describe(*described)
@@ -148,6 +147,8 @@ def _run(
             data = _data(settings, made, places, trainer.strategy.root_device)
         if resume is not None and content is not None:
             require_same_order(resume.checkpoint, content, trainer, data.train_dataloader())
+            # Only now: what is refused leaves the run as it was.
+            put_back(resume.folder)
             runfolder.describe(*described)
             say(f"going on from {resume.checkpoint}")
     except BaseException:
