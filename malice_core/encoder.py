@@ -218,13 +218,12 @@ class ModalityEncoder:
         Returns:
             (pixels,) how often each pixel of the core was observed.
         """
-        shape = (crop[0].stop - crop[0].start, crop[1].stop - crop[1].start)
-        pixels = shape[0] * shape[1]
+        pixels = self._begin(crop)
         counts = np.zeros(pixels, np.uint16)
         pending: list[Future[None]] = []
         if terrain is not None:
             self._valid[:pixels, -1] = 1.0
-            pending.append(pool.submit(self._take_terrain, terrain, crop))
+            pending.append(pool.submit(self._take_terrain, terrain))
         for index, image in enumerate(images):
             check()
             observed = image.observed.reshape(-1)
@@ -236,7 +235,7 @@ class ModalityEncoder:
             # One call waits beside those that run, so that no stream idles and few images are held.
             while len(pending) > self._streams:
                 pending.pop(0).result()
-            pending.append(pool.submit(self._encode_date, index, image, crop, shape, tick))
+            pending.append(pool.submit(self._encode_date, index, image, tick))
         for future in pending:
             future.result()
         return counts
@@ -261,7 +260,13 @@ class ModalityEncoder:
         for _ in pool.map(chunk, range(0, pixels, self._chunk)):
             check()
 
-    def _take_terrain(self, terrain: Callable[[], Float], crop: tuple[slice, slice]) -> None:
+    def _begin(self, crop: tuple[slice, slice]) -> int:
+        """Number of pixels of the block that comes next."""
+        self._crop = crop
+        self._shape: tuple[int, int] = crop[0].stop - crop[0].start, crop[1].stop - crop[1].start
+        return self._shape[0] * self._shape[1]
+
+    def _take_terrain(self, terrain: Callable[[], Float]) -> None:
         core = terrain()
         self._features[: core.shape[0] * core.shape[1], -1] = core.reshape(-1, core.shape[-1])
 
@@ -273,13 +278,12 @@ class ModalityEncoder:
             feeds |= self._weather(image.weather)
         return feeds
 
-    def _encode_date(
-        self, index: int, image: Image, crop: tuple[slice, slice], shape: tuple[int, int], tick: Callable[[], None]
-    ) -> None:
+    def _encode_date(self, index: int, image: Image, tick: Callable[[], None]) -> None:
         maps = self._spatial.run(self._feeds(image))[0]
-        core = maps[:, crop[0], crop[1]].transpose(1, 2, 0)
+        core = maps[:, self._crop[0], self._crop[1]].transpose(1, 2, 0)
         # The pixels of this core come first in the buffer; splitting that axis makes a view, no copy.
-        self._features[: shape[0] * shape[1]].reshape(*shape, *self._features.shape[1:])[:, :, index] = core
+        height, width = self._shape
+        self._features[: height * width].reshape(height, width, *self._features.shape[1:])[:, :, index] = core
         tick()
 
     def _encode_pixels(self, start: int, stop: int) -> Float:

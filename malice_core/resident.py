@@ -7,8 +7,8 @@ each date's map where it stays, and the temporal graph is given a head that pick
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import onnx
@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from malice_core import graphs
 from malice_core.cards import Card
 from malice_core.encoder import Float, Image, ModalityEncoder
-from malice_core.runtime import Backend, DeviceMemory
+from malice_core.runtime import Backend, DeviceMemory, DeviceSession
 from malice_core.weights import WIDTH
 
 
@@ -72,36 +72,27 @@ class ResidentEncoder(ModalityEncoder):
     """As :class:`malice_core.encoder.ModalityEncoder`, of whose arguments ``workspace`` is memory of the device."""
 
     _workspace: DeviceMemory
+    _spatial: DeviceSession
 
     def _open_temporal(self, card: Card, sensor: str, backend: Backend, dates: int) -> None:
         height, width = self._map_shape
         self._maps = self._workspace.part(0, (dates, card.width, height * width))
-        self._placing = backend.open(placing(), {"x": (1, card.width, height, width)})
+        self._placing = cast(DeviceSession, backend.open(placing(), {"x": (1, card.width, height, width)}))
         self._temporal = backend.open(gathering(card.graph_bytes(sensor, "temporal")), {})
         self._where: NDArray[np.int64] = np.zeros(0, np.int64)
 
-    def see(
-        self,
-        images: Iterator[Image],
-        crop: tuple[slice, slice],
-        pool: ThreadPoolExecutor,
-        check: Callable[[], None],
-        tick: Callable[[], None],
-        terrain: Callable[[], Float] | None = None,
-    ) -> NDArray[np.uint16]:
+    def _begin(self, crop: tuple[slice, slice]) -> int:
         rows, cols = (np.arange(part.start, part.stop) for part in crop)
         self._where = (rows[:, None] * self._map_shape[1] + cols).reshape(-1)
-        return super().see(images, crop, pool, check, tick, terrain)
+        return super()._begin(crop)
 
-    def _take_terrain(self, terrain: Callable[[], Float], crop: tuple[slice, slice]) -> None:
+    def _take_terrain(self, terrain: Callable[[], Float]) -> None:
         core = terrain()
         whole = np.zeros((1, core.shape[-1], *self._map_shape), np.float32)
-        whole[0][:, crop[0], crop[1]] = core.transpose(2, 0, 1)
+        whole[0][:, self._crop[0], self._crop[1]] = core.transpose(2, 0, 1)
         self._placing.run_into({"x": whole}, self._map(-1))
 
-    def _encode_date(
-        self, index: int, image: Image, crop: tuple[slice, slice], shape: tuple[int, int], tick: Callable[[], None]
-    ) -> None:
+    def _encode_date(self, index: int, image: Image, tick: Callable[[], None]) -> None:
         self._spatial.run_into(self._feeds(image), self._map(index))
         tick()
 

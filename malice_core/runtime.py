@@ -68,16 +68,19 @@ class DeviceMemory:
 
 
 class Session(Protocol):
-    """One compiled graph. ``run`` and ``run_into`` may be called from several threads at once; both raise MaliceError
-    if the runtime fails."""
+    """One compiled graph. ``run`` may be called from several threads at once, and raises MaliceError if onnxruntime
+    fails."""
 
     def run(self, feeds: Mapping[str, Any]) -> Float:
-        """The graph's only output; valid until the same thread calls ``run`` again. On onnxruntime an input may be
-        :class:`DeviceMemory`."""
+        """The graph's only output; valid until the same thread calls ``run`` again."""
         ...
 
+
+class DeviceSession(Session, Protocol):
+    """A session of onnxruntime: inputs may be :class:`DeviceMemory`."""
+
     def run_into(self, feeds: Mapping[str, Any], output: DeviceMemory) -> None:
-        """As ``run``, on onnxruntime alone; the result is written to ``output``, whose shape is the result's."""
+        """As ``run``; the result is written to ``output``, whose shape is the result's."""
         ...
 
 
@@ -269,8 +272,6 @@ def _openvino_core() -> Any:
 
 
 class _OpenVinoSession:
-    """See :class:`Session`."""
-
     def __init__(self, graph: bytes, shapes: Mapping[str, tuple[int, ...]], backend: Backend) -> None:
         core = _openvino_core()
         model = core.read_model(graph)
@@ -294,9 +295,6 @@ class _OpenVinoSession:
         request.infer(dict(feeds), share_inputs=True)
         output: Float = request.get_output_tensor(0).data
         return output
-
-    def run_into(self, feeds: Mapping[str, Any], output: DeviceMemory) -> None:
-        raise NotImplementedError("OpenVINO computes in main memory")
 
 
 class _OnnxSession:

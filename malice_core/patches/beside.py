@@ -14,7 +14,7 @@ from pathlib import Path
 
 from malice_core import scratch
 from malice_core.errors import OutputError
-from malice_core.patches.build import GROWING, JOURNAL, OLD, claimed, discard_places, restore
+from malice_core.patches.build import GROWING, JOURNAL, OLD, claimed, discard_places, restore, told
 from malice_core.patches.plan import require_output
 
 
@@ -46,7 +46,7 @@ def growing(output: Path, resume: bool, overwrite: bool) -> Iterator[Path]:
     """
     folder = scratch.folder_of(output)
     with ExitStack() as held:
-        with _told(folder):
+        with told(folder):
             folder.mkdir(exist_ok=True)
             held.enter_context(scratch.lock(folder / "lock"))
             restore(folder, output)
@@ -68,22 +68,8 @@ def growing(output: Path, resume: bool, overwrite: bool) -> Iterator[Path]:
             if not begun(output):
                 shutil.rmtree(folder, ignore_errors=True)
             raise
-        with _told(folder):
+        with told(folder):
             if output.exists():
                 os.replace(output, folder / OLD)
             os.replace(folder / GROWING[0], output)
             shutil.rmtree(folder)
-
-
-@contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """Raises:
-    OutputError: if the system refuses to write.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {error.filename or folder}: {error.strerror or error}; free space, then run again with "
-            "--resume"
-        ) from error

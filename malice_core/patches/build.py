@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def run(plan: Plan, reporter: Reporter, cancel: Cancel) -> None:
     """
     output = plan.request.job.output
     folder = scratch.folder_of(output)
-    try:
+    with told(folder):
         folder.mkdir(exist_ok=True)
         with scratch.lock(folder / "lock"):
             restore(folder, output)
@@ -60,6 +61,15 @@ def run(plan: Plan, reporter: Reporter, cancel: Cancel) -> None:
                 _write(plan, folder, reporter, cancel)
                 _publish(plan, folder)
             shutil.rmtree(folder)
+
+
+@contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """Raises:
+    OutputError: if the system refuses to write.
+    """
+    try:
+        yield
     except OSError as error:
         raise OutputError(
             f"cannot write {error.filename or folder}: {error.strerror or error}; free space, then run again with "
@@ -108,11 +118,13 @@ def claimed(folder: Path) -> None:
 
 def discard_places(folder: Path) -> None:
     """Removes an unfinished dataset of several places; what is left by a kill is not taken for one."""
-    for name in ("", *GROWING):
-        if name and (folder / name).exists():
-            os.replace(folder / name, folder / GONE)
-        if (folder / GONE).exists():
-            shutil.rmtree(folder / GONE)
+    gone = folder / GONE
+    if gone.exists():
+        shutil.rmtree(gone)
+    for name in GROWING:
+        if (folder / name).exists():
+            os.replace(folder / name, gone)
+            shutil.rmtree(gone)
 
 
 def _claim(plan: Plan, folder: Path) -> None:
