@@ -101,7 +101,7 @@ class Scratch:
             if block != self._block:
                 raise OutputError(
                     f"--resume: the finished blocks in {self.folder} are of {block} pixels, this run's of "
-                    f"{self._block}: give --block {max(block)}, or run without --resume to start anew"
+                    f"{self._block}: give the same --block, {max(block)}, or run without --resume to start anew"
                 )
         else:
             for entry in self.folder.iterdir():
