@@ -171,6 +171,31 @@ def test_sharp_attentions_round_more_and_are_exported_all_the_same(store: Path) 
     assert agreement.TOLERANCE < max(told) < 4e-5
 
 
+def test_what_rounding_explains_is_measured(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blunt attentions: the least bound. Sharp ones: what the last bit changes, four times. Broken ones: a limit."""
+    backend = choose("onnxruntime", "cpu")
+    given = agreement.sample(3)
+    bounds = {}
+    for sharp in (1.0, 3.0, 30.0):
+        weights = dict(random_weights(3))
+        for name in weights:
+            if name.endswith("in_proj_weight"):
+                weights[name] = weights[name] * np.float32(sharp)
+        folder = store / f"sharp{sharp:.0f}"
+        folder.mkdir(parents=True)
+        fields: dict[str, Any] = {"title": "", "licence": "", "citation": "", "provenance": {}}
+        card = modelwriter.write(folder, folder.name, {"s1": weights}, **fields)
+        bounds[sharp] = agreement.rounding(card, "s1", given, backend, agreement.embed(card, "s1", given, backend))
+        if sharp < 30.0:
+            assert agreement.between_runtimes(card)["s1"] <= bounds[sharp]
+    assert bounds[1.0] == agreement.TOLERANCE < bounds[3.0] < agreement.WORST_ROUNDING == bounds[30.0]
+
+    embed = agreement.embed
+    monkeypatch.setattr(agreement, "embed", lambda c, s, g, b: embed(c, s, g, b) + 2e-5 * (b.runtime == "openvino"))
+    with pytest.raises(ModelError, match=r"runtimes differ by 2\S*e-05 on s1"):
+        agreement.between_runtimes(cards.read(store / "sharp1"))
+
+
 class Boom:
     """Pickles as a call of ``print``: stands for code in a checkpoint."""
 

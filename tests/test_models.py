@@ -191,7 +191,7 @@ def test_import_refuses_and_leaves_nothing(
     assert "none.onnx" in refused(capsys, "import", tmp_path / "none.onnx", "--name", "malice")
     assert "not usable" in refused(capsys, "import", s1, "--name", "../malice")
     with monkeypatch.context() as patch:
-        patch.setattr(agreement, "TOLERANCE", 1e-9)
+        patch.setattr(agreement, "rounding", lambda *_: 1e-9)
         assert "malice_s1.onnx: the graphs" in refused(capsys, "import", s1, "--name", "malice")
     assert not store.exists() or not list(store.iterdir())
 

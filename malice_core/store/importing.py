@@ -76,7 +76,7 @@ def import_files(
     """Imports published files as the model ``store/name``: ONNX, one for each modality in any order, or a checkpoint.
 
     The model appears only if, for every modality, both graphs together agree on random input with the original file
-    run in onnxruntime (of a checkpoint: with the torch encoder that has its weights) within ``agreement.TOLERANCE``.
+    run in onnxruntime (of a checkpoint: with the torch encoder that has its weights) within ``agreement.rounding``.
 
     Args:
         paths: published files; a checkpoint holds all modalities and is given alone.

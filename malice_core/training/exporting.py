@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +16,10 @@ from malice_core.store import agreement, modelwriter, states
 from malice_core.store.states import Encoders, State
 from malice_core.store.statistics import MALICE, Statistics
 from malice_core.training.malice import MaliceEncoder
-from malice_core.training.temporal import DateEncoding
 
 #: Largest absolute difference of embedding values that float16 weights may make (values span about ±2.5); the
 #: published encoders' is 0.004, a tenth of what computing in bfloat16 makes.
 HALF_TOLERANCE = 0.02
-#: Of float32 weights, however large their rounding is.
-WORST_ROUNDING = 1e-3
 
 
 def export(
@@ -45,7 +41,7 @@ def export(
     """Writes the graphs and the card of ``store/name``.
 
     The model appears only if its graphs agree on random input with the torch encoder that has the same state, and
-    the runtimes with each other, within ``agreement.TOLERANCE`` (with ``half``: :data:`HALF_TOLERANCE` for torch).
+    the runtimes with each other, within ``agreement.rounding`` (with ``half``: :data:`HALF_TOLERANCE` for torch).
 
     Args:
         state: tensors by name: of a Lightning module, a network or its encoders (see ``store/states.py``).
@@ -90,12 +86,8 @@ def export(
 def with_torch(card: Card, found: Encoders, tolerance: float) -> dict[str, float]:
     """Largest absolute difference between a model's graphs and the torch encoder with its state, by sensor.
 
-    Attentions that choose sharply make more of the rounding of what comes before them, in torch and in the graphs
-    alike. Twice the difference between torch's float32 and float64 is therefore taken for rounding too, up to
-    :data:`WORST_ROUNDING`.
-
     Raises:
-        ModelError: if it exceeds ``tolerance`` and what rounding explains.
+        ModelError: if it exceeds ``tolerance`` and :func:`agreement.rounding`.
     """
     encoder = torch_encoder(found, {sensor: len(part.channels) for sensor, part in card.modalities.items()})
     backend = runtime.choose("onnxruntime", "cpu")
@@ -104,9 +96,9 @@ def with_torch(card: Card, found: Encoders, tolerance: float) -> dict[str, float
         given = agreement.sample(len(modality.channels))
         with torch.inference_mode():
             wanted = _embed(encoder, sensor, given, found.auxiliary)
-            exact = _embed(_doubled(encoder), sensor, given, found.auxiliary)
-        worst = float((torch.from_numpy(agreement.embed(card, sensor, given, backend)) - wanted).abs().max())
-        bound = max(tolerance, min(WORST_ROUNDING, 2 * float((wanted - exact).abs().max())))
+        ours = agreement.embed(card, sensor, given, backend)
+        worst = float((torch.from_numpy(ours) - wanted).abs().max())
+        bound = max(tolerance, agreement.rounding(card, sensor, given, backend, ours))
         if not worst <= bound:
             hint = "; try without float16" if tolerance > agreement.TOLERANCE else ""
             raise ModelError(
@@ -118,22 +110,11 @@ def with_torch(card: Card, found: Encoders, tolerance: float) -> dict[str, float
 
 
 def _embed(encoder: MaliceEncoder, sensor: str, given: agreement.Sample, auxiliary: bool) -> torch.Tensor:
-    """(10, 64, H, W) embedding of a sample by the torch encoder, in the type of its weights."""
-    dtype = next(encoder.parameters()).dtype
+    """(10, 64, H, W) embedding of a sample by the torch encoder."""
     parts = (given.images, given.days, given.weather, given.terrain)
-    images, days, weather, terrain = (torch.from_numpy(part)[None].to(dtype) for part in parts)
+    images, days, weather, terrain = (torch.from_numpy(part)[None] for part in parts)
     around = encoder.surroundings(weather, terrain) if auxiliary else None
     return encoder(sensor, images, days, torch.from_numpy(given.padded)[None], surroundings=around)[0]  # type: ignore[no-any-return]
-
-
-def _doubled(encoder: MaliceEncoder) -> MaliceEncoder:
-    """The encoder in float64, but for the code of dates, which is float32 by definition."""
-    doubled = copy.deepcopy(encoder).double()
-    for module in doubled.modules():
-        if isinstance(module, DateEncoding):
-            single = DateEncoding()
-            module.register_forward_hook(lambda _module, given, _code, single=single: single(given[0]).double())
-    return doubled
 
 
 def torch_encoder(found: Encoders, channels: Mapping[str, int]) -> MaliceEncoder:
