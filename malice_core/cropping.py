@@ -1,92 +1,161 @@
-"""Cuts a spatial graph's decoder down to what a block needs: the same numbers for less work.
+"""Fits a spatial graph to blocks: only what a block needs is computed, and pixel by pixel.
 
-A block is computed with a halo, and its outer pixels are thrown away. The encoder half of the U-Net needs
-them all, the decoder does not: at each scale it needs what the next finer one reaches. Counted back from the
-output, with margins in pixels of each scale: the full-resolution convolutions (three of 3x3) reach 3 pixels, so
-they are given 4, which is 2 of the scale below; that one's two convolutions reach 2 more, 4 in all; and so on.
+A block is computed with a halo, and its outer pixels are thrown away. The graphs pad before each 3x3 convolution, by
+reflection, so that maps keep the size of the images; within an area, what is padded reaches none but pixels that are
+thrown away. So nothing is padded here: maps shrink by a pixel on each side with each such convolution, and where maps
+meet, the larger one is cut. How much of its margin each map needs is counted back from the output.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from malice_core.errors import ModelError
-
-#: Margin kept at each scale: of the deep maps that are about to be doubled in size, and of the skip maps.
-DEEP, SKIP = 2, 4
+from malice_core.weights import WIDTH
 
 
 def cropped(graph: bytes, halo: int, source: str = "spatial graph") -> bytes:
     """A spatial graph that returns only the inner pixels of its input.
 
     Args:
-        graph: a spatial graph as :func:`malice_core.graphs.spatial_graph` writes it.
-        halo: margin of the input in pixels, a multiple of 8 and at least 48, the network's reach.
+        graph: a spatial graph as :func:`malice_core.graphs.spatial_graph` writes it, or one whose biases are spread.
+        halo: margin of the input in pixels, a multiple of 8, and at least what the network looks (46).
+        source: its name, for messages.
 
     Returns:
         The same graph with output (N, 64, H - 2 halo, W - 2 halo), equal to the middle of the original's.
 
     Raises:
-        ModelError: if the graph is not a U-Net of three scales.
+        ModelError: if the graph is not a U-Net of three scales, or the halo too small.
     """
     model = onnx.load_model_from_string(graph)
-    makers = {name: node for node in model.graph.node for name in node.output}
-    doubled = [node for node in model.graph.node if node.op_type == "ConvTranspose"]
-    if len(doubled) != 3 or halo % 8 or halo < 48:
-        raise ModelError(
-            f"{source}: {len(doubled)} up-blocks and halo {halo}, must be 3 and a multiple of 8 from 48 on"
-        )
-    cut = _Cutter(model.graph)
-    margin = halo // 8
-    for node in doubled:
-        node.input[0] = cut(node.input[0], margin - DEEP)
-        joined = next(n for n in model.graph.node if n.op_type == "Concat" and _reaches(n.input[0], node, makers))
-        skip = makers[joined.input[1]]
-        while skip.op_type != "Conv":
-            skip = makers[skip.input[0]]
-        # The deep maps now have a margin of DEEP, doubled; what is joined to them is cut to the same.
-        shallow = halo * 2 // (8 >> doubled.index(node))
-        skip.input[0] = cut(skip.input[0], shallow - SKIP)
-        margin = SKIP
-    last = makers["features"]
-    last.name = last.output[0] = "features with margin"
-    cut(last.output[0], SKIP, "features")
-    cut.insert()
+    doubled = sum(node.op_type == "ConvTranspose" for node in model.graph.node)
+    if doubled != 3 or halo % 8:
+        raise ModelError(f"{source}: {doubled} up-blocks and halo {halo}, must be 3 and a multiple of 8")
+    images = model.graph.input[0].name
+    needed = _needed(model.graph)
+    if needed[images] > halo:
+        raise ModelError(f"{source}: halo {halo} is less than the {needed[images]} pixels that the network looks")
+    lines = [given.name for given in model.graph.input if len(given.type.tensor_type.shape.dim) == 1]
+    cut = _Cutter(model.graph, dict.fromkeys([images, *lines], halo), needed)
+    for node in list(model.graph.node):
+        cut.follow(node)
+    cut.finish()
     for axis in (2, 3):
         model.graph.output[0].type.tensor_type.shape.dim[axis].dim_param = f"inner {axis}"
     return model.SerializeToString()  # type: ignore[no-any-return]
 
 
-def _reaches(name: str, node: onnx.NodeProto, makers: dict[str, onnx.NodeProto]) -> bool:
-    """True if ``name`` is ``node``'s output or its activation."""
-    maker = makers[name]
-    return name in node.output or (maker.op_type == "Relu" and maker.input[0] in node.output)
+def channels_last(graph: bytes) -> bytes:
+    """A spatial graph that returns (N, H, W, 64): the order in which OpenVINO computes, and in which pixels are kept.
+
+    Args:
+        graph: a spatial graph with output (N, 64, H, W).
+    """
+    model = onnx.load_model_from_string(graph)
+    (output,) = model.graph.output
+    first, last = f"{output.name} by channel", output.name
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == last:
+                    names[index] = first
+    model.graph.node.append(helper.make_node("Transpose", [first], [last], name="by pixel", perm=[0, 2, 3, 1]))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(last, TensorProto.FLOAT, ["N", "H", "W", WIDTH]))
+    return model.SerializeToString()  # type: ignore[no-any-return]
+
+
+def _side(node: onnx.NodeProto, attribute: str) -> int:
+    return int(next(a.ints[0] for a in node.attribute if a.name == attribute))
+
+
+def _demand(node: onnx.NodeProto, margin: int) -> int:
+    """Margin of a node's maps that its output needs for a margin of its own; each in pixels of its scale."""
+    if node.op_type == "Conv":
+        return margin * _side(node, "strides") + (_side(node, "kernel_shape") == 3)
+    return -(-margin // 2) if node.op_type == "ConvTranspose" else margin
+
+
+def _yields(node: onnx.NodeProto, margin: int) -> int:
+    """Margin of a node's output, of maps with a margin."""
+    if node.op_type == "Conv":
+        return (margin - (_side(node, "kernel_shape") == 3)) // _side(node, "strides")
+    return margin * 2 if node.op_type == "ConvTranspose" else margin
+
+
+def _needed(graph: onnx.GraphProto) -> dict[str, int]:
+    """Margin that each map needs, by its name: the most of all that it goes into."""
+    needed = {output.name: 0 for output in graph.output}
+    for node in reversed(graph.node):
+        for name in node.input:
+            needed[name] = max(needed.get(name, 0), _demand(node, needed[node.output[0]]))
+    return needed
 
 
 class _Cutter:
-    """Adds nodes that cut the same number of pixels from all four sides."""
+    """Writes the nodes of a graph anew, without padding, with cuts where a map has more margin than is needed.
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._graph = graph
+    Args:
+        graph: is changed.
+        margins: of its inputs that have one, in pixels, all the same.
+        needed: by name.
+    """
+
+    def __init__(self, graph: onnx.GraphProto, margins: Mapping[str, int], needed: Mapping[str, int]) -> None:
+        self._graph, self._needed, self._margins = graph, needed, dict(margins)
         self._nodes: list[onnx.NodeProto] = []
-        graph.initializer.append(numpy_helper.from_array(np.array([2, 3], np.int64), "cut axes"))
+        #: What stands for a map that is padded no longer.
+        self._instead: dict[str, str] = {}
+        self._cuts: dict[tuple[str, int], str] = {}
+        #: Inputs that tell something of each row or column.
+        self._lines = {given.name for given in graph.input if len(given.type.tensor_type.shape.dim) == 1}
 
-    def __call__(self, name: str, pixels: int, output: str | None = None) -> str:
-        result = output or f"{name} cut {len(self._nodes)}"
-        bounds = []
-        for side in (pixels, -pixels):
-            bounds.append(f"cut {len(self._nodes)} {side}")
-            self._graph.initializer.append(numpy_helper.from_array(np.array([side, side], np.int64), bounds[-1]))
-        self._nodes.append(helper.make_node("Slice", [name, *bounds, "cut axes"], [result], name=result))
-        return result
+    def follow(self, node: onnx.NodeProto) -> None:
+        """Adds one node, and what is cut before it."""
+        (output,) = node.output
+        if node.op_type == "Pad":
+            self._instead[output] = node.input[0]
+            return
+        for index, given in enumerate(node.input):
+            name = self._instead.get(given, given)
+            # Kernels and biases have no margin.
+            if name in self._margins:
+                name = self._cut(name, _demand(node, self._needed[output]))
+                self._margins[output] = _yields(node, self._margins[name])
+            node.input[index] = name
+        self._nodes.append(node)
 
-    def insert(self) -> None:
-        """Puts each cut right behind what it cuts: ONNX graphs are sorted."""
-        nodes = list(self._graph.node)
-        for cut in self._nodes:
-            place = next(i for i, node in enumerate(nodes) if cut.input[0] in node.output)
-            nodes.insert(place + 1, cut)
+    def finish(self) -> None:
+        """Puts the new nodes into the graph."""
+        (output,) = self._graph.output
+        if self._margins[output.name]:
+            raise AssertionError(f"{self._margins[output.name]} pixels of margin are left")
         del self._graph.node[:]
-        self._graph.node.extend(nodes)
+        self._graph.node.extend(self._nodes)
+
+    def _cut(self, name: str, margin: int) -> str:
+        """The name of a map with no more than a margin."""
+        pixels = self._margins[name] - margin
+        if not pixels:
+            return name
+        if (name, margin) not in self._cuts:
+            result = f"{name} with margin {margin}"
+            axes = [0] if name in self._lines else [2, 3]
+            bounds = [self._constant([side] * len(axes)) for side in (pixels, -pixels)]
+            self._nodes.append(
+                helper.make_node("Slice", [name, *bounds, self._constant(axes)], [result], name=result)
+            )
+            self._margins[result] = margin
+            self._cuts[name, margin] = result
+        return self._cuts[name, margin]
+
+    def _constant(self, values: list[int]) -> str:
+        name = f"cut {values}"
+        if all(known.name != name for known in self._graph.initializer):
+            self._graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        return name

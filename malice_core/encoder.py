@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malice_core.cards import Card
-from malice_core.cropping import cropped
+from malice_core.cropping import channels_last, cropped
 from malice_core.graphs import date_encoding
 from malice_core.runtime import Array, Backend
 from malice_core.spreading import spread
@@ -118,6 +118,7 @@ class TerrainEncoder:
         graph = card.graph_bytes(sensor, "terrain")
         if halo:
             graph = cropped(graph, halo, str(card.graph_path(sensor, "terrain")))
+        graph = channels_last(graph)
         # It is called once a block, so that one stream is enough, and each has memory of its own.
         single = replace(backend, streams=1)
         self._session = single.open(graph, {"terrain": (1, TERRAIN_CHANNELS, *input_shape)})
@@ -125,11 +126,14 @@ class TerrainEncoder:
     def __call__(self, terrain: Float, crop: tuple[slice, slice]) -> Float:
         """(h, w, 64) features of the core, of the normalised terrain (4, H, W) of the input window."""
         maps = self._session.run({"terrain": terrain[None]})[0]
-        return np.ascontiguousarray(maps[:, crop[0], crop[1]].transpose(1, 2, 0))
+        return maps[crop].copy()
 
 
 class ModalityEncoder:
     """Encodes blocks of one modality; buffers and compiled graphs are made once and reused.
+
+    Attributes:
+        channels_first: how the spatial graph returns its maps.
 
     Args:
         card, sensor: the model and which of its encoders.
@@ -143,6 +147,8 @@ class ModalityEncoder:
         halo: pixels around the core that the spatial graph may leave out of its output (0: it returns them all).
         chunk: pixels given to the temporal graph at once.
     """
+
+    channels_first = False
 
     def __init__(
         self,
@@ -174,7 +180,7 @@ class ModalityEncoder:
             spatial = spread(spatial, str(card.graph_path(sensor, "spatial")))
         if halo:
             spatial = cropped(spatial, halo, str(card.graph_path(sensor, "spatial")))
-        self._spatial = backend.open(spatial, shapes)
+        self._spatial = backend.open(spatial if self.channels_first else channels_last(spatial), shapes)
         #: (H, W) of what the spatial graph returns.
         self._map_shape = input_shape[0] - 2 * halo, input_shape[1] - 2 * halo
         self._workspace = workspace
@@ -280,7 +286,7 @@ class ModalityEncoder:
 
     def _encode_date(self, index: int, image: Image, tick: Callable[[], None]) -> None:
         maps = self._spatial.run(self._feeds(image))[0]
-        core = maps[:, self._crop[0], self._crop[1]].transpose(1, 2, 0)
+        core = maps[self._crop]
         # The pixels of this core come first in the buffer; splitting that axis makes a view, no copy.
         height, width = self._shape
         self._features[: height * width].reshape(height, width, *self._features.shape[1:])[:, :, index] = core

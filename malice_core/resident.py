@@ -71,6 +71,7 @@ def placing() -> bytes:
 class ResidentEncoder(ModalityEncoder):
     """As :class:`malice_core.encoder.ModalityEncoder`, of whose arguments ``workspace`` is memory of the device."""
 
+    channels_first = True
     _workspace: DeviceMemory
     _spatial: DeviceSession
 
