@@ -246,10 +246,10 @@ def _embedded(cube: xarray.DataArray, options: Options) -> xarray.DataArray:
     findings = Findings()
     if caution := models.caution(card):
         findings.warn(caution)
-    extent = chunk.window
-    if options.extent is not None:
-        extent = extent.intersect(chunk.lattice.window(*options.extent))
-    area = _area(chunk, extent, card, options, findings)
+    # What the cube is beyond this chunk, a chunk does not know.
+    bounds = None if options.extent is None else chunk.lattice.window(*options.extent)
+    extent = chunk.window if bounds is None else chunk.window.intersect(bounds)
+    area = _area(chunk, bounds, card, options, findings).intersect(extent)
 
     layout = Layout.of(card, sensors, queries, "float32")
     result = np.full((layout.bands, *chunk.window.shape), np.nan, np.float32)
@@ -298,19 +298,20 @@ def _masks(chunk: Chunk, options: Options) -> bool:
     return chunk.has(SENSORS["scl"]) if options.mask_clouds is None else options.mask_clouds
 
 
-def _area(chunk: Chunk, extent: Window, card: Card, options: Options, findings: Findings) -> Window:
+def _area(chunk: Chunk, bounds: Window | None, card: Card, options: Options, findings: Findings) -> Window:
     """The pixels to compute: those that ``apply_neighborhood`` keeps, where they are known; else all."""
     if options.size is None or options.overlap is None:
         findings.warn(
             "the whole chunk is computed, its overlap too: give size and overlap in the context, as in "
             "apply_neighborhood"
         )
-        return extent
+        return chunk.window
     # Where a cube ends, a service may give a smaller chunk, and nobody knows which part of it will be kept.
     if chunk.window.shape != (options.size + 2 * options.overlap,) * 2:
-        return extent
-    area = chunk.window.expand(-options.overlap).intersect(extent)
-    if area.pixels and not chunk.window.contains(area.snap(card.stride).expand(card.halo).intersect(extent)):
+        return chunk.window
+    area = chunk.window.expand(-options.overlap)
+    needed = area.snap(card.stride).expand(card.halo)
+    if not chunk.window.contains(needed if bounds is None else needed.intersect(bounds)):
         findings.warn(
             f"overlap {options.overlap} is too small for seamless chunks: give {card.halo + card.stride} pixels in "
             f"apply_neighborhood and in the context ({card.halo} are enough for chunks on the {card.stride}-pixel grid "
