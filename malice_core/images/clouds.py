@@ -19,12 +19,15 @@ from malice_core.stack import CloudMask, Stack, matching, shortened
 STRIP = 1 << 22
 
 
-def _checked(classes: Sequence[int]) -> tuple[int, ...]:
+def checked(classes: Sequence[int], option: str = "--cloud-classes") -> tuple[int, ...]:
+    """The scene classes in order, each once.
+
+    Raises:
+        InputError: if there is none, or one that sen2cor has not; names ``option``.
+    """
     wrong = [value for value in classes if not 1 <= value <= 11]
     if wrong or not classes:
-        raise InputError(
-            f"--cloud-classes {','.join(map(str, classes))}: wanted are scene classes 1 to 11, such as 3,8,9,10"
-        )
+        raise InputError(f"{option} {','.join(map(str, classes))}: wanted are scene classes 1 to 11, such as 3,8,9,10")
     return tuple(sorted(set(classes)))
 
 
@@ -69,7 +72,7 @@ def with_clouds(
         InputError: if ``max_cloud`` is not within 0 … 100 or a class is not within 1 … 11.
         StackError: if no date is classified, or none is clear enough.
     """
-    wanted = _checked(classes)
+    wanted = checked(classes)
     if max_cloud is not None and not 0 <= max_cloud <= 100:
         raise InputError(f"--max-cloud {max_cloud:g} is not between 0 and 100 percent")
     if s2.lattice != scl.lattice:

@@ -224,7 +224,7 @@ def read_layer(pool: Pool, layer: Layer, window: Window) -> tuple[np.ndarray, np
         bands = layer.bands[begin:end]
         stored = _read_bands(pool, bands, layer.grid, window)
         for at, (band, plane) in enumerate(zip(bands, stored, strict=True), begin):
-            dark = _decode(band, plane, values[at], observed)
+            dark = decode(band, plane, values[at], observed)
             all_zero &= dark if band.zero else False
             if band.mask and band.path not in masked:
                 masked.add(band.path)
@@ -248,7 +248,7 @@ def read_each(pool: Pool, bands: Sequence[Band], grid: Grid, window: Window) -> 
     for begin, end in _runs(bands):
         stored = _read_bands(pool, bands[begin:end], grid, window)
         for at, (band, plane) in enumerate(zip(bands[begin:end], stored, strict=True), begin):
-            dark = _decode(band, plane, values[at], observed[at])
+            dark = decode(band, plane, values[at], observed[at])
             if band.zero:
                 observed[at] &= ~dark
             if band.mask:
@@ -257,8 +257,13 @@ def read_each(pool: Pool, bands: Sequence[Band], grid: Grid, window: Window) -> 
     return values, observed
 
 
-def _decode(band: Band, plane: np.ndarray, values: np.ndarray, observed: np.ndarray) -> np.ndarray:
+def decode(band: Band, plane: np.ndarray, values: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Puts the values of stored numbers (H, W) into ``values``, and False into ``observed`` where they are no values.
+
+    Args:
+        band: what the numbers mean.
+        plane: as stored.
+        values, observed: (H, W), float32 and bool.
 
     Returns:
         (H, W) where 0 is stored.

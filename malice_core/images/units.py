@@ -28,6 +28,12 @@ OFFSET = -1000.0
 GAMMA0_LOW, GAMMA0_HIGH = 1e-4, 10.0
 _GAMMA0 = f"{GAMMA0_LOW:g} to {GAMMA0_HIGH:g}"
 
+#: What there is to say of sigma0.
+SIGMA0 = (
+    "sigma0; the networks were trained on gamma0 (terrain-flattened), which is about 0.6 to 1.5 dB higher: embeddings "
+    "are usable but shifted"
+)
+
 #: Side of the square read in the middle of an image as a sample, in pixels.
 SAMPLE = 256
 #: Pixels kept of it: the samples of all images are in memory together, and a share or percentile needs no more.
@@ -97,7 +103,9 @@ def decide(
             )
             factors[stored] = 10000.0 if sensor.key == "s2" and stored[0].scale < 0.01 else 1.0
         elif sensor.key == "s2":
-            each = {_s2_factor(values, source, findings): source for source, values in found}
+            each = {
+                s2_factor(values, source.stored[0], source.rasters[0], findings): source for source, values in found
+            }
             if len(each) > 1:
                 raise StackError(
                     f"{each[10000.0].rasters[0]} holds reflectance 0-1 and {each[1.0].rasters[0]} reflectance x 10000; "
@@ -106,7 +114,7 @@ def decide(
             factors[stored] = next(iter(each))
         else:
             for source, values in found:
-                _check_s1(values, source, findings)
+                check_s1(values, source.stored[0], source.rasters[0], findings)
             factors[stored] = 1.0
         if any(s.scale != 1 or s.offset != 0 for s in stored):
             findings.note(
@@ -115,10 +123,7 @@ def decide(
     if sensor.key == "s1":
         _orbits(sources, findings)
         if any(source.sigma0 for source in sources):
-            findings.note(
-                "Sentinel-1 GRD: the files say sigma0; the networks were trained on gamma0 (terrain-flattened), which "
-                "is about 0.6 to 1.5 dB higher: embeddings are usable but shifted"
-            )
+            findings.note(f"Sentinel-1 GRD: the files say {SIGMA0}")
         return [_scaled(source, factors[source.stored], 0.0) for source in sources]
     offsets = _s2_offsets(sources, s2_offset, findings)
     _check_offset(sources, factors, offsets, s2_offset, pool, findings)
@@ -175,9 +180,16 @@ def refuse_angles(quantity: Quantity, degrees: np.ndarray, source: str) -> None:
         )
 
 
-def _s2_factor(values: np.ndarray, source: Source, findings: Findings) -> float:
-    """10000 if ``values`` (bands, n) are reflectance, 1 if they are reflectance x 10000."""
-    stored, file = source.stored[0], source.rasters[0]
+def s2_factor(values: np.ndarray, stored: Stored, file: str, findings: Findings) -> float:
+    """10000 if ``values`` (bands, n) are reflectance, 1 if they are reflectance x 10000.
+
+    Args:
+        stored: how they are stored.
+        file: where, for messages.
+
+    Raises:
+        StackError: if they are neither.
+    """
     high = float(np.percentile(values, 98))
     if np.dtype(stored.dtype).itemsize == 1 and stored.scale == 1:
         raise StackError(f"{file}: 8 bit numbers are no surface reflectance; give the L2A product, not a picture of it")
@@ -196,9 +208,8 @@ def _s2_factor(values: np.ndarray, source: Source, findings: Findings) -> float:
     return 1.0
 
 
-def _check_s1(values: np.ndarray, source: Source, findings: Findings) -> None:
-    """Refuses dB and codes; ``values`` are (VV, VH) x n after the file's own scale."""
-    stored, file = source.stored[0], source.rasters[0]
+def check_s1(values: np.ndarray, stored: Stored, file: str, findings: Findings) -> None:
+    """Refuses dB and codes; ``values`` are (VV, VH) x n after the file's own scale; else as :func:`s2_factor`."""
     middle = float(np.median(values))
     if np.mean(values < 0) > 0.5:
         if middle < -60:
@@ -286,6 +297,11 @@ def _s2_offset(source: Source) -> float:
     return OFFSET if new and known.maker not in ("theia", "hls") else 0.0
 
 
+def offset_left(values: np.ndarray) -> bool:
+    """True if no band of reflectance x 10000 (bands, n) has values below 1000: the offset seems to be in them."""
+    return float(np.percentile(values, 1, axis=1).min()) >= 1000
+
+
 def _check_offset(
     sources: Sequence[Source],
     factors: dict[tuple[Stored, ...], float],
@@ -315,7 +331,7 @@ def _check_offset(
                 f"{file}: 1000 is subtracted as its metadata say, but {below:.0%} of the values are below "
                 "1000; if the offset was removed before, give --s2-offset 0"
             )
-        if not offset and float(np.percentile(values, 1, axis=1).min()) >= 1000:
+        if not offset and offset_left(values):
             findings.warn(
                 f"{file}: from {OFFSET_DATE} on, and no band has values below 1000: the offset of processing baseline "
                 "04.00 seems to be in the data; if so, give --s2-offset -1000"
