@@ -147,9 +147,7 @@ class _Cutter:
             result = f"{name} with margin {margin}"
             axes = [0] if name in self._lines else [2, 3]
             bounds = [self._constant([side] * len(axes)) for side in (pixels, -pixels)]
-            self._nodes.append(
-                helper.make_node("Slice", [name, *bounds, self._constant(axes)], [result], name=result)
-            )
+            self._nodes.append(helper.make_node("Slice", [name, *bounds, self._constant(axes)], [result], name=result))
             self._margins[result] = margin
             self._cuts[name, margin] = result
         return self._cuts[name, margin]

@@ -66,7 +66,10 @@ def add_computing(p: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     g.add_argument("--edge", choices=choices.EDGES, default="mirror", help="what lies beyond the images")
     g.add_argument("--nodata", choices=choices.NODATA, default="mask", help="missing observations: left out, or zeros")
     g.add_argument(
-        "--block", type=flags.count, metavar="N", help="block side, pixels, a multiple of 8 (default: by --memory)"
+        "--block",
+        type=flags.block,
+        metavar="N|HxW",
+        help="sides of blocks, pixels, multiples of 8 (default: by --memory)",
     )
     g.add_argument("--memory", default="2GB", metavar="SIZE", help="memory to stay under, default 2GB")
     g.add_argument("--threads", type=flags.count, metavar="N", help="processor threads (default: all)")

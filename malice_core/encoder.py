@@ -125,7 +125,7 @@ class TerrainEncoder:
 
     def __call__(self, terrain: Float, crop: tuple[slice, slice]) -> Float:
         """(h, w, 64) features of the core, of the normalised terrain (4, H, W) of the input window."""
-        maps = self._session.run({"terrain": terrain[None]})[0]
+        maps: Float = self._session.run({"terrain": terrain[None]})[0]
         return maps[crop].copy()
 
 

@@ -78,6 +78,16 @@ def whole(low: int, high: int = 1 << 20) -> Callable[[str], int]:
 count = whole(1)
 
 
+def block(text: str) -> tuple[int, int]:
+    """(height, width) of blocks: ``256``, or ``256x512``."""
+    sides = text.lower().split("x")
+    what = "a block: N, or HEIGHTxWIDTH, whole numbers of at least 1"
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    height, width = (int(number(side, int, 1, 1 << 20, what)) for side in (sides[0], sides[-1]))
+    return height, width
+
+
 def orbit(text: str) -> int:
     """A relative orbit of Sentinel-1."""
     return int(number(text, int, 1, 175, "a relative orbit of Sentinel-1, 1 to 175"))

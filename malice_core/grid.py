@@ -180,13 +180,19 @@ class Block:
     input: Window
 
 
+def block_text(sides: tuple[int, int]) -> str:
+    """Sides of blocks as ``--block`` takes them."""
+    height, width = sides
+    return f"{height}" if height == width else f"{height}x{width}"
+
+
 @dataclass(frozen=True)
 class BlockGrid:
-    """Blocks of ``side`` pixels over ``area``, each with a halo, all with inputs of one shape.
+    """Blocks of ``sides`` pixels over ``area``, each with a halo, all with inputs of one shape.
 
     Attributes:
         area: what the run must deliver.
-        side: wanted block side, a multiple of ``stride``; blocks are made equal, so they can be smaller.
+        sides: wanted (height, width) of blocks, multiples of ``stride``; blocks are made equal, so they can be smaller.
         halo: pixels read around a block, at least the network's reach.
         stride: the network is only shift-equivariant by this many pixels.
         clip: ``False`` (mirror edges): inputs may leave the area and sit on the CRS-anchored stride grid.
@@ -195,14 +201,14 @@ class BlockGrid:
     """
 
     area: Window
-    side: int
+    sides: tuple[int, int]
     halo: int
     stride: int
     clip: bool = False
 
     def __post_init__(self) -> None:
-        if self.side <= 0 or self.side % self.stride:
-            raise InputError(f"--block {self.side} is not a positive multiple of {self.stride}")
+        if any(side <= 0 or side % self.stride for side in self.sides):
+            raise InputError(f"--block {block_text(self.sides)} is not a positive multiple of {self.stride}")
         if self.clip and (
             self.area.height % self.stride or self.area.width % self.stride or min(self.area.shape) < 2 * self.stride
         ):
@@ -216,13 +222,13 @@ class BlockGrid:
     def anchor(self) -> tuple[int, int]:
         return (self.area.row, self.area.col) if self.clip else (0, 0)
 
-    def _axis(self, begin: int, end: int, first: int, last: int) -> list[tuple[int, int, int, int]]:
+    def _axis(self, side: int, begin: int, end: int, first: int, last: int) -> list[tuple[int, int, int, int]]:
         """Cuts [begin, end) (stride-aligned) into equal blocks: (core begin, core end, input begin, size).
 
         Cores are clipped to the area [first, last), inputs are not (or stay inside it when ``clip``).
         """
         steps = (end - begin) // self.stride
-        count = -(-steps // (self.side // self.stride))
+        count = -(-steps // (side // self.stride))
         size = -(-steps // count) * self.stride
         width = size + 2 * self.halo
         cuts = []
@@ -238,8 +244,8 @@ class BlockGrid:
     def blocks(self) -> Iterator[Block]:
         """All blocks, row by row."""
         whole = self.area.snap(self.stride, self.anchor)
-        rows = self._axis(whole.row, whole.end_row, self.area.row, self.area.end_row)
-        cols = self._axis(whole.col, whole.end_col, self.area.col, self.area.end_col)
+        rows = self._axis(self.sides[0], whole.row, whole.end_row, self.area.row, self.area.end_row)
+        cols = self._axis(self.sides[1], whole.col, whole.end_col, self.area.col, self.area.end_col)
         index = 0
         for row, end_row, in_row, height in rows:
             for col, end_col, in_col, width in cols:
@@ -249,9 +255,11 @@ class BlockGrid:
     @property
     def count(self) -> int:
         whole = self.area.snap(self.stride, self.anchor)
-        side = self.side // self.stride
-        rows, cols = whole.height // self.stride, whole.width // self.stride
-        return -(-rows // side) * -(-cols // side)
+        rows, cols = (
+            -(-(length // self.stride) // (side // self.stride))
+            for length, side in zip(whole.shape, self.sides, strict=True)
+        )
+        return rows * cols
 
     @property
     def input_shape(self) -> tuple[int, int]:

@@ -48,7 +48,7 @@ class Job:
     resolution: float | None = None
     edge: str = "mirror"
     nodata: str = "mask"
-    block: int | None = None
+    block: tuple[int, int] | None = None
     memory: int = 2_000_000_000
     threads: int | None = None
     device: str = "auto"

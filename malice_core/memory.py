@@ -6,6 +6,8 @@ activations of one call, measured (``benchmarks/memory.py``) and rounded up.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +16,7 @@ from malice_core import gpu
 from malice_core.cards import Card
 from malice_core.encoder import CHUNK
 from malice_core.errors import InputError
-from malice_core.grid import BlockGrid, Window
+from malice_core.grid import BlockGrid, Window, block_text
 from malice_core.outputs import Product
 from malice_core.product import STRIP_BYTES, TILE
 from malice_core.runtime import Backend
@@ -41,7 +43,7 @@ CHUNKS = (16384, 8192, 4096, 2048, 1024, 512, 256)
 CUDA_SHARE = 0.85
 #: Images read ahead, beyond those being encoded.
 READ_AHEAD = 4
-#: Without --block: sides tried, largest first. Beyond 512 the halo costs little and memory grows.
+#: Without --block: sides tried. Beyond 512 the halo costs little and memory grows.
 SIDES = tuple(range(512, 0, -8))
 
 
@@ -134,7 +136,7 @@ def fit(
     warnings: list[str],
     uniform: bool = True,
 ) -> tuple[BlockGrid, Budget]:
-    """The block grid of a run: ``--block`` when given, else the largest blocks that fit ``--memory``.
+    """The block grid of a run: ``--block`` when given, else the blocks that fit ``--memory`` and see the fewest pixels.
 
     Raises:
         InputError: if even the smallest block does not fit.
@@ -142,25 +144,25 @@ def fit(
 
     room = int(CUDA_SHARE * gpu.free_bytes()) if backend.device == "cuda" else 0
 
-    def of(side: int) -> tuple[BlockGrid, Budget]:
-        grid = BlockGrid(area, side, card.halo, card.stride, clip=job.edge == "published")
+    def of(sides: tuple[int, int]) -> tuple[BlockGrid, Budget]:
+        grid = BlockGrid(area, sides, card.halo, card.stride, clip=job.edge == "published")
         return grid, budget(card, backend, grid, dates, layout, uniform, room)
 
     if job.block is not None:
         grid, cost = of(job.block)
         if cost.total > job.memory:
             warnings.append(
-                f"--block {job.block} needs about {cost.total / 1e9:.2f} GB, "
+                f"--block {block_text(job.block)} needs about {cost.total / 1e9:.2f} GB, "
                 f"more than --memory {job.memory / 1e9:.2f} GB"
             )
         if cost.device > room:
             warnings.append(
-                f"--block {job.block} needs about {cost.device / 1e9:.2f} GB of the GPU's memory, of which "
+                f"--block {block_text(job.block)} needs about {cost.device / 1e9:.2f} GB of the GPU's memory, of which "
                 f"{room / 1e9:.2f} GB may be used"
             )
         return grid, cost
-    for side in (side for side in SIDES if side % card.stride == 0):
-        grid, cost = of(side)
+    for sides in shapes(area, card):
+        grid, cost = of(sides)
         if cost.total <= job.memory and cost.device <= room:
             return grid, cost
     if cost.device > room:
@@ -173,3 +175,30 @@ def fit(
         f"--memory {job.memory / 1e9:.2f} GB is too little: blocks of {card.stride} pixels with "
         f"{max(dates.values())} dates need {cost.total / 1e9:.2f} GB; give more, or fewer dates with --max-dates"
     )
+
+
+def shapes(area: Window, card: Card) -> list[tuple[int, int]]:
+    """(height, width) of the blocks that may cover an area, those that see the fewest pixels with their halos first.
+
+    Args:
+        area: what is to be delivered.
+        card: for the halo and the stride.
+
+    One side may be longer than the other: one block of 256 x 512 pixels sees a seventh less than two of 256 x 256.
+    """
+    steps = [side // card.stride for side in area.snap(card.stride).shape]
+    wanted = [side // card.stride for side in SIDES if side >= card.stride]
+    # As many blocks as a wanted side needs are made equal.
+    counts = [sorted({-(-length // side) for side in wanted}) for length in steps]
+
+    def shape(cut: tuple[int, ...]) -> tuple[int, int]:
+        height, width = (-(-length // count) * card.stride for length, count in zip(steps, cut, strict=True))
+        return height, width
+
+    def seen(cut: tuple[int, ...]) -> tuple[int, int]:
+        height, width = shape(cut)
+        pixels = math.prod(count * (side + 2 * card.halo) for count, side in zip(cut, (height, width), strict=True))
+        # Of blocks that see as much, squarer ones are smaller with their halos.
+        return pixels, abs(height - width)
+
+    return [shape(cut) for cut in sorted(itertools.product(*counts), key=seen)]

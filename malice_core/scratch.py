@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malice_core.errors import OutputError
+from malice_core.grid import block_text
 from malice_core.job import SCRATCH_SUFFIX
 
 JOURNAL = "job.json"
@@ -63,7 +64,7 @@ class Scratch:
 
     def __init__(self, output: Path, fingerprint: str, block: tuple[int, int], resume: bool) -> None:
         self.folder = folder_of(output)
-        self._fingerprint, self._block = fingerprint, list(block)
+        self._fingerprint, self._block = fingerprint, block
         try:
             self.folder.mkdir(exist_ok=True)
             self._require_ours()
@@ -89,7 +90,7 @@ class Scratch:
         if resume and journal.exists():
             try:
                 content = json.loads(journal.read_text(encoding="utf-8"))
-                owner, block = content["fingerprint"], content["block"]
+                owner, (height, width) = content["fingerprint"], content["block"]
             except (ValueError, KeyError, TypeError) as error:
                 raise OutputError(f"--resume: {journal} is damaged; run without --resume to start anew") from error
             if owner != self._fingerprint:
@@ -98,10 +99,11 @@ class Scratch:
                     f"{self._fingerprint[:12]}…: other data, dates, options or version); "
                     "run without --resume to start anew"
                 )
-            if block != self._block:
+            if (block := (height, width)) != self._block:
+                there, here = block_text(block), block_text(self._block)
                 raise OutputError(
-                    f"--resume: the finished blocks in {self.folder} are of {block} pixels, this run's of "
-                    f"{self._block}: give the same --block, {max(block)}, or run without --resume to start anew"
+                    f"--resume: the finished blocks in {self.folder} are of {there} pixels, this run's of {here}: give "
+                    f"--block {there}, or run without --resume to start anew"
                 )
         else:
             for entry in self.folder.iterdir():

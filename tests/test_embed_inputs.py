@@ -270,6 +270,9 @@ def test_a_modality_the_model_does_not_have(tmp_path: Path, images: Path, monkey
     ("arguments", "match"),
     [
         (["--block", "12"], "--block 12"),
+        (["--block", "16x12"], "--block 16x12"),
+        (["--block", "16x"], "'' is not"),
+        (["--block", "8x8x8"], "8x8x8' is not a block"),
         (["--block", "0"], "'0' is not"),
         (["--queries", "0,10"], "--queries 10"),
         (["--queries", "1,1"], "twice"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +56,16 @@ def test_blocks_do_not_show(
 def test_blocks_do_not_show_on_larger_rasters(
     malice: str, tmp_path_factory: pytest.TempPathFactory, height: int, width: int, row: int, col: int
 ) -> None:
-    compare_blocks(malice, tmp_path_factory.mktemp("t"), (height, width), (row, col), [8, 16, 24, 64], dates=1)
+    compare_blocks(malice, tmp_path_factory.mktemp("t"), (height, width), (row, col), [8, 16, "24x64", 64], dates=1)
 
 
 def compare_blocks(
-    model: str, folder: Path, shape: tuple[int, int], shift: tuple[int, int], blocks: list[int], dates: int = 3
+    model: str,
+    folder: Path,
+    shape: tuple[int, int],
+    shift: tuple[int, int],
+    blocks: Sequence[int | str],
+    dates: int = 3,
 ) -> None:
     origin = (500000.0 + 10 * shift[1], 5600000.0 - 10 * shift[0])
     images = write_series(folder / "s2", shape, dates, origin=origin, missing=0.05, seed=shape[0])

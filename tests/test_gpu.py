@@ -113,7 +113,7 @@ def test_pixels_at_once_fit_too(store: Path, models: Path, monkeypatch: pytest.M
 
     card = installed.load("plain")
     backend = runtime.Backend("onnxruntime", "cuda", "float32", 2, 1)
-    grid = BlockGrid(Window(0, 0, 512, 512), 256, card.halo, card.stride, clip=False)
+    grid = BlockGrid(Window(0, 0, 512, 512), (256, 256), card.halo, card.stride, clip=False)
     layout = Layout.of(card, ["s2"], range(10), "float32")
     room, chunks = [3 * GB, 5 * GB, 16 * GB], []
     for size in room:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 import subprocess
 import sys
@@ -10,8 +12,9 @@ from pathlib import Path
 import pytest
 from helpers_embed import run, write_series
 
-from malice_core import flags, simulate
+from malice_core import cards, flags, memory, simulate
 from malice_core.errors import InputError
+from malice_core.grid import BlockGrid, Window
 
 
 @pytest.mark.parametrize(
@@ -38,16 +41,32 @@ def test_what_is_no_size(text: str) -> None:
 
 def test_more_memory_gives_larger_blocks_within_the_bound(tiny: str, tmp_path: Path) -> None:
     images = write_series(tmp_path / "images", (600, 600), 3)
-    sides, bounds = [], []
-    for memory in ("450MB", "700MB", "2GB"):
+    pixels, bounds = [], []
+    for size in ("450MB", "700MB", "2GB"):
         recorder = run(
-            *("--s2", images, "--model", tiny, "--output", tmp_path / "e.tif", "--memory", memory), dry_run=True
+            *("--s2", images, "--model", tiny, "--output", tmp_path / "e.tif", "--memory", size), dry_run=True
         )
-        sides.append(max(recorder.plans[0]["block"]))
+        pixels.append(math.prod(recorder.plans[0]["block"]))
         bounds.append(recorder.plans[0]["memory_bytes"])
-        assert bounds[-1] <= flags.size(memory)
-    assert sides == sorted(sides)
-    assert sides[0] < sides[-1]
+        assert bounds[-1] <= flags.size(size)
+    assert pixels == sorted(pixels)
+    assert pixels[0] < pixels[-1]
+
+
+@pytest.mark.parametrize("area", [Window(0, 0, 512, 512), Window(-3, 5, 10980, 700), Window(7, 7, 1, 90)])
+def test_blocks_that_see_the_fewest_pixels_are_tried_first(store: Path, area: Window) -> None:
+    card = cards.read(store / "tiny")
+    shapes = memory.shapes(area, card)
+    grids = [BlockGrid(area, shape, card.halo, card.stride) for shape in shapes]
+    seen = [grid.count * math.prod(grid.input_shape) for grid in grids]
+    assert seen == sorted(seen)
+    # No shape is missing, however the sides are wished for.
+    wished = {
+        BlockGrid(area, sides, card.halo, card.stride).core_shape
+        for sides in itertools.product(range(8, 513, 56), repeat=2)
+    }
+    assert wished <= set(shapes) == {grid.core_shape for grid in grids}
+    assert max(map(max, shapes)) <= 512
 
 
 def test_a_block_larger_than_the_memory_is_computed_with_a_warning(tiny: str, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def write(
     folder: Path, kind: Layout, area: Window, side: int, cog: bool = False, counts: bool = True
 ) -> dict[str, Any]:
     """Assembles a random scene from blocks; returns the arrays of the whole area."""
-    blocks = list(BlockGrid(area, side, 48, 8).blocks())
+    blocks = list(BlockGrid(area, (side, side), 48, 8).blocks())
     parts = [embedding(area.pixels, seed) for seed, _ in enumerate(kind.sensors)]
     whole = {key: value.reshape(-1, *area.shape) for key, value in encode(kind, parts).items()}
     load: Callable[[int, str], Any] = lambda index, key: cut(whole[key], blocks[index], area)  # noqa: E731

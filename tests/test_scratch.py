@@ -62,7 +62,7 @@ def test_another_jobs_blocks_are_refused(tmp_path: Path) -> None:
 def test_blocks_of_another_size_are_refused(tmp_path: Path) -> None:
     with Scratch(tmp_path / "e.tif", "one", (8, 8), resume=False):
         pass
-    with pytest.raises(OutputError, match="the same --block"):
+    with pytest.raises(OutputError, match="are of 8 pixels, this run's of 8x16: give --block 8, or run without"):
         Scratch(tmp_path / "e.tif", "one", (8, 16), resume=True)
 
 
