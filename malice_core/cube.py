@@ -138,12 +138,14 @@ class Store:
                 bands = slice(first, min(first + step, total))
                 values = gather(raster.key, _type(raster), bands, window, touched, load)
                 place = (bands, rows, cols)
+                shard = (first // step, rows.start // array.shards[1], cols.start // array.shards[2])
+                file = self.folder.joinpath(ARRAYS[raster.key], "c", *map(str, shard))
                 try:
                     if not _holds(array, place, values):
+                        # At the area's edge, where it is larger than the area, zarr would first read it.
+                        file.unlink(missing_ok=True)
                         array[place] = values
-                        self._flush(
-                            raster, (first // step, rows.start // array.shards[1], cols.start // array.shards[2])
-                        )
+                        _flush(file)
                         check()
                         if not _holds(array, place, values):
                             raise OSError("what was written cannot be read back, the disk may be full")
@@ -161,16 +163,6 @@ class Store:
         if self.path.exists() and owner(self.path) is None:
             raise OutputError(f"{self.path} is there and was not written by embed; choose another --output")
         place_folder(self.folder, self.path, self.aside)
-
-    def _flush(self, raster: Raster, shard: tuple[int, ...]) -> None:
-        """Has the system write a shard to the disk, which is where a full one or a lost server is told.
-
-        One that holds nothing but nodata has no file.
-        """
-        file = self.folder.joinpath(ARRAYS[raster.key], "c", *map(str, shard))
-        if file.exists():
-            with open(file, "rb+") as opened:
-                os.fsync(opened.fileno())
 
     def _describe(self, folder: Path) -> None:
         """All of the store but the numbers of embeddings, counts and scales."""
@@ -264,6 +256,16 @@ def _fill_attribute(nodata: float, dtype: np.dtype[Any]) -> int | str:
     if dtype.kind == "f":
         return base64.standard_b64encode(struct.pack("<d", nodata)).decode()
     return int(nodata)
+
+
+def _flush(file: Path) -> None:
+    """Has the system write a shard to the disk, which is where a full one or a lost server is told.
+
+    One that holds nothing but nodata has no file.
+    """
+    if file.exists():
+        with open(file, "rb+") as opened:
+            os.fsync(opened.fileno())
 
 
 def _open(path: Path) -> Any:

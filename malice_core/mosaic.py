@@ -141,6 +141,7 @@ class Mosaic:
         window, target = self.pieces[piece], self.folder / self.names[piece]
         touched = [block for block in self.blocks if block.core.intersect(window).pixels]
         share = window.pixels / self.area.pixels
+        check()
         if not self._there(target, touched, window, load, check):
             target.unlink(missing_ok=True)
             assemble(
