@@ -96,7 +96,7 @@ class GeoTiff:
 
 @dataclass(frozen=True)
 class Store:
-    """A layout of Zarr's: a chunk's bands and side; shards of 64 bands and 512 x 512 pixels, written one by one."""
+    """A layout of Zarr's: a chunk's bands and side; in shards of 512 x 512 pixels and 16 MB or more, written singly."""
 
     bands: int
     side: int
@@ -115,7 +115,11 @@ class Store:
             codec = BloscCodec(
                 typesize=size, cname="zstd", clevel=self.level, shuffle="shuffle" if size > 1 else "bitshuffle"
             )
-        shard = (64, min(512, -(-values.shape[1] // 128) * 128), min(512, -(-values.shape[2] // 128) * 128))
+        shard = (
+            max(self.bands, 64 // size),
+            min(512, -(-values.shape[1] // 128) * 128),
+            min(512, -(-values.shape[2] // 128) * 128),
+        )
         array = zarr.create_array(
             path,
             shape=values.shape,

@@ -36,13 +36,13 @@ from rasterio.crs import CRS
 from malice_core.errors import InputError, OutputError
 from malice_core.grid import Block, Lattice, Window
 from malice_core.placing import place_folder
-from malice_core.product import LEVEL, STRIP_BYTES, Load, Raster, gather, owner, same, unwritten
+from malice_core.product import LEVEL, Load, Raster, gather, owner, same, unwritten
 
 #: Bands and side of a chunk, what is read at once. Measured, docs/outputs.md: all bands of a pixel, a whole band and a
 #: map's window are all read within a tenth of a second; other shapes are slow in one of them.
 CHUNK = (16, 64)
-#: Side of a shard, what is written at once; a multiple of a chunk's.
-SHARD = 512
+#: Side of a shard, what is written at once; a multiple of a chunk's. And bytes of it, which decide its bands.
+SHARD, SHARD_BYTES = 512, 16 << 20
 #: Arrays by key of a finished block.
 ARRAYS = {"codes": "embedding", "counts": "counts", "scales": "scales"}
 
@@ -88,8 +88,8 @@ class Store:
 
     @property
     def piece_bytes(self) -> int:
-        """Memory that writing a piece takes: a shard's numbers, compressed, in one, and read back."""
-        return 4 * STRIP_BYTES
+        """Memory that writing a piece takes, measured: zarr has a shard several times, and decodes it to compare."""
+        return 8 * SHARD_BYTES
 
     def begin(self) -> None:
         """Makes the store without its numbers; keeps one that is there already, with the shards in it.
@@ -217,7 +217,7 @@ class Store:
         chunk = (min(CHUNK[0], bands), CHUNK[1], CHUNK[1])
         # Small areas have small shards: what is outside of the area takes time, too.
         sides = [min(SHARD, -(-side // chunk[1]) * chunk[1]) for side in self.area.shape]
-        most = STRIP_BYTES // (SHARD * SHARD * dtype.itemsize)
+        most = SHARD_BYTES // (SHARD * SHARD * dtype.itemsize)
         shard = (min(max(1, most // chunk[0]), -(-bands // chunk[0])) * chunk[0], *sides)
         meaning = {
             "codes": "embedding",

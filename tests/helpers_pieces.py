@@ -10,12 +10,12 @@ from pathlib import Path
 from helpers_embed import write_series
 
 #: Sides of a shard and of a tile in these tests; 32 bands of float32 a shard.
-SHARD, SIDE, STRIP_BYTES = 64, 32, 64 * 64 * 4 * 32
+SHARD, SIDE, SHARD_BYTES = 64, 32, 64 * 64 * 4 * 32
 #: Embeds with such pieces and kills itself at the n-th look whether the run was cancelled, counted in pieces.
 PROGRAM = f"""
 import os, signal, sys
 from malice_core import cube, embed, mosaic
-cube.SHARD, cube.STRIP_BYTES, mosaic.SIDE = {SHARD}, {STRIP_BYTES}, {SIDE}
+cube.SHARD, cube.SHARD_BYTES, mosaic.SIDE = {SHARD}, {SHARD_BYTES}, {SIDE}
 left = int(sys.argv[1])
 
 def deadly(kind):

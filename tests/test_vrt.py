@@ -117,7 +117,7 @@ def test_killed_at_random_pieces_it_goes_on(job: list[object], whole: Array, tmp
     seed = random.randrange(1000)
     rng, kept = random.Random(seed), {}
     for kill in range(3):
-        # A tile has three looks: as it is begun, before it is written and before it is read back; one that is there, two.
+        # A tile has three looks: as it is begun, written, and read back; one that is there has two.
         killed(rng.randrange(1 + 4 * kill, 5 + 4 * kill), [*job, "--resume", "--threads", 1])
         assert not (tmp_path / "e.vrt").exists()
         now = states(growing, "*.tif")

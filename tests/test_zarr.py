@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import rasterio
 from helpers_embed import Array, Recorder, free_names, run, write_series
-from helpers_pieces import SHARD, STRIP_BYTES, killed, states, two_sensors
+from helpers_pieces import SHARD, SHARD_BYTES, killed, states, two_sensors
 from rasterio.crs import CRS
 
 from malice_core import cube, embed, finetune
@@ -32,7 +32,7 @@ xarray = pytest.importorskip("xarray")
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cube, "SHARD", SHARD)
-    monkeypatch.setattr(cube, "STRIP_BYTES", STRIP_BYTES)
+    monkeypatch.setattr(cube, "SHARD_BYTES", SHARD_BYTES)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def whole(store: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MALICE_MODELS", f"{store}")
         patch.setattr(cube, "SHARD", SHARD)
-        patch.setattr(cube, "STRIP_BYTES", STRIP_BYTES)
+        patch.setattr(cube, "SHARD_BYTES", SHARD_BYTES)
         run("--s2", images, "--model", "tiny", "--queries", "0", "--format", "zarr", "--output", output)
     return output
 
@@ -99,12 +99,9 @@ def test_a_store_holds_what_the_geotiff_holds(tiny: str, tmp_path: Path, dtype: 
     assert found.embedding.dims == ("band", "y", "x")
     assert tuple(found.band.values) == names
     assert tuple(found.sensor.values) == ("S2", "S1")
-    columns, rows = (
-        transform * (np.arange(67) + 0.5, np.full(67, 0.5)),
-        transform * (np.full(75, 0.5), np.arange(75) + 0.5),
-    )
-    np.testing.assert_array_equal(found.x, columns[0])
-    np.testing.assert_array_equal(found.y, rows[1])
+    left, top = transform.c, transform.f
+    np.testing.assert_array_equal(found.x, left + 10 * np.arange(67) + 5)
+    np.testing.assert_array_equal(found.y, top - 10 * np.arange(75) - 5)
     assert CRS.from_wkt(found.spatial_ref.attrs["crs_wkt"]) == crs
     assert tuple(float(word) for word in found.spatial_ref.attrs["GeoTransform"].split()) == transform.to_gdal()
     kept = {key: text for key, text in tags.items() if key.startswith("MALICE_") and key != "MALICE_SCALE"}
