@@ -39,7 +39,7 @@ Load = Callable[[int, str], NDArray[Any]]
 
 #: Measured, docs/outputs.md: all bands of a pixel are read three times as fast as with tiles of 256, the rest is alike.
 TILE = 128
-#: Of zstd. Measured: the default, 9, takes five times as long for one percent of size.
+#: Of zstd. Measured: the default, 9, takes four times as long for one percent of size.
 LEVEL = 1
 #: Bytes of bands held while a row of tiles is put together.
 STRIP_BYTES = 32 << 20
