@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_surroundings(p)
     g = add_computing(p)
     g.add_argument("--model", metavar="NAME", help="an installed model (default: malice, or the only one)")
-    g = add_output(p)
+    g = add_output(p, choices.FORMATS)
     g.add_argument("--dtype", choices=choices.DTYPES, default="float32")
     g.add_argument("--queries", type=flags.queries, metavar="N,N", help="keep these queries only (default: all 10)")
     add_running(p)
@@ -79,12 +79,13 @@ def add_computing(p: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return g
 
 
-def add_output(p: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def add_output(p: argparse.ArgumentParser, formats: tuple[str, ...] = choices.FILE_FORMATS) -> argparse._ArgumentGroup:
     """Where the result goes; the group, for what a command adds."""
     g = p.add_argument_group("output")
-    g.add_argument("--output", metavar="FILE.tif")
+    ends = ", ".join(dict.fromkeys(choices.SUFFIXES[name][0] for name in formats))
+    g.add_argument("--output", metavar="FILE", help=f"a name that ends as --format has it: {ends}")
     g.add_argument("--counts", metavar="FILE.tif", help="also write the number of valid dates a pixel")
-    g.add_argument("--format", choices=choices.FORMATS, default="gtiff")
+    g.add_argument("--format", choices=formats, default="gtiff")
     g.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     g.add_argument("--resume", action="store_true", help="go on with what an interrupted run left")
     return g
@@ -105,7 +106,7 @@ def job_of(given: argparse.Namespace) -> Job:
         InputError: if --output is missing, --model is empty or --memory is no size.
     """
     if not given.output:
-        raise InputError("--output is missing: give FILE.tif; --help lists the options")
+        raise InputError("--output is missing: give a file name; --help lists the options")
     if given.model == "":
         raise InputError("--model is empty (an unset variable?); see python -m malice_core.models list")
     # A command that lacks an option leaves it as it is.

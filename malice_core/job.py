@@ -14,7 +14,11 @@ WEATHER_GAPS = ("error", "nearest", "drop-date")
 DEM_NODATA = ("error", "fill")
 ANGLES = ("error", "median")
 DTYPES = ("float32", "float16", "int16", "int8")
-FORMATS = ("gtiff", "cog")
+#: Of one file; and of many that are written independently.
+FILE_FORMATS = ("gtiff", "cog")
+FORMATS = (*FILE_FORMATS, "vrt", "zarr")
+#: Ends of the output's name by format, the usual one first.
+SUFFIXES = {"gtiff": (".tif", ".tiff"), "cog": (".tif", ".tiff"), "vrt": (".vrt",), "zarr": (".zarr",)}
 #: The folder of finished blocks beside an output ends like this.
 SCRATCH_SUFFIX = ".malice"
 

@@ -6,26 +6,22 @@ and one writer flushes finished blocks to scratch. All of them stop at the first
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
-import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import rasterio
 
 import malice_core
-from malice_core import bands, memory, plan, product
+from malice_core import assembling, bands, memory, mosaic, plan
 from malice_core.cancelling import Cancel
 from malice_core.cards import Modality
 from malice_core.encoder import Float, Image, ModalityEncoder, TerrainEncoder, Workspace
-from malice_core.errors import OutputError
 from malice_core.features import Normaliser, mirror_source
 from malice_core.grid import Block, Window
 from malice_core.outputs import Codes
@@ -49,21 +45,6 @@ def environment() -> rasterio.Env:
     )
 
 
-def already_whole(job: Plan) -> bool:
-    """True if every output is there and was written by this job.
-
-    Raises:
-        OutputError: if a file is there that this job has not written and may not replace.
-    """
-    owned = {path: product.owner(path) == job.fingerprint for path in job.targets if path.exists()}
-    foreign = [path for path, ours in owned.items() if not ours]
-    if foreign and not job.job.overwrite:
-        raise OutputError(
-            f"{foreign[0]} is there and was not written by this job; give --overwrite to replace it, or another name"
-        )
-    return job.job.resume and not foreign and len(owned) == len(job.targets)
-
-
 def run(job: Plan, reporter: Reporter, cancel: Cancel) -> list[str]:
     """Computes everything and puts the outputs in place.
 
@@ -74,8 +55,10 @@ def run(job: Plan, reporter: Reporter, cancel: Cancel) -> list[str]:
         Cancelled, OutputError, StackError, ModelError: in one line; scratch stays for ``--resume``.
     """
     files = [str(path) for path in job.targets]
-    if already_whole(job):
+    if assembling.already_whole(job):
         # Left by a run that was killed between putting its output in place and tidying up.
+        if job.job.format == "vrt":
+            mosaic.tidy(job.job.output, job.fingerprint)
         if owner_of(job.job.output) == job.fingerprint:
             with Scratch(job.job.output, job.fingerprint, job.grid.core_shape, resume=False) as scratch:
                 scratch.remove()
@@ -87,7 +70,7 @@ def run(job: Plan, reporter: Reporter, cancel: Cancel) -> list[str]:
         progress = _Progress(job, len(blocks), len(todo), reporter)
         if todo:
             _encode_blocks(job, todo, scratch, progress, cancel)
-        _assemble(job, blocks, scratch, progress, cancel)
+        assembling.assemble(job, blocks, scratch, tags(job), progress.assembled, cancel)
         progress.finish()
         scratch.remove()
     return files
@@ -256,54 +239,6 @@ def _image(job: Plan, sensor: str, index: int, block: Block, normalise: Normalis
     weather = around.weather_of(sensor, stack.observations[index].date, block.input)
     angles = around.angles_of(sensor, stack, index, block.input)
     return Image(normalise(values, observed, angles), core, weather)
-
-
-def _assemble(job: Plan, blocks: list[Block], scratch: Scratch, progress: _Progress, cancel: Cancel) -> None:
-    rasters = job.layout.rasters(job.job.output, job.job.counts, tags(job))
-    finished = []
-    for raster in rasters:
-        target = scratch.folder / f"{raster.key}.tif"
-        target.unlink(missing_ok=True)
-        product.assemble(
-            raster,
-            target,
-            blocks,
-            scratch.load,
-            job.area,
-            job.lattice,
-            job.job.format == "cog",
-            job.backend.threads,
-            cancel.check,
-            lambda share, r=raster: progress.assembled(share if r.key == "codes" else 0.0),  # type: ignore[misc]
-        )
-        finished.append((target, raster.path))
-    cancel.check()
-    already_whole(job)  # a file may have appeared under the name meanwhile
-    for target, path in finished:
-        _place(target, path)
-
-
-def _place(source: Path, target: Path) -> None:
-    """Renames a whole file to its name; on another file system it is copied beside that name first.
-
-    Raises:
-        OutputError: if that fails; nothing half-written is left.
-    """
-    partial = target.with_name(f".{target.name}.part")
-    try:
-        try:
-            os.replace(source, target)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            shutil.copyfile(source, partial)
-            os.replace(partial, target)
-        # What lay beside the file that was replaced (overviews, statistics, georeference) was said of that one.
-        for suffix in (".ovr", ".aux.xml", ".msk"):
-            target.with_name(target.name + suffix).unlink(missing_ok=True)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"cannot put {target} in place: {error.strerror}; run again with --resume") from error
 
 
 def tags(job: Plan) -> dict[str, str]:

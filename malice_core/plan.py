@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import malice_core
-from malice_core import bands, memory, models, runtime, scratch, selection
+from malice_core import bands, cube, memory, models, mosaic, runtime, scratch, selection
 from malice_core.cards import Card
 from malice_core.classes import ClassLayout
 from malice_core.errors import InputError, OutputError
 from malice_core.grid import BlockGrid, Lattice, Window
-from malice_core.job import Job
+from malice_core.job import FILE_FORMATS, FORMATS, SUFFIXES, Job
 from malice_core.outputs import Product
-from malice_core.product import Layout, companions, owner
+from malice_core.product import Layout, companions, is_store, owner
 from malice_core.stack import Stack, discover
 from malice_core.surroundings import inputs
 from malice_core.surroundings.inputs import Inputs
@@ -62,7 +62,7 @@ class Plan:
     @property
     def targets(self) -> list[Path]:
         """Every file the run will put in place; the output is the last."""
-        paths = [self.job.counts] if self.job.counts else []
+        paths = [self.job.counts] if self.job.counts and self.job.counts != self.job.output else []
         return [*paths, *self.layout.beside(self.job.output).values(), self.job.output]
 
     def days(self, sensor: str) -> list[int]:
@@ -218,8 +218,7 @@ def check_outputs(job: Job, classes: ClassLayout | None = None) -> None:
     outputs |= unnamed if classes is None else classes.beside(job.output)
     seen: dict[Path, str] = {}
     for option, path in outputs.items():
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            raise OutputError(f"{option} {path}: outputs are GeoTIFF files, give a name that ends in .tif")
+        _check_name(job, option, path)
         folder = path.absolute().parent
         # Beside it lie, for a time, files and folders with longer names.
         if len(os.fsencode(path.name)) + LONGEST_SUFFIX > NAME_MAX:
@@ -228,7 +227,11 @@ def check_outputs(job: Job, classes: ClassLayout | None = None) -> None:
             raise OutputError(f"{option} {path}: the folder {folder} does not exist; create it first")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OutputError(f"{option} {path}: the folder {folder} cannot be written to")
-        if path.is_dir():
+        if is_store(path):
+            if path.is_symlink() or (path.exists() and owner(path) is None):
+                # Whatever is in there, --overwrite is not meant for it.
+                raise OutputError(f"{option} {path} is there and no store that embed wrote; give another name")
+        elif path.is_dir():
             raise OutputError(f"{option} {path} is a folder; give a file name")
         if path.exists() and not job.overwrite and not job.resume:
             raise OutputError(f"{option} {path} exists already: give --overwrite to replace it, or another name")
@@ -236,8 +239,37 @@ def check_outputs(job: Job, classes: ClassLayout | None = None) -> None:
             # Nobody named this file: --overwrite is not meant for it.
             raise OutputError(f"{option} go to {path}, which was not written by embed: give --output another name")
         other = seen.setdefault(path.absolute(), option)
-        if other != option:
+        if other != option and not is_store(path):
             raise OutputError(f"{option} and {other} are the same file {path}: give them different names")
+    if job.format == "vrt":
+        mosaic.require_ours(job.output)
+    elif job.format == "zarr":
+        cube.require()
+
+
+def _check_name(job: Job, option: str, path: Path) -> None:
+    """Raises:
+    OutputError: if a name does not end as its format has it.
+    """
+    suffix = path.suffix.lower()
+    if option == "--output":
+        if suffix in SUFFIXES[job.format]:
+            return
+        if job.format not in FILE_FORMATS:
+            raise OutputError(
+                f"{option} {path}: --format {job.format} needs a name that ends in {SUFFIXES[job.format][0]}"
+            )
+        for other in FORMATS:
+            if suffix in SUFFIXES[other]:
+                raise OutputError(
+                    f"{option} {path}: --format {job.format} writes GeoTIFF files; give --format {other}, or a name "
+                    "that ends in .tif"
+                )
+    elif suffix in SUFFIXES["gtiff"] or (is_store(path) and path == job.output):
+        return
+    elif job.format == "zarr":
+        raise OutputError(f"{option} {path}: give --output's name, {job.output}, or one that ends in .tif")
+    raise OutputError(f"{option} {path}: outputs are GeoTIFF files, give a name that ends in .tif")
 
 
 def _disk(layout: Product, area: Window, format: str) -> int:

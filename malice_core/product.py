@@ -1,4 +1,4 @@
-"""The output raster: which bands, in which number type, with which tags; written tile row by tile row.
+"""The output: which bands, in which number type, with which tags; and GeoTIFF files of it, written row by row.
 
 Number types (``--dtype``):
 
@@ -9,10 +9,13 @@ int16     band scale and offset, from bounds the values cannot leave (model card
 int8      unsigned bytes, value = (code - 128) · scale, one scale per pixel and modality
           in ``NAME_scale.tif`` (GDAL before 3.7 misreads signed bytes)                   0
 ========  ==============================================================================  ==========
+
+Other formats hold the same numbers: ``mosaic.py`` (VRT), ``cube.py`` (Zarr, where float16 is itself).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +24,7 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.shutil
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from rasterio._err import CPLE_BaseError  # GDAL's own errors reach us unwrapped from copies
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
@@ -31,7 +34,13 @@ from malice_core.errors import OutputError
 from malice_core.grid import Block, Lattice, Window
 from malice_core.runtime import Backend
 
-TILE = 256
+#: Loads an array of a finished block: (block index, key) → (bands, height, width) of its core.
+Load = Callable[[int, str], NDArray[Any]]
+
+#: Measured, docs/outputs.md: all bands of a pixel are read three times as fast as with tiles of 256, the rest is alike.
+TILE = 128
+#: Of zstd. Measured: the default, 9, takes four times as long for one percent of size.
+LEVEL = 1
 #: Bytes of bands held while a row of tiles is put together.
 STRIP_BYTES = 32 << 20
 
@@ -112,7 +121,8 @@ class Layout:
     def tags(self, output: Path) -> dict[str, str]:
         found = {"MALICE_QUERIES": ",".join(map(str, self.queries)), "MALICE_DTYPE": self.dtype}
         if self.dtype == "int8":
-            found["MALICE_SCALE"] = f"value = (code - 128) * scale, scale in {scale_path(output).name}"
+            place = "the array scales" if is_store(output) else scale_path(output).name
+            found["MALICE_SCALE"] = f"value = (code - 128) * scale, scale in {place}"
         return found
 
 
@@ -163,24 +173,32 @@ class BlockCodes:
         self.arrays["counts"][modality, pixels] = counts
 
 
+def is_store(output: Path) -> bool:
+    """True for the name of a Zarr store, which holds everything in itself."""
+    return output.suffix.lower() == ".zarr"
+
+
 def scale_path(output: Path) -> Path:
-    """The raster of int8 scales beside ``output``."""
-    return output.with_name(f"{output.stem}_scale.tif")
+    """Where the int8 scales of ``output`` are: a raster beside it, or the store itself."""
+    return output if is_store(output) else output.with_name(f"{output.stem}_scale.tif")
 
 
 def owner(path: Path) -> str | None:
-    """The fingerprint of the job that wrote a raster; None if it is no raster of ours."""
+    """The fingerprint of the job that wrote a raster or a Zarr store; None if it is none of ours."""
     try:
+        if path.is_dir():
+            fingerprint = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]["MALICE_JOB"]
+            return str(fingerprint)
         with rasterio.open(path) as file:
-            fingerprint: str | None = file.tags().get("MALICE_JOB")
-            return fingerprint
-    except RasterioError:
+            found: str | None = file.tags().get("MALICE_JOB")
+            return found
+    except (RasterioError, OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def companions(dtype: str, output: Path) -> dict[str, Path]:
     """Files that come with an output of embeddings, by what asks for them."""
-    return {"the scales of --dtype int8": scale_path(output)} if dtype == "int8" else {}
+    return {"the scales of --dtype int8": scale_path(output)} if dtype == "int8" and not is_store(output) else {}
 
 
 @dataclass(frozen=True)
@@ -231,7 +249,7 @@ def assemble(
     raster: Raster,
     target: Path,
     blocks: Sequence[Block],
-    load: Callable[[int, str], NDArray[Any]],
+    load: Load,
     area: Window,
     lattice: Lattice,
     cog: bool,
@@ -239,10 +257,11 @@ def assemble(
     check: Callable[[], None],
     advance: Callable[[float], None],
 ) -> None:
-    """Writes one raster from finished blocks to ``target``.
+    """Writes one raster from finished blocks to ``target`` and reads it back.
 
     Args:
-        load: (block index, key) → (bands, height, width) array of that block's core.
+        load: of the blocks.
+        area: what the raster covers, all of it covered by ``blocks``.
         cog: lay the file out as a cloud-optimised GeoTIFF, with overviews.
         check: raises when the run was cancelled.
         advance: told the share of the work just done.
@@ -259,6 +278,7 @@ def assemble(
         "blockxsize": tile,
         "blockysize": tile,
         "compress": "zstd",
+        "zstd_level": LEVEL,
         "predictor": 3 if raster.dtype == "float32" else 2,
         "interleave": "band",
         "bigtiff": "YES",
@@ -267,6 +287,7 @@ def assemble(
     if raster.nbits:
         options["nbits"] = raster.nbits
     flat = target.with_name(target.name + ".flat.tif") if cog else target
+    half = 1 / (2 * len(raster.bands) * area.pixels)
     try:
         with rasterio.open(
             flat,
@@ -289,28 +310,75 @@ def assemble(
             for window, bands, values in _strips(raster, blocks, load, area, tile):
                 check()
                 file.write(values, indexes=bands, window=window)
-                advance(values.size / (2 * len(raster.bands) * area.pixels))
+                advance(values.size * half)
         if cog:
             check()
             _lay_out_cog(flat, target, options, raster)
             flat.unlink()
         # GDAL writes late, also in close(), where an error (a full disk) is not raised: the file is read back.
-        with rasterio.open(target) as file:
-            for window, bands, values in _strips(raster, blocks, load, area, tile):
-                check()
-                # Bit for bit, so that nodata NaN is equal to itself.
-                bits = f"u{values.itemsize}"
-                if not np.array_equal(file.read(bands, window=window).view(bits), values.view(bits)):
-                    raise OSError("what was written cannot be read back, the disk may be full")
-                advance(values.size / (2 * len(raster.bands) * area.pixels))
+        if not holds(raster, target, blocks, load, area, check, lambda size: advance(size * half)):
+            raise OSError("what was written cannot be read back, the disk may be full")
     except (RasterioError, CPLE_BaseError, OSError) as error:
-        raise OutputError(
-            f"cannot write {raster.path}: {error}; free space or choose another --output, then run again with --resume"
-        ) from error
+        raise unwritten(raster.path, error) from error
+
+
+def unwritten(path: Path, error: object) -> OutputError:
+    """What is said of an output that the disk does not take."""
+    return OutputError(
+        f"cannot write {path}: {error}; free space or choose another --output, then run again with --resume"
+    )
+
+
+def holds(
+    raster: Raster,
+    target: Path,
+    blocks: Sequence[Block],
+    load: Load,
+    area: Window,
+    check: Callable[[], None],
+    advance: Callable[[int], None],
+) -> bool:
+    """True if a file has the raster's numbers, bit for bit, so that nodata NaN is equal to itself.
+
+    Args:
+        advance: told how many numbers were compared.
+
+    Raises:
+        RasterioError: if it cannot be read.
+    """
+    with rasterio.open(target) as file:
+        if (file.count, file.shape) != (len(raster.bands), area.shape):
+            return False
+        for window, bands, values in _strips(raster, blocks, load, area, file.block_shapes[0][0]):
+            check()
+            if not same(file.read(bands, window=window), values):
+                return False
+            advance(values.size)
+    return True
+
+
+def same(read: NDArray[Any], wanted: NDArray[Any]) -> bool:
+    """True if two arrays are of one type and equal bit for bit."""
+    bits = f"u{wanted.itemsize}"
+    return read.dtype == wanted.dtype and np.array_equal(read.view(bits), wanted.view(bits))
+
+
+def gather(
+    key: str, dtype: DTypeLike, bands: slice, window: Window, blocks: Sequence[Block], load: Load
+) -> NDArray[Any]:
+    """Some bands of what the blocks hold of ``window``, (bands, height, width)."""
+    values = np.empty((bands.stop - bands.start, *window.shape), dtype)
+    for block in blocks:
+        part = block.core.intersect(window)
+        if part.pixels:
+            rows, cols = part.slices_in(block.core)
+            into = part.slices_in(window)
+            values[:, into[0], into[1]] = load(block.index, key)[bands, rows, cols]
+    return values
 
 
 def _strips(
-    raster: Raster, blocks: Sequence[Block], load: Callable[[int, str], NDArray[Any]], area: Window, tile: int
+    raster: Raster, blocks: Sequence[Block], load: Load, area: Window, tile: int
 ) -> Iterator[tuple[RasterWindow, list[int], NDArray[Any]]]:
     """Whole rows of tiles, some bands at a time: every tile of the file is compressed once."""
     itemsize = np.dtype(raster.dtype).itemsize
@@ -318,16 +386,11 @@ def _strips(
     for row in range(area.row, area.end_row, tile):
         strip = Window(row, area.col, min(tile, area.end_row - row), area.width)
         touched = [block for block in blocks if block.core.intersect(strip).pixels]
+        window = RasterWindow(0, row - area.row, area.width, strip.height)
         for first in range(0, len(raster.bands), group):
-            last = min(first + group, len(raster.bands))
-            values = np.empty((last - first, *strip.shape), raster.dtype)
-            for block in touched:
-                part = block.core.intersect(strip)
-                rows, cols = part.slices_in(block.core)
-                into = part.slices_in(strip)
-                values[:, into[0], into[1]] = load(block.index, raster.key)[first:last, rows, cols]
-            window = RasterWindow(0, row - area.row, area.width, strip.height)
-            yield window, list(range(first + 1, last + 1)), values
+            bands = slice(first, min(first + group, len(raster.bands)))
+            values = gather(raster.key, raster.dtype, bands, strip, touched, load)
+            yield window, list(range(first + 1, bands.stop + 1)), values
 
 
 def _lay_out_cog(source: Path, target: Path, options: Mapping[str, Any], raster: Raster) -> None:
@@ -338,7 +401,8 @@ def _lay_out_cog(source: Path, target: Path, options: Mapping[str, Any], raster:
     """
     # int8 codes mean nothing without their pixel's scale, and counts are whole: neither can be averaged.
     method = rasterio.enums.Resampling.nearest if raster.dtype.startswith("u") else rasterio.enums.Resampling.average
-    with rasterio.open(source, "r+") as file:
+    # GDAL gives overviews a level of their own.
+    with rasterio.Env(ZSTD_LEVEL_OVERVIEW=LEVEL), rasterio.open(source, "r+") as file:
         factors: list[int] = []
         size = max(file.shape)
         while size / 2 ** len(factors) > file.block_shapes[0][0]:

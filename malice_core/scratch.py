@@ -22,10 +22,13 @@ from numpy.typing import NDArray
 from malice_core.errors import OutputError
 from malice_core.grid import block_text
 from malice_core.job import SCRATCH_SUFFIX
+from malice_core.placing import put_back
 
 JOURNAL = "job.json"
 #: The array that is written last: a block that has it has them all.
 LAST = "codes"
+#: An output that is a folder waits here until the new one has its name.
+REPLACED = "replaced"
 
 
 def folder_of(output: Path) -> Path:
@@ -36,7 +39,7 @@ def folder_of(output: Path) -> Path:
 def size_of(output: Path) -> int:
     """Bytes in the scratch folder of ``output``; 0 when there is none."""
     folder = folder_of(output)
-    return sum(entry.stat().st_size for entry in folder.iterdir()) if folder.is_dir() else 0
+    return sum(entry.stat().st_size for entry in folder.rglob("*")) if folder.is_dir() else 0
 
 
 def owner_of(output: Path) -> str | None:
@@ -63,7 +66,7 @@ class Scratch:
     """
 
     def __init__(self, output: Path, fingerprint: str, block: tuple[int, int], resume: bool) -> None:
-        self.folder = folder_of(output)
+        self.folder, self._output = folder_of(output), output
         self._fingerprint, self._block = fingerprint, block
         try:
             self.folder.mkdir(exist_ok=True)
@@ -87,6 +90,7 @@ class Scratch:
 
     def _claim(self, resume: bool) -> None:
         journal = self.folder / JOURNAL
+        put_back(self.folder / REPLACED, self._output)
         if resume and journal.exists():
             try:
                 content = json.loads(journal.read_text(encoding="utf-8"))
@@ -107,7 +111,9 @@ class Scratch:
                 )
         else:
             for entry in self.folder.iterdir():
-                if entry.name != "lock":
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                elif entry.name != "lock":
                     entry.unlink()
         for left in self.folder.glob("*.tmp"):
             left.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,3 +75,17 @@ def malice(published_store: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Name of the published model; the store is set up for this test."""
     monkeypatch.setenv("MALICE_MODELS", str(published_store))
     return "malice"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB (needs the right to mount)."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted here: " + mounted.stderr.decode().strip())
+    yield folder
+    subprocess.run(["umount", folder], check=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -207,20 +205,6 @@ def test_outputs_that_cannot_be(tiny: str, tmp_path: Path, images: Path) -> None
     refused(tmp_path, "--s2", image, "--model", tiny, "--overwrite", output=image, match="both an input and an output")
     refused(tmp_path, *base, "--overwrite", output=image, match="both an input and an output")
     assert image.read_bytes() == before
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB (needs the right to mount)."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("a small file system cannot be mounted here: " + mounted.stderr.decode().strip())
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 def test_a_disk_too_small_is_said_before_computing(tiny: str, images: Path, small_disk: Path) -> None:

@@ -1,0 +1,69 @@
+"""Renaming what is whole to the output's name: at any moment either the old output is there or the new one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from malice_core.errors import OutputError
+
+
+def place_file(source: Path, target: Path) -> None:
+    """Renames a whole file to its name; on another file system it is copied beside that name first.
+
+    Raises:
+        OutputError: if that fails; nothing half-written is left.
+    """
+    partial = target.with_name(f".{target.name}.part")
+    try:
+        try:
+            os.replace(source, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            shutil.copyfile(source, partial)
+            os.replace(partial, target)
+        # What lay beside the file that was replaced (overviews, statistics, georeference) was said of that one.
+        for suffix in (".ovr", ".aux.xml", ".msk"):
+            target.with_name(target.name + suffix).unlink(missing_ok=True)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise _not_placed(target, error) from error
+
+
+def place_folder(source: Path, target: Path, aside: Path) -> None:
+    """Renames a whole folder to its name.
+
+    Args:
+        aside: where a folder of that name goes; it comes back if the renaming fails, and ``put_back`` brings it back
+            after a kill between the two steps.
+
+    Raises:
+        OutputError: if that fails.
+    """
+    try:
+        if target.exists():
+            os.replace(target, aside)
+        try:
+            os.replace(source, target)
+        except OSError:
+            put_back(aside, target)
+            raise
+    except OSError as error:
+        raise _not_placed(target, error) from error
+
+
+def put_back(aside: Path, target: Path) -> None:
+    """Gives an old folder its name again if nothing new has it.
+
+    Raises:
+        OSError: if that fails.
+    """
+    if aside.exists() and not target.exists():
+        os.replace(aside, target)
+
+
+def _not_placed(target: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot put {target} in place: {error.strerror}; run again with --resume")
