@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,11 @@ LIST_SUFFIXES = (".txt", ".lst", ".list")
 def is_gdal_name(path: str) -> bool:
     """True for names GDAL understands that are no local path: /vsi…, DRIVER:…, URLs, VRT text."""
     return path.startswith(("/vsi", "<VRTDataset")) or re.match(r"[A-Za-z][A-Za-z0-9_+]+:", path) is not None
+
+
+def absolute(path: str) -> str:
+    """A file or folder as another process names it; what is none (a URL, a number) stays as it is."""
+    return os.path.abspath(path) if os.path.exists(path) else path
 
 
 def expand(path: str, sensor: Sensor) -> list[tuple[str, str]]:

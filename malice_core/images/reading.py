@@ -148,6 +148,10 @@ class Pool:
         self._lock = threading.Lock()
         self._all: list[OrderedDict[str, rasterio.DatasetReader]] = []
 
+    def __reduce__(self) -> tuple[type[Pool], tuple[int]]:
+        # In another process rasters are opened anew.
+        return Pool, (self.limit,)
+
     def open(self, path: str) -> rasterio.DatasetReader:
         """This thread's handle of ``path``.
 
