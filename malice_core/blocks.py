@@ -28,12 +28,15 @@ from malice_core.scratch import Blocks
 
 
 def environment() -> rasterio.Env:
-    """GDAL settings of a run: a bounded cache, no side files written, folders listed only where images are opened."""
+    """GDAL settings of a run: a bounded cache, no side files written, folders listed only where images are opened, and
+    servers asked again that fail once."""
     return rasterio.Env(
         GDAL_CACHEMAX=memory.GDAL_CACHE_BYTES >> 20,
         GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
         GDAL_PAM_ENABLED="NO",
         VRT_SHARED_SOURCE="0",
+        GDAL_HTTP_MAX_RETRY=os.environ.get("GDAL_HTTP_MAX_RETRY", "3"),
+        GDAL_HTTP_RETRY_DELAY=os.environ.get("GDAL_HTTP_RETRY_DELAY", "1"),
         # Errors arrive as exceptions; GDAL's own prints would break "one line on stderr".
         **({} if os.environ.get("MALICE_DEBUG") else {"CPL_LOG": os.devnull}),
     )

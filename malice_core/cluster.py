@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import malice_core
-from malice_core import cancelling
-from malice_core.errors import Cancelled, ClusterError, DeviceError, InputError, MaliceError, OutputError
+from malice_core.errors import ClusterError, DeviceError, InputError, MaliceError, OutputError
 from malice_core.images.paths import absolute
 from malice_core.job import Job
 from malice_core.scratch import Scratch, write_whole
@@ -249,20 +248,24 @@ def _connected(dask: str, threads: int) -> Iterator[Any]:
                         memory_limit=0,
                         silence_logs=_level(),
                     )
-                opened.callback(cluster.close)
+                opened.callback(_close, cluster)
                 client = Client(cluster, timeout=CONNECTING, set_as_default=False)
         except (OSError, RuntimeError, ValueError, TimeoutError) as error:
             what = "processes do not start" if count is not None else "no scheduler answers there; is it running?"
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ClusterError(f"--dask {dask}: {what} ({reason:.200})") from error
         opened.callback(client.close, timeout=2)
-        try:
-            yield client
-        except Cancelled:
-            if count is not None:
-                # They stop at once, not at the end of what they are at.
-                cancelling.end_children()
-            raise
+        yield client
+
+
+def _close(cluster: Any) -> None:
+    """Ends local processes at once, not at the end of what they are at: what is finished is saved."""
+    for nanny in cluster.workers.values():
+        nanny.close_gracefully()  # no process is started in the place of one that ends
+        if (process := nanny.pid) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+    cluster.close(timeout=5)
 
 
 def _address(dask: str) -> str:
@@ -292,8 +295,16 @@ def _no_interrupts() -> Iterator[None]:
         return
     from multiprocessing import resource_tracker
 
-    # It would be started with the first process, and unblock signals then.
-    resource_tracker.ensure_running()
+    # It would be started with the first process, and unblock signals then. When this process leaves at once, it frees
+    # what is left, and would say so.
+    told = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker:UserWarning"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if told is not None:
+            os.environ["PYTHONWARNINGS"] = told
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

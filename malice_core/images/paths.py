@@ -11,6 +11,7 @@ from malice_core.bands import Sensor
 from malice_core.errors import StackError
 from malice_core.images.bandnames import band_of_file, is_other
 from malice_core.images.dates import from_product
+from malice_core.images.reading import is_remote
 from malice_core.job import SCRATCH_SUFFIX
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".nc", ".nc4", ".img")
@@ -33,6 +34,12 @@ def expand(path: str, sensor: Sensor) -> list[tuple[str, str]]:
     Raises:
         StackError: if there is no such path, or no raster in it.
     """
+    if is_remote(path) and path.endswith("/"):
+        raise StackError(
+            f"{path}: a folder on a server cannot be listed; give its files, or a text file of their names, one a line"
+        )
+    if is_remote(path) and path.lower().endswith(LIST_SUFFIXES):
+        raise StackError(f"{path}: a list of paths must be a file of this machine; download it, and give that")
     if path.startswith(("<", "/vsi")):
         return [(path, path)]
     local = Path(path)
