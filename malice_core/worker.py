@@ -70,12 +70,11 @@ def compute(order: Order, index: int) -> None:
     try:
         with _desk(order, worker, check) as desk:
             desk.compute(index, check)
-    except Cancelled:
-        raise
+        return
     except MaliceError as error:
-        if not order.named:
-            raise
-        raise type(error)(f"worker {worker.address}: {error}") from error
+        told = type(error)(f"worker {worker.address}: {error}" if order.named else f"{error}")
+    # Without what led to it: errors of libraries cannot be sent, and would take this one's kind along.
+    raise told
 
 
 class Desk:

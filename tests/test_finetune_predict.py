@@ -127,12 +127,19 @@ def test_a_classifier_knows_the_dates_it_was_trained_on(trained: Path, scene: Pa
     assert not [line for line in told.warnings if "training" in line]
 
 
-def test_a_plan_of_classes_can_be_sent_to_other_processes(trained: Path, scene: Path, tmp_path: Path) -> None:
+def test_classes_may_be_computed_by_other_processes(trained: Path, scene: Path, tmp_path: Path) -> None:
     layout = ClassLayout(classifier.read(trained), tmp_path / "p.tif")
     given = ["--s2", f"{scene / 'S2'}", "--block", "16", "--output", f"{tmp_path / 'c.tif'}"]
     options = finetune.predict_parser().parse_args([f"{trained}", *given])
     with environment():
         require_same_when_sent(make_plan(embed.job_of(options), layout), tmp_path)
+    pytest.importorskip("distributed")
+    given = ["--s2", scene / "S2", "--block", 16]
+    for name, more in (("here", []), ("dask", ["--dask", "local:1"])):
+        probabilities = ["--probabilities", tmp_path / f"{name}_p.tif"]
+        predict(trained, tmp_path / f"{name}.tif", *given, *probabilities, *more)
+    for suffix in (".tif", "_p.tif"):
+        np.testing.assert_array_equal(read(tmp_path / f"here{suffix}"), read(tmp_path / f"dask{suffix}"))
 
 
 def test_other_dates_in_prediction_are_told(trained: Path, scene: Path, tmp_path: Path) -> None:
