@@ -136,6 +136,10 @@ class Card:
         assert self.folder is not None, "the card was not read from a store"
         return self.folder / self._graph(sensor, role).file
 
+    def roles(self) -> tuple[str, ...]:
+        """Of the graphs that embed the images of a sensor."""
+        return ("spatial", "temporal", *(("weather", "terrain") if self.surroundings else ()))
+
     def _graph(self, sensor: str, role: str) -> Graph:
         graph = self.surroundings.graph if role == "terrain" and self.surroundings else None
         graph = graph or getattr(self.modalities[sensor], role)

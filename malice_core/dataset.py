@@ -123,7 +123,7 @@ def _add_places(
 
 def _all_there(options: argparse.Namespace, folders: dict[Path, Job]) -> bool:
     """True if a dataset that is to be replaced is what would be built: the one before did not come to say so."""
-    from malice_core import pipeline
+    from malice_core import blocks
     from malice_core.patches import build as building
     from malice_core.patches.plan import make_plan
     from malice_core.patches.store import Dataset
@@ -132,7 +132,7 @@ def _all_there(options: argparse.Namespace, folders: dict[Path, Job]) -> bool:
         if {place.name for place in Dataset(options.output).places} != {folder.name for folder in folders}:
             return False
         for number, (folder, around) in enumerate(folders.items()):
-            with pipeline.environment():
+            with blocks.environment():
                 plan = make_plan(_request(_one_place(options, folder, around, append=number > 0), last=True))
                 try:
                     if not building.is_there(plan):
@@ -231,11 +231,11 @@ def _request(options: argparse.Namespace, last: bool) -> Request:
 
 def _build(options: argparse.Namespace, reporter: TextReporter, cancel: Cancel, last: bool = True) -> None:
     """Builds one place; ``last``: of those that were asked for."""
-    from malice_core import pipeline
+    from malice_core import blocks
     from malice_core.patches import build as building
     from malice_core.patches.plan import make_plan
 
-    with pipeline.environment():
+    with blocks.environment():
         plan = make_plan(_request(options, last))
         try:
             for warning in plan.warnings:

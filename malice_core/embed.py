@@ -76,6 +76,12 @@ def add_computing(p: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     g.add_argument("--device", choices=choices.DEVICES, default="auto")
     g.add_argument("--precision", choices=choices.PRECISIONS, default="float32")
     g.add_argument("--runtime", choices=choices.RUNTIMES, default="auto")
+    g.add_argument(
+        "--dask",
+        type=flags.dask,
+        metavar="ADDRESS|local[:N]",
+        help="compute blocks on the workers of a dask scheduler (tcp://HOST:PORT, or its file), or in N processes here",
+    )
     return g
 
 
@@ -136,11 +142,13 @@ def execute(
     Raises:
         MaliceError: whatever went wrong, in one line.
     """
-    from malice_core import pipeline
+    from malice_core import blocks, cluster, pipeline
     from malice_core import plan as planning
 
     begun = time.monotonic()
-    with pipeline.environment():
+    if job.dask is not None:
+        job = cluster.prepared(job, connecting=not dry_run)
+    with blocks.environment():
         plan = planning.make_plan(job, classes)
         try:
             for warning in plan.warnings:

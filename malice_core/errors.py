@@ -38,6 +38,10 @@ class DeviceError(InputError):
     """The device, runtime or precision asked for is not there."""
 
 
+class ClusterError(InputError):
+    """The workers asked for are not there."""
+
+
 class TrainingError(MaliceError):
     """Training cannot go on."""
 

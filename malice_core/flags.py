@@ -111,6 +111,14 @@ def path(text: str) -> str:
     return text
 
 
+def dask(text: str) -> str:
+    """Where blocks are computed: ``local``, ``local:N``, an address, or a scheduler file."""
+    kind, colon, number_of = path(text).partition(":")
+    if kind == "local" and colon:
+        number(number_of, int, 1, 1024, "a number of processes, as in local:4")
+    return text
+
+
 def integers(text: str, low: int, high: int, what: str) -> tuple[int, ...]:
     """Whole numbers with commas between."""
     return tuple(int(number(part, int, low, high, what)) for part in text.split(","))

@@ -58,6 +58,7 @@ class Job:
     device: str = "auto"
     precision: str = "float32"
     runtime: str = "auto"
+    dask: str | None = None
     dtype: str = "float32"
     queries: tuple[int, ...] | None = None
     format: str = "gtiff"

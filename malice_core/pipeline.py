@@ -1,48 +1,19 @@
-"""Executes a plan: read | encode | write, overlapping, block by block; then puts the output together.
-
-Reader threads fetch and normalise dates a little ahead of the encoder, the encoder keeps its streams busy,
-and one writer flushes finished blocks to scratch. All of them stop at the first error or at a cancel.
-"""
+"""Executes a plan: has its blocks encoded, here or on a cluster; then puts the output together."""
 
 from __future__ import annotations
 
-import itertools
-import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
-
-import numpy as np
-import rasterio
 
 import malice_core
-from malice_core import assembling, bands, memory, mosaic, plan
+from malice_core import assembling, bands, cluster, mosaic, plan
+from malice_core.blocks import BlockEncoder, units_of
 from malice_core.cancelling import Cancel
 from malice_core.cards import Modality
-from malice_core.encoder import Float, Image, ModalityEncoder, TerrainEncoder, Workspace
-from malice_core.features import Normaliser, mirror_source
-from malice_core.grid import Block, Window
-from malice_core.outputs import Codes
+from malice_core.grid import Block
 from malice_core.plan import Plan
 from malice_core.reporting import Reporter
-from malice_core.resident import ResidentEncoder
-from malice_core.runtime import DeviceMemory
 from malice_core.scratch import Scratch, owner_of
 from malice_core.store.statistics import ANGLES, Statistics
-
-
-def environment() -> rasterio.Env:
-    """GDAL settings of a run: a bounded cache, no side files written, folders listed only where images are opened."""
-    return rasterio.Env(
-        GDAL_CACHEMAX=memory.GDAL_CACHE_BYTES >> 20,
-        GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
-        GDAL_PAM_ENABLED="NO",
-        VRT_SHARED_SOURCE="0",
-        # Errors arrive as exceptions; GDAL's own prints would break "one line on stderr".
-        **({} if os.environ.get("MALICE_DEBUG") else {"CPL_LOG": os.devnull}),
-    )
 
 
 def run(job: Plan, reporter: Reporter, cancel: Cancel) -> list[str]:
@@ -67,8 +38,10 @@ def run(job: Plan, reporter: Reporter, cancel: Cancel) -> list[str]:
     with Scratch(job.job.output, job.fingerprint, job.grid.core_shape, job.job.resume) as scratch:
         blocks = list(job.grid.blocks())
         todo = [block for block in blocks if not scratch.finished(block.index, job.layout.keys)]
-        progress = _Progress(job, len(blocks), len(todo), reporter)
-        if todo:
+        progress = Progress(job, len(blocks), len(todo), reporter)
+        if todo and job.job.dask is not None:
+            cluster.encode(job, todo, scratch, progress, reporter, cancel)
+        elif todo:
             _encode_blocks(job, todo, scratch, progress, cancel)
         assembling.assemble(job, blocks, scratch, tags(job), progress.assembled, cancel)
         progress.finish()
@@ -76,16 +49,14 @@ def run(job: Plan, reporter: Reporter, cancel: Cancel) -> list[str]:
     return files
 
 
-class _Progress:
+class Progress:
     """Counts work in (block, date) units; putting the output together counts as one block."""
 
     def __init__(self, job: Plan, blocks: int, todo: int, reporter: Reporter) -> None:
-        # A date costs about as much in the spatial graph as in the temporal one.
-        self._dates = {sensor: len(stack.observations) for sensor, stack in job.stacks.items()}
-        per_block = 2 * sum(self._dates.values())
-        self._total = per_block * (blocks + 1)
-        self._done: float = per_block * (blocks - todo)
-        self._assembly = per_block
+        #: Of one block.
+        self.units = units_of(job)
+        self._total = self.units * (blocks + 1)
+        self._done: float = self.units * (blocks - todo)
         self._lock = threading.Lock()
         self._reporter = reporter
         reporter.progress(int(self._done), self._total, "encoding")
@@ -95,150 +66,25 @@ class _Progress:
             self._done += units
             self._reporter.progress(min(int(self._done), self._total - 1), self._total, step)
 
-    def date(self) -> None:
-        self.add(1, "encoding")
-
-    def modality(self, sensor: str) -> None:
-        self.add(self._dates[sensor], "encoding")
+    def encoded(self, units: int) -> None:
+        self.add(units, "encoding")
 
     def assembled(self, share: float) -> None:
-        self.add(self._assembly * share, "writing")
+        self.add(self.units * share, "writing")
 
     def finish(self) -> None:
         self._reporter.progress(self._total, self._total, "done")
 
 
-def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: _Progress, cancel: Cancel) -> None:
-    streams = job.backend.streams
-    core = job.grid.core_shape
-    around = job.surroundings
-    # The terrain of MALICE Aux is one more.
-    most = max(len(stack.observations) for stack in job.stacks.values()) + (around is not None)
-    # Inside the area the network meets no edge of its own, and its decoder need not compute the halo.
-    halo = 0 if job.grid.clip else job.grid.halo
-    workspace: Workspace | DeviceMemory
-    if job.backend.device == "cuda":
-        maps = job.grid.input_shape if job.grid.clip else core
-        workspace = DeviceMemory.zeros(maps[0] * maps[1] * most * job.card.width, "cuda")
-        kind: type[ModalityEncoder] = ResidentEncoder
-    else:
-        workspace, kind = Workspace(core[0] * core[1] * most * job.card.width), ModalityEncoder
-    encoders = {
-        sensor: kind(
-            job.card,
-            sensor,
-            job.backend,
-            job.days(sensor),
-            job.grid.input_shape,
-            core,
-            job.layout.queries,
-            job.job.nodata == "mask",
-            workspace,
-            halo,
-            job.budget.chunk,
-        )
-        for sensor in job.stacks
-    }
-    terrain = None if around is None else TerrainEncoder(job.card, job.backend, job.grid.input_shape, halo)
-    make_codes = job.layout.opened(job.backend)
-    readers = ThreadPoolExecutor(min(4, max(2, streams)), "read")
-    coders = ThreadPoolExecutor(streams, "encode")
-    writer = ThreadPoolExecutor(1, "write")
-    saved: Future[None] | None = None
-    images = _read_ahead(job, todo, readers, memory.READ_AHEAD + streams)
+def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: Progress, cancel: Cancel) -> None:
+    encoder = BlockEncoder(job, scratch)
     try:
+        images = encoder.images(todo)
         for block in todo:
-            crop = block.core.slices_in(block.input.expand(-halo))
-            grounds: dict[Window, Float] = {}
-            for number, (sensor, encoder) in enumerate(encoders.items()):
-                dates = itertools.islice(images, len(job.stacks[sensor].observations))
-                ground = None if terrain is None else partial(_ground, job, sensor, block, crop, terrain, grounds)
-                counts = encoder.see(dates, crop, coders, cancel.check, progress.date, ground)
-                if number == 0:
-                    # Embeddings are the largest of all there is. A block's are written while the next one's images are
-                    # seen, and gone before there are any of the next one's.
-                    if saved is not None:
-                        saved.result()
-                    codes = make_codes(block.core.pixels)
-                encoder.embed(counts, coders, cancel.check, partial(codes.put, number))
-                progress.modality(sensor)
-            saved = writer.submit(_save, block, codes, scratch)
-        if saved is not None:
-            saved.result()
+            saved = encoder.encode(block, images, cancel.check, progress.encoded)
+        saved.result()
     finally:
-        for pool in (readers, coders, writer):
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _ground(
-    job: Plan,
-    sensor: str,
-    block: Block,
-    crop: tuple[slice, slice],
-    encoder: TerrainEncoder,
-    grounds: dict[Window, Float],
-) -> Float:
-    """Features of the terrain in a block's core; ``grounds`` keeps them for other sensors with as large images."""
-    assert job.surroundings is not None
-    needed = job.surroundings.needed[sensor]
-    if needed not in grounds:
-        grounds[needed] = encoder(job.surroundings.terrain_of(sensor, block.input), crop)
-    return grounds[needed]
-
-
-def _save(block: Block, codes: Codes, scratch: Scratch) -> None:
-    shape = block.core.shape
-    scratch.save(block.index, {key: values.reshape(-1, *shape) for key, values in codes.arrays.items()})
-
-
-def _read_ahead(job: Plan, todo: list[Block], pool: ThreadPoolExecutor, depth: int) -> Iterator[Image]:
-    """Images of all blocks, modalities and dates in the order they are encoded, ``depth`` of them in flight."""
-    normalisers = {sensor: Normaliser(sensor, job.card.modalities[sensor]) for sensor in job.stacks}
-
-    def tasks() -> Iterator[Callable[[], Image]]:
-        for block in todo:
-            for sensor, stack in job.stacks.items():
-                for index in range(len(stack.observations)):
-                    yield lambda s=sensor, i=index, b=block: _image(job, s, i, b, normalisers[s])  # type: ignore[misc]
-
-    waiting: deque[Future[Image]] = deque()
-    for task in tasks():
-        waiting.append(pool.submit(task))
-        if len(waiting) > depth:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _image(job: Plan, sensor: str, index: int, block: Block, normalise: Normaliser) -> Image:
-    """One date of one block: real data where the sources have it, mirrored beyond them, normalised."""
-    stack = job.stacks[sensor]
-    shape = block.input.shape
-    if job.grid.clip:
-        # Published behaviour: what no source covers is missing, and the network itself reflects at the edge.
-        values = np.zeros((len(stack.sensor.bands), *shape), np.float32)
-        observed = np.zeros(shape, np.bool_)
-        part = block.input.intersect(stack.extent)
-        if part.pixels:
-            rows, cols = part.slices_in(block.input)
-            values[:, rows, cols], observed[rows, cols] = stack.read(index, part)
-    else:
-        window, row_index, col_index = mirror_source(block.input, stack.extent)
-        values, observed = stack.read(index, window)
-        if window != block.input:
-            values = values[:, row_index[:, None], col_index]
-            observed = observed[row_index[:, None], col_index]
-    core = np.zeros(block.core.shape, np.bool_)
-    # A mirrored pixel helps its neighbours' convolutions; it is no observation of its own.
-    inside = block.core.intersect(stack.extent)
-    if inside.pixels:
-        core[inside.slices_in(block.core)] = observed[inside.slices_in(block.input)]
-    around = job.surroundings
-    if around is None:
-        return Image(normalise(values, observed), core)
-    weather = around.weather_of(sensor, stack.observations[index].date, block.input)
-    angles = around.angles_of(sensor, stack, index, block.input)
-    return Image(normalise(values, observed, angles), core, weather)
+        encoder.close()
 
 
 def tags(job: Plan) -> dict[str, str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import malice_core
-from malice_core import bands, cube, memory, models, mosaic, runtime, scratch, selection
+from malice_core import bands, cluster, cube, memory, models, mosaic, runtime, scratch, selection
 from malice_core.cards import Card
 from malice_core.classes import ClassLayout
 from malice_core.errors import InputError, OutputError
@@ -340,7 +340,8 @@ def describe(plan: Plan) -> dict[str, Any]:
     return {
         "version": malice_core.__version__,
         "model": {"name": plan.card.name, "identity": plan.card.identity, "licence": plan.card.licence},
-        "backend": plan.backend.describe(),
+        "backend": _computes(plan),
+        "dask": plan.job.dask,
         "crs": selection.crs_name(plan.lattice),
         "resolution": plan.lattice.res,
         "bounds": list(plan.lattice.bounds(plan.area)),
@@ -370,13 +371,14 @@ def text(plan: Plan) -> str:
     core = plan.grid.core_shape
     lines = [
         f"# model      {plan.card.name} ({plan.card.identity}, {plan.card.licence})",
-        f"# computes   {plan.backend.describe()}",
+        f"# computes   {_computes(plan)}",
         f"# area       {width} x {height} pixels of {plan.lattice.res:g} m, {selection.crs_name(plan.lattice)}, "
         f"{selection.bounds_text(plan.lattice, plan.area)}",
         f"# blocks     {plan.grid.count} of {core[1]} x {core[0]} pixels, halo {plan.card.halo}, "
         f"edge {plan.job.edge}, nodata {plan.job.nodata}",
         f"# memory     at most {plan.budget.total / 1e9:.2f} GB"
-        + (f", and {plan.budget.device / 1e9:.2f} GB of the GPU's" if plan.budget.device else ""),
+        + (f", and {plan.budget.device / 1e9:.2f} GB of the GPU's" if plan.budget.device else "")
+        + (", in each process" if plan.job.dask else ""),
         f"# output     {plan.job.output}: {plan.layout.bands} bands {plan.layout.dtype}, "
         f"up to {plan.disk / 1e9:.2f} GB of disk while running",
     ]
@@ -385,6 +387,16 @@ def text(plan: Plan) -> str:
         lines.append(f"# dates      {len(stack.observations)} {sensor.upper()}")
         lines += _date_lines(sensor, stack)
     return "\n".join(lines)
+
+
+def _computes(plan: Plan) -> str:
+    """What computes: here, or in which processes."""
+    where = plan.job.dask
+    if where is None:
+        return plan.backend.describe()
+    if (count := cluster.processes(where)) is not None:
+        return f"{plan.backend.describe()}, in {'each of ' * (count > 1)}{count} process{'es' * (count > 1)}"
+    return f"{plan.backend.name}, on the workers of {where}, with their threads"
 
 
 def _date_lines(sensor: str, stack: Stack) -> list[str]:

@@ -102,8 +102,9 @@ class Backend:
     threads: int
     streams: int
 
-    def describe(self) -> str:
-        """One line for the plan: what computes, with its version."""
+    @property
+    def name(self) -> str:
+        """What computes, with its version: where it is the same, numbers are."""
         if self.runtime == "openvino":
             import openvino
 
@@ -112,7 +113,11 @@ class Backend:
             import onnxruntime
 
             version = onnxruntime.__version__
-        return f"{self.runtime} {version} on {self.device}, {self.precision}, {self.threads} threads"
+        return f"{self.runtime} {version} on {self.device}, {self.precision}"
+
+    def describe(self) -> str:
+        """One line for the plan."""
+        return f"{self.name}, {self.threads} threads"
 
     def open(self, graph: bytes, shapes: Mapping[str, tuple[int, ...]]) -> Session:
         """Compiles a graph for fixed input shapes.
@@ -152,7 +157,7 @@ def choose(
     Raises:
         DeviceError: if what was asked for is not there; the message lists what was found.
     """
-    threads = threads or _processors()
+    threads = threads or processors()
     cuda_problem = None if device == "cpu" or runtime == "openvino" else _cuda_problem()
     if device == "cuda":
         if runtime == "openvino":
@@ -178,7 +183,7 @@ def choose(
     return Backend(runtime, "cpu", precision, threads, min(2, threads))
 
 
-def _processors() -> int:
+def processors() -> int:
     """Processors this process may use (a cluster's scheduler gives it some of the machine's)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

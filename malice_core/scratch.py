@@ -2,15 +2,18 @@
 
 ``OUTPUT.malice/`` holds ``job.json`` (the journal: which job these blocks belong to), the arrays of each
 finished block (written under another name, flushed to disk and renamed, so they are there whole or not at
-all), a lock, and the output while it is put together.
+all), a lock, and the output while it is put together. A run on a cluster holds the lock itself, and lets its workers
+save their blocks here.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -44,14 +47,76 @@ def size_of(output: Path) -> int:
 
 def owner_of(output: Path) -> str | None:
     """Fingerprint of the job whose finished blocks lie beside ``output``; None if there are none to be read."""
+    return owner(folder_of(output))
+
+
+def owner(folder: Path) -> str | None:
+    """As :func:`owner_of`, of a scratch folder."""
     try:
-        owner = json.loads((folder_of(output) / JOURNAL).read_text(encoding="utf-8"))["fingerprint"]
+        found = json.loads((folder / JOURNAL).read_text(encoding="utf-8"))["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return str(owner)
+    return str(found)
 
 
-class Scratch:
+class Blocks:
+    """The finished blocks in a scratch folder.
+
+    Args:
+        folder: the scratch folder.
+        fingerprint, block: as of :class:`Scratch`.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, block: tuple[int, int]) -> None:
+        self.folder = folder
+        self._fingerprint, self._block = fingerprint, block
+        # A worker of a run that was killed may finish its block when the folder is another job's already.
+        self._mark = hashlib.sha256(f"{fingerprint} {self._block}".encode()).hexdigest()[:8]
+
+    def _path(self, block: int, key: str) -> Path:
+        return self.folder / f"block_{block:06d}.{self._mark}.{key}.npy"
+
+    def finished(self, block: int, keys: Iterable[str] = (LAST,)) -> bool:
+        """True if all arrays of the block are there and whole; a damaged block is computed again."""
+        if not self._path(block, LAST).exists():
+            return False
+        try:
+            for key in keys:
+                self.load(block, key)
+        except (OSError, ValueError, EOFError):
+            return False
+        return True
+
+    def save(self, block: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Stores the arrays of a finished block; ``codes`` is stored last and says that the block is whole.
+
+        Raises:
+            OutputError: if the disk is full or cannot be written.
+        """
+        try:
+            for key in sorted(arrays, key=lambda key: key == LAST):
+                path = self._path(block, key)
+                # A worker that was given up may still be at it: each writes under a name of its own.
+                partial = path.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
+                with open(partial, "wb") as file:
+                    np.save(file, arrays[key], allow_pickle=False)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise OutputError(
+                f"cannot write block {block} to {self.folder}: {error.strerror or error}; free space, "
+                "then run again with --resume"
+            ) from error
+
+    def load(self, block: int, key: str) -> NDArray[Any]:
+        """One array of a finished block, memory-mapped."""
+        array: NDArray[Any] = np.load(self._path(block, key), mmap_mode="r", allow_pickle=False)
+        return array
+
+
+class Scratch(Blocks):
     """The scratch folder of one run, locked against other runs while open.
 
     Args:
@@ -66,8 +131,8 @@ class Scratch:
     """
 
     def __init__(self, output: Path, fingerprint: str, block: tuple[int, int], resume: bool) -> None:
-        self.folder, self._output = folder_of(output), output
-        self._fingerprint, self._block = fingerprint, block
+        super().__init__(folder_of(output), fingerprint, block)
+        self._output = output
         try:
             self.folder.mkdir(exist_ok=True)
             self._require_ours()
@@ -126,47 +191,6 @@ class Scratch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.close()
-
-    def _path(self, block: int, key: str) -> Path:
-        return self.folder / f"block_{block:06d}.{key}.npy"
-
-    def finished(self, block: int, keys: Iterable[str] = (LAST,)) -> bool:
-        """True if all arrays of the block are there and whole; a damaged block is computed again."""
-        if not self._path(block, LAST).exists():
-            return False
-        try:
-            for key in keys:
-                self.load(block, key)
-        except (OSError, ValueError, EOFError):
-            return False
-        return True
-
-    def save(self, block: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Stores the arrays of a finished block; ``codes`` is stored last and says that the block is whole.
-
-        Raises:
-            OutputError: if the disk is full or cannot be written.
-        """
-        try:
-            for key in sorted(arrays, key=lambda key: key == LAST):
-                path = self._path(block, key)
-                partial = path.with_suffix(".tmp")
-                with open(partial, "wb") as file:
-                    np.save(file, arrays[key], allow_pickle=False)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(partial, path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise OutputError(
-                f"cannot write block {block} to {self.folder}: {error.strerror or error}; free space, "
-                "then run again with --resume"
-            ) from error
-
-    def load(self, block: int, key: str) -> NDArray[Any]:
-        """One array of a finished block, memory-mapped."""
-        array: NDArray[Any] = np.load(self._path(block, key), mmap_mode="r", allow_pickle=False)
-        return array
 
     def remove(self) -> None:
         """Deletes the folder once the output is whole."""

@@ -188,7 +188,7 @@ def test_progress_moves_in_the_smallest_steps_of_writing() -> None:
     seen: list[int] = []
     stack = SimpleNamespace(observations=range(30))
     reporter = SimpleNamespace(progress=lambda done, total, step: seen.append(done))
-    progress = pipeline._Progress(SimpleNamespace(stacks={"s2": stack}), 10, 0, reporter)  # type: ignore[arg-type]
+    progress = pipeline.Progress(SimpleNamespace(stacks={"s2": stack}), 10, 0, reporter)  # type: ignore[arg-type]
     for _ in range(1000):
         progress.assembled(0.001)
     assert seen[0] == 600

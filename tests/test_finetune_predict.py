@@ -21,14 +21,18 @@ pytest.importorskip("lightning")
 pytest.importorskip("hydra")
 pytest.importorskip("torchmetrics")
 
+from helpers_cluster import require_same_when_sent  # noqa: E402
 from helpers_embed import Recorder  # noqa: E402
 from helpers_finetune import HEIGHT, WIDTH, in_process, settings, tune, write_pastis, write_scene  # noqa: E402
 from helpers_pretrain import one_line  # noqa: E402
 from helpers_stack import write  # noqa: E402
 
-from malice_core import classifier, finetune, models  # noqa: E402
+from malice_core import classifier, embed, finetune, models  # noqa: E402
+from malice_core.blocks import environment  # noqa: E402
 from malice_core.cancelling import Cancel  # noqa: E402
+from malice_core.classes import ClassLayout  # noqa: E402
 from malice_core.errors import Cancelled, MaliceError, ModelError  # noqa: E402
+from malice_core.plan import make_plan  # noqa: E402
 from malice_core.series import Series, compared  # noqa: E402
 from malice_core.training.finetuning.pastis import Pastis  # noqa: E402
 from malice_core.training.finetuning.sites import Site  # noqa: E402
@@ -121,6 +125,21 @@ def test_a_classifier_knows_the_dates_it_was_trained_on(trained: Path, scene: Pa
     found = [one["date"] for one in told.plans[0]["modalities"]["s2"]["dates"]]
     assert found == [f"{day}" for day in known.dates]
     assert not [line for line in told.warnings if "training" in line]
+
+
+def test_classes_may_be_computed_by_other_processes(trained: Path, scene: Path, tmp_path: Path) -> None:
+    layout = ClassLayout(classifier.read(trained), tmp_path / "p.tif")
+    given = ["--s2", f"{scene / 'S2'}", "--block", "16", "--output", f"{tmp_path / 'c.tif'}"]
+    options = finetune.predict_parser().parse_args([f"{trained}", *given])
+    with environment():
+        require_same_when_sent(make_plan(embed.job_of(options), layout), tmp_path)
+    pytest.importorskip("distributed")
+    given = ["--s2", scene / "S2", "--block", 16]
+    for name, more in (("here", []), ("dask", ["--dask", "local:1"])):
+        probabilities = ["--probabilities", tmp_path / f"{name}_p.tif"]
+        predict(trained, tmp_path / f"{name}.tif", *given, *probabilities, *more)
+    for suffix in (".tif", "_p.tif"):
+        np.testing.assert_array_equal(read(tmp_path / f"here{suffix}"), read(tmp_path / f"dask{suffix}"))
 
 
 def test_other_dates_in_prediction_are_told(trained: Path, scene: Path, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform as transform_points
 
 from malice_core.bands import S2
+from malice_core.blocks import environment
 from malice_core.errors import StackError
 from malice_core.grid import Lattice, Window
 from malice_core.images.reading import Pool
-from malice_core.pipeline import environment
 from malice_core.stack import Stack, discover
 
 NEIGHBOUR = "EPSG:32632"

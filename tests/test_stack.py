@@ -10,10 +10,10 @@ import rasterio
 from affine import Affine
 from helpers_stack import LEFT, TOP, UTM, backscatter, reflectance, vrt_of, write, write_s1
 
+from malice_core.blocks import environment
 from malice_core.errors import InputError, StackError
 from malice_core.grid import Window
 from malice_core.images.clouds import with_clouds
-from malice_core.pipeline import environment
 from malice_core.stack import Catalog, Stack, discover
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from malice_core.bands import Sensor
 from malice_core.errors import StackError
 from malice_core.images.bandnames import band_of_file, is_other
 from malice_core.images.dates import from_product
+from malice_core.images.reading import is_remote
 from malice_core.job import SCRATCH_SUFFIX
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".nc", ".nc4", ".img")
@@ -21,12 +23,23 @@ def is_gdal_name(path: str) -> bool:
     return path.startswith(("/vsi", "<VRTDataset")) or re.match(r"[A-Za-z][A-Za-z0-9_+]+:", path) is not None
 
 
+def absolute(path: str) -> str:
+    """A file or folder as another process names it; what is none (a URL, a number) stays as it is."""
+    return os.path.abspath(path) if os.path.exists(path) else path
+
+
 def expand(path: str, sensor: Sensor) -> list[tuple[str, str]]:
     """(raster, the path the user gave for it) for all rasters behind one path, in order of name.
 
     Raises:
         StackError: if there is no such path, or no raster in it.
     """
+    if is_remote(path) and path.endswith("/"):
+        raise StackError(
+            f"{path}: a folder on a server cannot be listed; give its files, or a text file of their names, one a line"
+        )
+    if is_remote(path) and path.lower().endswith(LIST_SUFFIXES):
+        raise StackError(f"{path}: a list of paths must be a file of this machine; download it, and give that")
     if path.startswith(("<", "/vsi")):
         return [(path, path)]
     local = Path(path)

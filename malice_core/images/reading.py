@@ -148,6 +148,10 @@ class Pool:
         self._lock = threading.Lock()
         self._all: list[OrderedDict[str, rasterio.DatasetReader]] = []
 
+    def __reduce__(self) -> tuple[type[Pool], tuple[int]]:
+        # In another process rasters are opened anew.
+        return Pool, (self.limit,)
+
     def open(self, path: str) -> rasterio.DatasetReader:
         """This thread's handle of ``path``.
 
@@ -177,14 +181,30 @@ class Pool:
 
 #: Filters of warnings belong to the process, so only one thread at a time may change them and change them back.
 _FILTERS = threading.Lock()
-_REMOTE = re.compile(r"(?i)/vsi(?:curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)|(?:https?|ftp):")
+_REMOTE = re.compile(r"(?i)/vsi(?:curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)|(?:https?|ftp|s3|gs|az)://")
+#: GDAL's file systems by scheme; of the first three the whole URL belongs to the name.
+_SYSTEMS = {"http": "curl", "https": "curl", "ftp": "curl", "s3": "s3", "gs": "gs", "az": "az"}
+
+
+def is_remote(path: str) -> bool:
+    """True for names of files on servers: URLs, and GDAL's own."""
+    return _REMOTE.match(path) is not None
+
+
+def _gdal_name(path: str) -> str:
+    """What GDAL calls a file: ``https://…`` → ``/vsicurl/https://…``, ``s3://…`` → ``/vsis3/…``."""
+    scheme, colon, rest = path.partition("://")
+    system = _SYSTEMS.get(scheme.lower()) if colon else None
+    if system is None:
+        return path
+    return f"/vsi{system}/{path if system == 'curl' else rest}"
 
 
 @contextmanager
 def beside(path: str) -> Iterator[None]:
     """Inside, GDAL honours files beside ``path`` whatever the environment says: masks (.msk), and nodata, names of
     bands and tags in .aux.xml. Opening and reading writes none. Nobody lists folders on servers."""
-    if _REMOTE.match(path):
+    if is_remote(path):
         yield
         return
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE", GDAL_PAM_ENABLED="YES"):
@@ -201,7 +221,7 @@ def open_raster(path: str) -> rasterio.DatasetReader:
         with _FILTERS, warnings.catch_warnings(), beside(path):
             # netCDF containers and files without georeference are dealt with, with a message of their own.
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(path, sharing=False)
+            return rasterio.open(_gdal_name(path), sharing=False)
     except RasterioError as error:
         raise StackError(f"cannot open {path}: {error}; is it a raster, and whole?") from error
 

@@ -177,6 +177,10 @@ class Coordinates:
         self._kept: OrderedDict[object, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._ratios: dict[object, float] = {}
 
+    def __reduce__(self) -> tuple[type[Coordinates], tuple[int]]:
+        # What is kept is found again in another process.
+        return Coordinates, (self.limit,)
+
     def of(
         self, lattice: Lattice, window: Window, grid: Grid, down: float, right: float
     ) -> tuple[np.ndarray, np.ndarray]:

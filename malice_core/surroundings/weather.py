@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,6 +113,10 @@ class Weather:
         self._lock = threading.Lock()
         self._squares: OrderedDict[object, NDArray[np.float64]] = OrderedDict()
         self._positions: OrderedDict[object, Positions] = OrderedDict()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What is kept is read again in another process.
+        return Weather, (self._entries, self.units, self._pool, Findings(self.notes, self.warnings))
 
     @classmethod
     def open(cls, paths: Sequence[str | Path]) -> Weather:

@@ -1,0 +1,225 @@
+"""Encodes blocks of a plan: read | encode | write, overlapping. A run has one encoder; on a cluster, each process has.
+
+Reader threads fetch and normalise dates a little ahead of the graphs, these keep their streams busy, and one writer
+flushes finished blocks to scratch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import rasterio
+
+from malice_core import memory
+from malice_core.encoder import Float, Image, ModalityEncoder, TerrainEncoder, Workspace
+from malice_core.features import Normaliser, mirror_source
+from malice_core.grid import Block, Window
+from malice_core.outputs import Codes
+from malice_core.plan import Plan
+from malice_core.resident import ResidentEncoder
+from malice_core.runtime import DeviceMemory
+from malice_core.scratch import Blocks
+
+
+def environment() -> rasterio.Env:
+    """GDAL settings of a run: a bounded cache, no side files written, folders listed only where images are opened, and
+    servers asked again that fail once."""
+    return rasterio.Env(
+        GDAL_CACHEMAX=memory.GDAL_CACHE_BYTES >> 20,
+        GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
+        GDAL_PAM_ENABLED="NO",
+        VRT_SHARED_SOURCE="0",
+        GDAL_HTTP_MAX_RETRY=os.environ.get("GDAL_HTTP_MAX_RETRY", "3"),
+        GDAL_HTTP_RETRY_DELAY=os.environ.get("GDAL_HTTP_RETRY_DELAY", "1"),
+        # Errors arrive as exceptions; GDAL's own prints would break "one line on stderr".
+        **({} if os.environ.get("MALICE_DEBUG") else {"CPL_LOG": os.devnull}),
+    )
+
+
+def units_of(job: Plan) -> int:
+    """Units of work of one block, for progress: a date costs about as much in the spatial graph as in the temporal."""
+    return 2 * sum(len(stack.observations) for stack in job.stacks.values())
+
+
+class BlockEncoder:
+    """What encodes blocks: compiled graphs, buffers and threads, made once.
+
+    Args:
+        job: the run.
+        blocks: where finished blocks go.
+    """
+
+    def __init__(self, job: Plan, blocks: Blocks) -> None:
+        self._job, self._blocks = job, blocks
+        core = job.grid.core_shape
+        around = job.surroundings
+        # The terrain of MALICE Aux is one more.
+        most = max(len(stack.observations) for stack in job.stacks.values()) + (around is not None)
+        # Inside the area the network meets no edge of its own, and its decoder need not compute the halo.
+        self._halo = 0 if job.grid.clip else job.grid.halo
+        workspace: Workspace | DeviceMemory
+        if job.backend.device == "cuda":
+            maps = job.grid.input_shape if job.grid.clip else core
+            workspace = DeviceMemory.zeros(maps[0] * maps[1] * most * job.card.width, "cuda")
+            kind: type[ModalityEncoder] = ResidentEncoder
+        else:
+            workspace, kind = Workspace(core[0] * core[1] * most * job.card.width), ModalityEncoder
+        self._encoders = {
+            sensor: kind(
+                job.card,
+                sensor,
+                job.backend,
+                job.days(sensor),
+                job.grid.input_shape,
+                core,
+                job.layout.queries,
+                job.job.nodata == "mask",
+                workspace,
+                self._halo,
+                job.budget.chunk,
+            )
+            for sensor in job.stacks
+        }
+        self._terrain = (
+            None if around is None else TerrainEncoder(job.card, job.backend, job.grid.input_shape, self._halo)
+        )
+        self._make_codes = job.layout.opened(job.backend)
+        streams = job.backend.streams
+        self._depth = memory.READ_AHEAD + streams
+        self._readers = _threads(min(4, max(2, streams)), "read")
+        self._coders = _threads(streams, "encode")
+        self._writer = _threads(1, "write")
+        self._saved: Future[None] | None = None
+
+    def encode(
+        self, block: Block, images: Iterator[Image], check: Callable[[], None], tick: Callable[[int], None]
+    ) -> Future[None]:
+        """Computes one block and begins to save it.
+
+        Args:
+            images: as of :meth:`images`; those of this block come next.
+            check: raises when the run was cancelled; called between calls of the graphs.
+            tick: is told the units of work done, of :func:`units_of`, from several threads.
+
+        Returns:
+            The saving, which ends before the next block's embeddings are computed.
+
+        Raises:
+            OutputError: of saving the block before, too.
+        """
+        job = self._job
+        crop = block.core.slices_in(block.input.expand(-self._halo))
+        grounds: dict[Window, Float] = {}
+        try:
+            for number, (sensor, encoder) in enumerate(self._encoders.items()):
+                count = len(job.stacks[sensor].observations)
+                ground = None if self._terrain is None else partial(self._ground, sensor, block, crop, grounds)
+                counts = encoder.see(
+                    itertools.islice(images, count), crop, self._coders, check, partial(tick, 1), ground
+                )
+                if number == 0:
+                    # Embeddings are the largest of all there is. A block's are written while the next one's images are
+                    # seen, and gone before there are any of the next one's.
+                    if self._saved is not None:
+                        self._saved.result()
+                    codes = self._make_codes(block.core.pixels)
+                encoder.embed(counts, self._coders, check, partial(codes.put, number))
+                tick(count)
+        except BaseException:
+            # What is still being computed would be written among the next block's features.
+            self._coders.shutdown(wait=True, cancel_futures=True)
+            self._coders = _threads(job.backend.streams, "encode")
+            raise
+        self._saved = self._writer.submit(self._save, block, codes)
+        return self._saved
+
+    def images(self, blocks: Iterable[Block], whole: Callable[[], None] | None = None) -> Iterator[Image]:
+        """Images of blocks in the order in which they are encoded; reading begins at once, a few are held.
+
+        Args:
+            whole: called when all have been read, with the last one taken.
+        """
+        waiting: deque[Future[Image]] = deque()
+        tasks = self._tasks(blocks)
+        waiting.extend(self._readers.submit(task) for task in itertools.islice(tasks, self._depth))
+
+        def taken() -> Iterator[Image]:
+            while waiting:
+                waiting.extend(self._readers.submit(task) for task in itertools.islice(tasks, 1))
+                image = waiting.popleft().result()
+                if not waiting and whole is not None:
+                    whole()
+                yield image
+
+        return taken()
+
+    def close(self) -> None:
+        """Ends the threads, when what they are at is done."""
+        for pool in (self._readers, self._coders, self._writer):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _tasks(self, blocks: Iterable[Block]) -> Iterator[Callable[[], Image]]:
+        """What reads the images, block by block, modality by modality, date by date."""
+        job = self._job
+        normalisers = {sensor: Normaliser(sensor, job.card.modalities[sensor]) for sensor in job.stacks}
+        for block in blocks:
+            for sensor, stack in job.stacks.items():
+                for index in range(len(stack.observations)):
+                    yield partial(_image, job, sensor, index, block, normalisers[sensor])
+
+    def _ground(self, sensor: str, block: Block, crop: tuple[slice, slice], grounds: dict[Window, Float]) -> Float:
+        """Features of the terrain in a block's core; ``grounds`` keeps them for other sensors with as large images."""
+        around = self._job.surroundings
+        assert around is not None
+        assert self._terrain is not None
+        needed = around.needed[sensor]
+        if needed not in grounds:
+            grounds[needed] = self._terrain(around.terrain_of(sensor, block.input), crop)
+        return grounds[needed]
+
+    def _save(self, block: Block, codes: Codes) -> None:
+        shape = block.core.shape
+        self._blocks.save(block.index, {key: values.reshape(-1, *shape) for key, values in codes.arrays.items()})
+
+
+def _threads(count: int, name: str) -> ThreadPoolExecutor:
+    # GDAL's settings are those of a thread, but in the main thread, where they are the process': a worker of a cluster
+    # has other things in that.
+    return ThreadPoolExecutor(count, name, initializer=lambda: environment().__enter__())
+
+
+def _image(job: Plan, sensor: str, index: int, block: Block, normalise: Normaliser) -> Image:
+    """One date of one block: real data where the sources have it, mirrored beyond them, normalised."""
+    stack = job.stacks[sensor]
+    shape = block.input.shape
+    if job.grid.clip:
+        # Published behaviour: what no source covers is missing, and the network itself reflects at the edge.
+        values = np.zeros((len(stack.sensor.bands), *shape), np.float32)
+        observed = np.zeros(shape, np.bool_)
+        part = block.input.intersect(stack.extent)
+        if part.pixels:
+            rows, cols = part.slices_in(block.input)
+            values[:, rows, cols], observed[rows, cols] = stack.read(index, part)
+    else:
+        window, row_index, col_index = mirror_source(block.input, stack.extent)
+        values, observed = stack.read(index, window)
+        if window != block.input:
+            values = values[:, row_index[:, None], col_index]
+            observed = observed[row_index[:, None], col_index]
+    core = np.zeros(block.core.shape, np.bool_)
+    # A mirrored pixel helps its neighbours' convolutions; it is no observation of its own.
+    inside = block.core.intersect(stack.extent)
+    if inside.pixels:
+        core[inside.slices_in(block.core)] = observed[inside.slices_in(block.input)]
+    around = job.surroundings
+    if around is None:
+        return Image(normalise(values, observed), core)
+    weather = around.weather_of(sensor, stack.observations[index].date, block.input)
+    angles = around.angles_of(sensor, stack, index, block.input)
+    return Image(normalise(values, observed, angles), core, weather)
