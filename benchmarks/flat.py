@@ -3,8 +3,8 @@
 ``python benchmarks/flat.py [--sizes 512 4096] [--dates 20 118] [--longest 600] [--docs]``. Needs MALICE_TESTDATA, as
 ``speed.py``. Each run is a process of its own, with one query as int8, so that disks do not decide it; its peak is what
 the operating system tells. Runs that would take longer than ``--longest`` seconds, by the speed of those before, are
-left out, and named. Besides: how long a whole Sentinel-2 tile of 120 dates takes to plan, with what memory; and how long
-the program takes to start. Prints tables of Markdown and writes a JSON file; ``--docs`` puts the tables into
+left out, and named. Besides: how long a whole Sentinel-2 tile of 120 dates takes to plan, with what memory; and how
+long the program takes to start. Prints tables of Markdown and writes a JSON file; ``--docs`` puts the tables into
 docs/performance.md and draws docs/memory.png.
 """
 
@@ -29,8 +29,6 @@ from malice_core.errors import MaliceError
 
 #: Side and dates of the run that is only planned: a whole Sentinel-2 tile.
 TILE, TILE_DATES = 10980, 120
-#: How often starting is timed.
-STARTS = 5
 
 
 def embed(scene: Path, output: Path, *options: str) -> list[str]:
@@ -104,7 +102,7 @@ def start_up(work: Path, site: Path, given: argparse.Namespace) -> dict[str, flo
     mirrored.write(scene, site, 512, 20)
     times: dict[str, list[float]] = {"contract": [], "plan": [], "first": []}
     contract = [sys.executable, "-m", "malice_core.embed", "--contract"]
-    for _ in range(STARTS):
+    for _ in range(given.starts):
         begin = time.perf_counter()
         subprocess.run(contract, check=True, capture_output=True)
         times["contract"].append(time.perf_counter() - begin)
@@ -125,7 +123,7 @@ def start_up(work: Path, site: Path, given: argparse.Namespace) -> dict[str, flo
             process.stdout.read()
     for path in work.glob("start*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if any(len(found) < STARTS for found in times.values()):
+    if any(len(found) < given.starts for found in times.values()):
         raise BenchmarkError("a run ended before its first date: call embed on build/bench/start to see why")
     return {name: statistics.median(found) for name, found in times.items()}
 
@@ -163,6 +161,7 @@ def main() -> int:
     parser.add_argument("--sizes", type=flags.count, nargs="+", default=[512, 1024, 2048, 4096], metavar="PIXELS")
     parser.add_argument("--dates", type=flags.count, nargs="+", default=[20, 60, 118], metavar="N")
     parser.add_argument("--turns", type=flags.count, default=1, metavar="N", help="of each run; default 1")
+    parser.add_argument("--starts", type=flags.count, default=5, metavar="N", help="how often starting is timed")
     parser.add_argument("--longest", type=float, default=600.0, metavar="SECONDS", help="of a run, default 600")
     parser.add_argument("--work", type=Path, default=Path("build/bench"), help="folder for scenes, model and outputs")
     parser.add_argument("--json", type=Path, help="where to write the numbers (default WORK/flat.json)")

@@ -11,6 +11,7 @@ normalise, run, write the kept part of the 640 bands as float32 GeoTIFF. There i
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import queue
 import re
@@ -120,7 +121,9 @@ def run(way: Way, files: list[Path], model: Path, output: Path, patch: int, only
         only: run so many patches, evenly spread; None: all.
 
     Returns:
-        ``patches`` run of how many in ``all``; ``seconds`` spent reading, in the graph and writing, threads together.
+        ``patches`` run of how many in ``all``; ``seconds`` spent reading, in the graph and writing, threads together;
+        ``later``, seconds a patch takes that is not the first of its session, which also takes memory from the system
+        (None: there was none).
     """
     days = [date.fromisoformat("-".join(re.findall(r"(\d{4})(\d\d)(\d\d)", path.stem)[0])) for path in files]
     since = np.array([[(day - DATE_ORIGIN).days for day in days]], np.float32)
@@ -137,6 +140,7 @@ def run(way: Way, files: list[Path], model: Path, output: Path, patch: int, only
         profile.pop(key, None)
     profile |= {"count": BANDS, "dtype": "float32", "blockxsize": TILE, "blockysize": TILE, "tiled": True}
     seconds: Counter[str] = Counter()
+    later: list[float] = []
     writing = threading.Lock()
 
     def work() -> None:
@@ -147,7 +151,7 @@ def run(way: Way, files: list[Path], model: Path, output: Path, patch: int, only
         images, *others = (entry.name for entry in session.get_inputs())
         feeds = dict(zip(others, (since, np.zeros((1, len(days)), bool)), strict=True))
         sources = [rasterio.open(path) for path in files]
-        while True:
+        for turn in itertools.count():
             try:
                 read, keep = todo.get_nowait()
             except queue.Empty:
@@ -166,6 +170,7 @@ def run(way: Way, files: list[Path], model: Path, output: Path, patch: int, only
             ticks.append(time.perf_counter())
             with writing:
                 seconds.update(dict(zip(("read", "graph", "write"), np.diff(ticks).tolist(), strict=True)))
+                later.extend([ticks[-1] - ticks[0]] if turn else [])
         for source in sources:
             source.close()
 
@@ -175,7 +180,8 @@ def run(way: Way, files: list[Path], model: Path, output: Path, patch: int, only
     ):
         for done in [pool.submit(work) for _ in range(way.sessions)]:
             done.result()
-    return {"patches": len(places), "all": whole, "seconds": dict(seconds)}
+    pace = sum(later) / len(later) if later else None
+    return {"patches": len(places), "all": whole, "seconds": dict(seconds), "later": pace}
 
 
 def main() -> None:

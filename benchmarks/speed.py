@@ -5,7 +5,8 @@ with ``models/malice_s2.onnx`` and ``data/site_a``, whose images are mirrored ou
 and in bfloat16 where the processor has it, and both ways of ``peers.py`` run as processes of their own, turn by turn;
 reading, computing and writing 640 bands of float32 count, for all. Useful pixel-dates are pixels of the output times
 dates: halos, overlaps and start-up are costs. Where a peer would take longer than ``--longest`` seconds it runs only
-some of its patches, evenly spread, and their share of all patches is its share of the pixels.
+some of its patches, evenly spread, at least two a session; the time of the others is added, at the pace of those that
+are not the first of their session.
 
 Prints tables of Markdown and writes everything to a JSON file; ``--docs`` puts the tables into docs/performance.md.
 """
@@ -57,13 +58,26 @@ class Contender:
 
     Attributes:
         command: as a process.
-        share: of the pixels of the case that it embeds.
         note: what the table says of it.
+        sessions: of a peer, that run patches at the same time.
     """
 
     command: list[str]
-    share: float
     note: str
+    sessions: int = 1
+
+    def whole(self, seconds: float, printed: str) -> float:
+        """Seconds of a run in which a peer leaves out no patch.
+
+        Args:
+            seconds: of the run.
+            printed: what it printed.
+        """
+        if "peers.py" not in self.command[1]:
+            return seconds
+        told = json.loads(printed)
+        left = told["all"] - told["patches"]
+        return seconds + (left / self.sessions * told["later"] if left else 0.0)
 
 
 def free_memory() -> float:
@@ -124,11 +138,11 @@ class Bench:
         ours = self.ours(case, scene)
         bands = "64 bands only, for want of disk" if "--queries" in ours else "640 bands"
         for precision in ("float32", *(["bfloat16"] if bfloat16 else [])):
-            found[f"ours, {precision}"] = Contender([*ours, "--precision", precision], 1.0, bands)
+            found[f"ours, {precision}"] = Contender([*ours, "--precision", precision], bands)
         for name, way in WAYS.items():
             patch, seconds = self.fitted(name, case.dates, scene)
             count = len(windows(case.size, case.size, patch, way.margin))
-            rounds = max(1, int(self.given.longest / seconds))
+            rounds = max(2, int(self.given.longest / seconds))
             some = min(count, rounds * way.sessions)
             limited = (
                 "" if patch == min(way.patch, case.size) or patch == way.patch else ", the largest that fit memory"
@@ -137,7 +151,7 @@ class Bench:
             if some < count:
                 note += f"; {some} of {count} patches"
             command = [*self.peer(name, scene, patch, free_memory()), "--only", f"{some}"]
-            found[name] = Contender(command, some / count, note)
+            found[name] = Contender(command, note, way.sessions)
         return found
 
     def ours(self, case: Case, scene: Path) -> list[str]:
@@ -155,7 +169,8 @@ class Bench:
             for name, contender in contenders.items():
                 run, text = measured(name, contender.command, self.environment)
                 (self.work / "out.tif").unlink()
-                run["pixel_dates_per_s"] = case.pixel_dates * contender.share / run["s"]
+                run["whole_s"] = contender.whole(run["s"], text)
+                run["pixel_dates_per_s"] = case.pixel_dates / run["whole_s"]
                 runs[name].append(run)
                 events = text if name == "ours, float32" else events
                 print(
@@ -189,7 +204,7 @@ class Bench:
         ways = {}
         for name, contender in contenders.items():
             done = runs[name]
-            way: dict[str, Any] = {"note": contender.note, "share": contender.share, "runs": done}
+            way: dict[str, Any] = {"note": contender.note, "runs": done}
             way["median"] = {key: statistics.median(run[key] for run in done) for key in done[0]}
             if name in WAYS:
                 for key, what, over in (
@@ -219,6 +234,7 @@ class Bench:
         shutil.rmtree(scene)
         (self.work / "out.tif").unlink()
         found: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
+        target.unlink()
         return {"size": case.size, "dates": case.dates} | found
 
 
@@ -254,16 +270,18 @@ def main() -> int:
         found: dict[str, Any] = {"machine": machine()}
         found["peak"] = json.loads(bench.python("peak", "peak.py")[1])
         print(f"peak: {found['peak']}", flush=True)
-        found["cases"] = [bench.case(case, found["peak"]) for case in wanted]
-        found["profile"] = bench.profile(wanted[0])
+        found["profile"], found["cases"] = bench.profile(wanted[0]), []
+        target: Path = given.json or bench.work / "speed.json"
+        for case in wanted:
+            found["cases"].append(bench.case(case, found["peak"]))
+            # Written each time: who stops it keeps what was measured.
+            target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         lines = report.speed(found)
         if given.docs:
             report.into_docs("speed", lines)
     except (BenchmarkError, MaliceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    target: Path = given.json or bench.work / "speed.json"
-    target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print("\n" + "\n".join(lines) + f"\n\n{target}")
     return 0
 
