@@ -180,7 +180,7 @@ def main() -> int:
         found["runs"], found["left_out"] = curve(work, site, given)
         lines = report.flat(found)
         if given.docs:
-            report.into_docs("flat", lines)
+            report.into_docs("flat", [*lines, "", "![Peak memory and time of a pixel-date over sizes](memory.png)"])
     except (BenchmarkError, MaliceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
