@@ -48,7 +48,7 @@ lint: setup ## ruff and mypy; on the plugin, the scanners that plugins.qgis.org 
 	@.venv/bin/detect-secrets-hook $$(git ls-files malice_qgis metadata.txt)
 
 bench: setup ## speed and memory against the published way; needs MALICE_TESTDATA
-	@$(RUN) benchmarks/embed_vs_published.py $(BENCH_ARGS)
+	@$(RUN) benchmarks/speed.py $(BENCH_ARGS)
 
 package: setup ## wheel and source archive of the engine, zip of the plugin, in dist/
 	@rm -rf build dist

@@ -21,7 +21,7 @@ import numpy as np
 import rasterio
 import torch
 from affine import Affine
-from embed_vs_published import BenchmarkError, machine, measure
+from measuring import BenchmarkError, machine, measure
 
 from malice_core import simulate
 from malice_core.errors import MaliceError

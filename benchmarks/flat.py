@@ -1,0 +1,198 @@
+"""Memory and time of ``malice_core.embed`` over sizes and numbers of dates: neither should depend on them.
+
+``python benchmarks/flat.py [--sizes 512 4096] [--dates 20 118] [--longest 600] [--docs]``. Needs MALICE_TESTDATA, as
+``speed.py``. Each run is a process of its own, with one query as int8, so that disks do not decide it; its peak is what
+the operating system tells. Runs that would take longer than ``--longest`` seconds, by the speed of those before, are
+left out, and named. Besides: how long a whole Sentinel-2 tile of 120 dates takes to plan, with what memory; and how
+long the program takes to start. Prints tables of Markdown and writes a JSON file; ``--docs`` puts the tables into
+docs/performance.md and draws docs/memory.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import mirrored
+import report
+from measuring import BenchmarkError, installed, machine, measured, testdata
+
+from malice_core import flags
+from malice_core.errors import MaliceError
+
+#: Side and dates of the run that is only planned: a whole Sentinel-2 tile.
+TILE, TILE_DATES = 10980, 120
+
+
+def embed(scene: Path, output: Path, *options: str) -> list[str]:
+    command = [sys.executable, "-m", "malice_core.embed", "--s2", f"{scene}", "--model", "malice", "--overwrite"]
+    command += ["--output", f"{output}", "--queries", "0", "--dtype", "int8", "--progress", "json"]
+    return [*command, *options]
+
+
+def plan_of(events: str) -> dict[str, Any]:
+    """The plan in what ``--progress json`` printed."""
+    return next(event["plan"] for event in map(json.loads, events.splitlines()) if event["event"] == "plan")  # type: ignore[no-any-return]
+
+
+def run(work: Path, site: Path, size: int, dates: int, given: argparse.Namespace) -> dict[str, Any]:
+    """One size and number of dates: medians of the turns."""
+    scene, output = work / "flat", work / "flat.tif"
+    shutil.rmtree(scene, ignore_errors=True)
+    mirrored.write(scene, site, size, dates)
+    runs = []
+    for _ in range(given.turns):
+        found, events = measured(f"{size}x{dates}", embed(scene, output, *given.embed), given.environment)
+        runs.append(found)
+        for path in work.glob("flat*.tif"):
+            path.unlink()
+    shutil.rmtree(scene)
+    plan = plan_of(events)
+    seconds, peak = (statistics.median(one[key] for one in runs) for key in ("s", "peak_mb"))
+    row = {"size": size, "dates": dates, "s": seconds, "peak_mb": peak, "us_per_pixel_date": 1e6 * seconds}
+    row["us_per_pixel_date"] /= size**2 * dates
+    print(f"{size}x{dates}: {seconds:.1f} s, {row['us_per_pixel_date']:.2f} us a pixel-date, {peak:.0f} MB", flush=True)
+    return row | {"planned_mb": plan["memory_bytes"] / 1e6, "block": plan["block"], "runs": runs}
+
+
+def curve(work: Path, site: Path, given: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
+    """All runs, smallest first, and those left out."""
+    rows: list[dict[str, Any]] = []
+    left = []
+    for size, dates in sorted(((s, d) for s in given.sizes for d in given.dates), key=lambda one: one[0] ** 2 * one[1]):
+        pace = rows[-1]["us_per_pixel_date"] if rows else 0.0
+        if 1e-6 * pace * size**2 * dates > given.longest:
+            left.append(f"{size}x{dates}")
+            continue
+        rows.append(run(work, site, size, dates, given))
+    return rows, left
+
+
+def whole_tile(work: Path, site: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Planning a whole tile: seconds and peak memory of planning, memory and blocks of the plan."""
+    scene = work / "tile"
+    shutil.rmtree(scene, ignore_errors=True)
+    mirrored.sparse(scene, site, TILE, TILE_DATES)
+    command = embed(scene, work / "tile.tif", "--dry-run", *given.embed)
+    found, events = measured("planning a whole tile", command, given.environment)
+    shutil.rmtree(scene)
+    plan = plan_of(events)
+    return {
+        "size": TILE,
+        "dates": TILE_DATES,
+        "s": found["s"],
+        "peak_mb": found["peak_mb"],
+        "planned_mb": plan["memory_bytes"] / 1e6,
+        "blocks": plan["blocks"],
+        "block": plan["block"],
+    }
+
+
+def start_up(work: Path, site: Path, given: argparse.Namespace) -> dict[str, float]:
+    """Medians of seconds: to the answer of ``--contract``; of a run, to its plan and to the first date encoded."""
+    scene, output = work / "start", work / "start.tif"
+    shutil.rmtree(scene, ignore_errors=True)
+    mirrored.write(scene, site, 512, 20)
+    times: dict[str, list[float]] = {"contract": [], "plan": [], "first": []}
+    contract = [sys.executable, "-m", "malice_core.embed", "--contract"]
+    for _ in range(given.starts):
+        begin = time.perf_counter()
+        subprocess.run(contract, check=True, capture_output=True)
+        times["contract"].append(time.perf_counter() - begin)
+        begin = time.perf_counter()
+        command = embed(scene, output, *given.embed)
+        quiet = {"stderr": subprocess.DEVNULL, "text": True, "env": given.environment}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, **quiet) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                event = json.loads(line)
+                if event["event"] == "plan":
+                    times["plan"].append(time.perf_counter() - begin)
+                # The first event of progress is of a run that has done nothing.
+                if event["event"] == "progress" and event["done"] > 0:
+                    times["first"].append(time.perf_counter() - begin)
+                    break
+            process.terminate()
+            process.stdout.read()
+    for path in work.glob("start*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if any(len(found) < given.starts for found in times.values()):
+        raise BenchmarkError("a run ended before its first date: call embed on build/bench/start to see why")
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def draw(rows: list[dict[str, Any]], target: Path) -> None:
+    """Peak memory, and time of a pixel-date, over the size; a line for each number of dates."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for dates in sorted({row["dates"] for row in rows}):
+        some = sorted((row for row in rows if row["dates"] == dates), key=lambda row: row["size"])
+        sizes = [row["size"] for row in some]
+        (line,) = left.plot(sizes, [row["peak_mb"] for row in some], "o-", label=f"{dates} dates")
+        left.plot(sizes, [row["planned_mb"] for row in some], ":", color=line.get_color())
+        right.plot(sizes, [row["us_per_pixel_date"] for row in some], "o-", label=f"{dates} dates")
+    left.set(ylabel="peak memory, MB (dotted: the plan's bound)")
+    right.set(ylabel="µs a pixel and date")
+    for axes in (left, right):
+        axes.set(xlabel="pixels a side", ylim=(0, None))
+        axes.set_xscale("log", base=2)
+        ticks = sorted({row["size"] for row in rows})
+        axes.set_xticks(ticks, [f"{size}" for size in ticks])
+        axes.grid(alpha=0.3)
+        axes.legend()
+    # Without the date of drawing, so that the same numbers give the same file.
+    figure.savefig(target, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Memory and time of embedding over sizes and numbers of dates.")
+    parser.add_argument("--sizes", type=flags.count, nargs="+", default=[512, 1024, 2048, 4096], metavar="PIXELS")
+    parser.add_argument("--dates", type=flags.count, nargs="+", default=[20, 60, 118], metavar="N")
+    parser.add_argument("--turns", type=flags.count, default=1, metavar="N", help="of each run; default 1")
+    parser.add_argument("--starts", type=flags.count, default=5, metavar="N", help="how often starting is timed")
+    parser.add_argument("--longest", type=float, default=600.0, metavar="SECONDS", help="of a run, default 600")
+    parser.add_argument("--work", type=Path, default=Path("build/bench"), help="folder for scenes, model and outputs")
+    parser.add_argument("--json", type=Path, help="where to write the numbers (default WORK/flat.json)")
+    parser.add_argument("--plot", type=Path, help="where to draw the curves (with --docs: docs/memory.png)")
+    parser.add_argument("--docs", action="store_true", help="put tables and plot into docs/")
+    parser.add_argument("embed", nargs="*", metavar="-- OPTION", help="after --: more options for embed")
+    given = parser.parse_args()
+    try:
+        data, work = testdata(), given.work.resolve()
+        work.mkdir(parents=True, exist_ok=True)
+        given.environment = installed(work, data)
+        site = data / "data" / "site_a"
+        found: dict[str, Any] = {"machine": machine()}
+        found["start_up"] = start_up(work, site, given)
+        found["tile"] = whole_tile(work, site, given)
+        found["runs"], found["left_out"] = curve(work, site, given)
+        lines = report.flat(found)
+        if given.docs:
+            report.into_docs("flat", [*lines, "", "![Peak memory and time of a pixel-date over sizes](memory.png)"])
+    except (BenchmarkError, MaliceError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    target: Path = given.json or work / "flat.json"
+    target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print("\n" + "\n".join(lines) + f"\n\n{target}")
+    # Last: matplotlib would make this process larger than what it measures.
+    plot = given.plot or (report.DOCS.with_name("memory.png") if given.docs else None)
+    if plot is not None:
+        draw(found["runs"], plot)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,290 @@
+"""Speed and memory of ``malice_core.embed`` against the published graph run as its users do, on the same real images.
+
+``make bench``, or ``python benchmarks/speed.py [--cases 512x20 512x118] [--turns 3] [--docs]``. Needs MALICE_TESTDATA
+with ``models/malice_s2.onnx`` and ``data/site_a``, whose images are mirrored out (``mirrored.py``). Ours in float32,
+and in bfloat16 where the processor has it, and both ways of ``peers.py`` run as processes of their own, turn by turn;
+reading, computing and writing 640 bands of float32 count, for all. Useful pixel-dates are pixels of the output times
+dates: halos, overlaps and start-up are costs. Where a peer would take longer than ``--longest`` seconds it runs only
+some of its patches, evenly spread, at least two a session; the time of the others is added, at the pace of those that
+are not the first of their session.
+
+Prints tables of Markdown and writes everything to a JSON file; ``--docs`` puts the tables into docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mirrored
+import report
+from measuring import BenchmarkError, installed, machine, measured, published, testdata
+from peers import STEP, WAYS, windows
+
+from malice_core import flags
+from malice_core.errors import MaliceError
+
+HERE = Path(__file__).resolve().parent
+CASES = ("512x20", "512x60", "512x118", "2048x20")
+#: Pixels a side from which on there are two turns, not three: all of them would take over an hour.
+LARGE = 2048
+#: Share of the free memory that a peer's patches are chosen for.
+SHARE = 0.85
+
+
+@dataclass(frozen=True)
+class Case:
+    """One size and number of dates, with what each way is run as."""
+
+    size: int
+    dates: int
+    turns: int
+
+    @property
+    def pixel_dates(self) -> int:
+        return self.size**2 * self.dates
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What is run turn by turn.
+
+    Attributes:
+        command: as a process.
+        note: what the table says of it.
+        sessions: of a peer, that run patches at the same time.
+    """
+
+    command: list[str]
+    note: str
+    sessions: int = 1
+
+    def whole(self, seconds: float, printed: str) -> float:
+        """Seconds of a run in which a peer leaves out no patch.
+
+        Args:
+            seconds: of the run.
+            printed: what it printed.
+        """
+        if "peers.py" not in self.command[1]:
+            return seconds
+        told = json.loads(printed)
+        left = told["all"] - told["patches"]
+        return seconds + (left / self.sessions * told["later"] if left else 0.0)
+
+
+def free_memory() -> float:
+    """Bytes that are free, as Linux tells; elsewhere half of what the machine has."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * float(line.split()[1])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
+
+
+class Bench:
+    """One benchmark: where it works, with what, and what it has found out."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given = given
+        self.data = testdata()
+        self.site = self.data / "data" / "site_a"
+        self.work: Path = given.work.resolve()
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.environment = installed(self.work, self.data)
+        #: By way and number of dates: side of the patches, and seconds that each session takes for one.
+        self._fitted: dict[tuple[str, int], tuple[int, float]] = {}
+
+    def python(self, name: str, script: str, *options: object) -> tuple[dict[str, float], str]:
+        """Runs one of the benchmarks' scripts."""
+        command = [sys.executable, f"{HERE / script}", *map(str, options)]
+        return measured(name, command, self.environment)
+
+    def peer(self, way: str, scene: Path, patch: int, room: float) -> list[str]:
+        """The command line of a peer."""
+        options = ["--way", way, "--s2", f"{scene}", "--model", f"{published(self.data)}", "--patch", f"{patch}"]
+        options += ["--output", f"{self.work / 'out.tif'}", "--memory", f"{int(room)}"]
+        return [sys.executable, f"{HERE / 'peers.py'}", *options]
+
+    def fitted(self, way: str, dates: int, scene: Path) -> tuple[int, float]:
+        """The largest patch that memory allows, tried out, and the seconds it takes."""
+        if (way, dates) not in self._fitted:
+            room, sessions = free_memory(), WAYS[way].sessions
+            patch = WAYS[way].largest(dates, SHARE * room)
+            while True:
+                command = [*self.peer(way, scene, patch, room), "--only", f"{sessions}"]
+                try:
+                    found = json.loads(measured(f"{way}, patches of {patch} pixels", command, self.environment)[1])
+                    break
+                except BenchmarkError as error:
+                    if patch - STEP <= 2 * WAYS[way].margin:
+                        raise
+                    print(f"{error}; smaller ones are tried", flush=True)
+                    patch -= STEP
+            self._fitted[way, dates] = patch, sum(found["seconds"].values()) / found["patches"]
+        return self._fitted[way, dates]
+
+    def contenders(self, case: Case, scene: Path, bfloat16: bool) -> dict[str, Contender]:
+        """Everything that is run in this case."""
+        found = {}
+        ours = self.ours(case, scene)
+        bands = "64 bands only, for want of disk" if "--queries" in ours else "640 bands"
+        for precision in ("float32", *(["bfloat16"] if bfloat16 else [])):
+            found[f"ours, {precision}"] = Contender([*ours, "--precision", precision], bands)
+        for name, way in WAYS.items():
+            patch, seconds = self.fitted(name, case.dates, scene)
+            count = len(windows(case.size, case.size, patch, way.margin))
+            rounds = max(2, int(self.given.longest / seconds))
+            some = min(count, rounds * way.sessions)
+            limited = (
+                "" if patch == min(way.patch, case.size) or patch == way.patch else ", the largest that fit memory"
+            )
+            note = f"patches of {patch}{limited}"
+            if some < count:
+                note += f"; {some} of {count} patches"
+            command = [*self.peer(name, scene, patch, free_memory()), "--only", f"{some}"]
+            found[name] = Contender(command, note, way.sessions)
+        return found
+
+    def ours(self, case: Case, scene: Path) -> list[str]:
+        """Our command line; fewer bands where the disk has no room for all of them, twice: in scratch and as file."""
+        room = min(shutil.disk_usage(self.work).free, flags.size(self.given.disk))
+        command = [sys.executable, "-m", "malice_core.embed", "--s2", f"{scene}", "--model", "malice", "--overwrite"]
+        command += ["--output", f"{self.work / 'out.tif'}", "--progress", "json", *self.given.embed]
+        return [*command, "--queries", "0"] if 2 * 640 * 4 * case.size**2 > room else command
+
+    def turns(self, case: Case, contenders: dict[str, Contender]) -> tuple[dict[str, list[dict[str, float]]], str]:
+        """All runs by contender, and what ours in float32 printed last."""
+        runs: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
+        events = ""
+        for turn in range(case.turns):
+            for name, contender in contenders.items():
+                run, text = measured(name, contender.command, self.environment)
+                (self.work / "out.tif").unlink()
+                run["whole_s"] = contender.whole(run["s"], text)
+                run["pixel_dates_per_s"] = case.pixel_dates / run["whole_s"]
+                runs[name].append(run)
+                events = text if name == "ours, float32" else events
+                print(
+                    f"{case.size}x{case.dates} {turn + 1}/{case.turns} {name}: {run['s']:.1f} s, "
+                    f"{run['pixel_dates_per_s'] / 1e3:.1f} thousand pixel-dates/s, {run['peak_mb']:.0f} MB",
+                    flush=True,
+                )
+        return runs, events
+
+    def arithmetic(self, case: Case, scene: Path, block: list[int]) -> dict[str, int]:
+        """Multiply-adds of a run of ours in blocks of this size, counted by a run without any."""
+        counted, output = self.work / "counted.json", self.work / "counted.tif"
+        options = ["--s2", scene, "--model", "malice", "--output", output, "--overwrite", *self.given.embed]
+        options += ["--block", max(block), "--queries", "0", "--dtype", "int8"]
+        self.python("counting", "profile_run.py", "--count", "--json", counted, "--", *options)
+        found = json.loads(counted.read_text(encoding="utf-8"))
+        for path in self.work.glob("counted*"):
+            path.unlink()
+        if found["plan"]["block"] != block:
+            raise BenchmarkError(f"blocks of {found['plan']['block']} were counted, the runs had {block}")
+        return {"executed": found["executed"], "useful": round(found["useful"])}
+
+    def case(self, case: Case, peak: dict[str, float | None]) -> dict[str, Any]:
+        """Measures one case."""
+        scene = self.scene(case)
+        contenders = self.contenders(case, scene, peak["bfloat16"] is not None)
+        runs, events = self.turns(case, contenders)
+        plan = next(e["plan"] for e in map(json.loads, events.splitlines()) if e["event"] == "plan")
+        cost = self.arithmetic(case, scene, plan["block"])
+        shutil.rmtree(scene)
+        ways = {}
+        for name, contender in contenders.items():
+            done = runs[name]
+            way: dict[str, Any] = {"note": contender.note, "runs": done}
+            way["median"] = {key: statistics.median(run[key] for run in done) for key in done[0]}
+            if name in WAYS:
+                for key, what, over in (
+                    ("times_faster", "pixel_dates_per_s", "ours, float32"),
+                    ("memory_share", "peak_mb", "ours, float32"),
+                ):
+                    ratios = [a[what] / b[what] for a, b in zip(runs[over], done, strict=True)]
+                    way[key] = {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+            useful = cost["useful"] / case.pixel_dates * way["median"]["pixel_dates_per_s"]
+            way["useful_gflops"] = 2e-9 * useful
+            if name not in WAYS:
+                way["executed_gflops"] = 2e-9 * cost["executed"] / way["median"]["s"]
+            ways[name] = way
+        about = {"size": case.size, "dates": case.dates, "turns": case.turns, "block": plan["block"]}
+        return about | {"planned_mb": plan["memory_bytes"] / 1e6, "multiply_adds": cost, "ways": ways}
+
+    def scene(self, case: Case) -> Path:
+        scene = self.work / "scene"
+        shutil.rmtree(scene, ignore_errors=True)
+        mirrored.write(scene, self.site, case.size, case.dates)
+        return scene
+
+    def profile(self, case: Case) -> dict[str, Any]:
+        """Where the time of a run goes, of ours in float32."""
+        scene, target = self.scene(case), self.work / "profile.json"
+        self.python("profile", "profile_run.py", "--json", target, "--", *self.ours(case, scene)[3:])
+        shutil.rmtree(scene)
+        (self.work / "out.tif").unlink()
+        found: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
+        target.unlink()
+        return {"size": case.size, "dates": case.dates} | found
+
+
+def cases(given: argparse.Namespace) -> list[Case]:
+    """What was asked for.
+
+    Raises:
+        BenchmarkError: if a case is no SIZExDATES.
+    """
+    found = []
+    for text in given.cases:
+        size, _, dates = text.partition("x")
+        if not (size.isdecimal() and dates.isdecimal() and int(size) > 0 and int(dates) > 0):
+            raise BenchmarkError(f"--cases {text}: give SIZExDATES, such as 512x20")
+        found.append(Case(int(size), int(dates), given.turns or (2 if int(size) >= LARGE else 3)))
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Benchmark of embedding against the published graph.")
+    parser.add_argument("--cases", nargs="+", default=CASES, metavar="SIZExDATES", help=f"default {' '.join(CASES)}")
+    parser.add_argument("--turns", type=flags.count, metavar="N", help="default 3, from 2048 pixels on 2")
+    parser.add_argument("--longest", type=float, default=60.0, metavar="SECONDS", help="of a run of a peer, default 60")
+    parser.add_argument("--disk", default="25GB", metavar="SIZE", help="disk that may be used, default 25GB")
+    parser.add_argument("--work", type=Path, default=Path("build/bench"), help="folder for scenes, model and outputs")
+    parser.add_argument("--json", type=Path, help="where to write the numbers (default WORK/speed.json)")
+    parser.add_argument("--docs", action="store_true", help="put the tables into docs/performance.md")
+    parser.add_argument("embed", nargs="*", metavar="-- OPTION", help="after --: more options for embed")
+    given = parser.parse_args()
+    try:
+        wanted = cases(given)
+        bench = Bench(given)
+        found: dict[str, Any] = {"machine": machine()}
+        found["peak"] = json.loads(bench.python("peak", "peak.py")[1])
+        print(f"peak: {found['peak']}", flush=True)
+        found["profile"], found["cases"] = bench.profile(wanted[0]), []
+        target: Path = given.json or bench.work / "speed.json"
+        for case in wanted:
+            found["cases"].append(bench.case(case, found["peak"]))
+            # Written each time: who stops it keeps what was measured.
+            target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        lines = report.speed(found)
+        if given.docs:
+            report.into_docs("speed", lines)
+    except (BenchmarkError, MaliceError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n" + "\n".join(lines) + f"\n\n{target}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
