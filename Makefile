@@ -32,7 +32,7 @@ models: setup ## the models for trying out, malice-sim and malice-aux-sim, train
 	@$(RUN) tools/models.py $(MODELS_ARGS)
 
 test: setup ## the quick tests, what CI runs: the engine's, then the plugin's in QGIS (installed where it may be)
-	@$(RUN) -m pytest -m "not acceptance" --ignore=tests/qgis
+	@$(RUN) -m pytest -m "not acceptance" --ignore=tests/qgis --numprocesses=auto --maxprocesses=4 --dist=loadfile
 	@bash tools/qgis_tests.sh
 
 acceptance: setup ## the long checks

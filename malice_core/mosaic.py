@@ -142,7 +142,7 @@ class Mosaic:
         touched = [block for block in self.blocks if block.core.intersect(window).pixels]
         share = window.pixels / self.area.pixels
         check()
-        if not self._there(target, touched, window, load, check):
+        if not self._there(target, touched, window, load, threads, check):
             target.unlink(missing_ok=True)
             assemble(
                 self.raster,
@@ -160,7 +160,13 @@ class Mosaic:
             advance(share)
 
     def _there(
-        self, target: Path, blocks: Sequence[Block], window: Window, load: Load, check: Callable[[], None]
+        self,
+        target: Path,
+        blocks: Sequence[Block],
+        window: Window,
+        load: Load,
+        threads: int,
+        check: Callable[[], None],
     ) -> bool:
         """True if an earlier run has written the tile."""
         if not target.exists():
@@ -168,7 +174,7 @@ class Mosaic:
         try:
             # Numbers are compared, tags by the job that they name.
             return owner(target) == self.fingerprint and holds(
-                self.raster, target, blocks, load, window, check, lambda size: None
+                self.raster, target, blocks, load, window, threads, check, lambda size: None
             )
         except RasterioError:
             return False

@@ -316,7 +316,7 @@ def assemble(
             _lay_out_cog(flat, target, options, raster)
             flat.unlink()
         # GDAL writes late, also in close(), where an error (a full disk) is not raised: the file is read back.
-        if not holds(raster, target, blocks, load, area, check, lambda size: advance(size * half)):
+        if not holds(raster, target, blocks, load, area, threads, check, lambda size: advance(size * half)):
             raise OSError("what was written cannot be read back, the disk may be full")
     except (RasterioError, CPLE_BaseError, OSError) as error:
         raise unwritten(raster.path, error) from error
@@ -335,18 +335,20 @@ def holds(
     blocks: Sequence[Block],
     load: Load,
     area: Window,
+    threads: int,
     check: Callable[[], None],
     advance: Callable[[int], None],
 ) -> bool:
     """True if a file has the raster's numbers, bit for bit, so that nodata NaN is equal to itself.
 
     Args:
+        threads: that unpack tiles.
         advance: told how many numbers were compared.
 
     Raises:
         RasterioError: if it cannot be read.
     """
-    with rasterio.open(target) as file:
+    with rasterio.open(target, num_threads=threads) as file:
         if (file.count, file.shape) != (len(raster.bands), area.shape):
             return False
         for window, bands, values in _strips(raster, blocks, load, area, file.block_shapes[0][0]):
