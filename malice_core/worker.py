@@ -91,7 +91,8 @@ class Desk:
         self._blocks = {block.index: block for block in plan.grid.blocks()}
         self._reading, self._computing = threading.Lock(), threading.Lock()
         self._plan = plan
-        self._encoder = BlockEncoder(plan, Blocks(Path(order.folder), order.fingerprint, plan.grid.core_shape))
+        self._finished = Blocks(Path(order.folder), order.fingerprint, plan.grid.core_shape)
+        self._encoder = BlockEncoder(plan, self._finished)
 
     def compute(self, index: int, check: Callable[[], None]) -> None:
         """Reads, computes and saves a block; one is read at a time, and one is computed.
@@ -99,6 +100,8 @@ class Desk:
         Raises:
             MaliceError: whatever went wrong; Cancelled if ``check`` did.
         """
+        if self._finished.finished(index, self._plan.layout.keys):
+            return  # by a worker that died before it could say so
         block = self._blocks[index]
         with ExitStack() as reading, ExitStack() as computing:
             _take(self._reading, reading, check)
