@@ -83,7 +83,7 @@ def _case(case: dict[str, Any], peak: dict[str, float | None]) -> list[str]:
     )
     lines += [
         "",
-        f"Ours in blocks of {case['block'][1]} × {case['block'][0]}: {2e-9 * cost['executed']:.0f} GFLOP executed, "
+        f"Ours in blocks of {case['block'][0]} × {case['block'][1]}: {2e-9 * cost['executed']:.0f} GFLOP executed, "
         f"of which halo and edges are {100 * (1 - cost['useful'] / cost['executed']):.1f} %; executed over the whole "
         f"run: {reached}. The plan's bound on memory was {case['planned_mb']:.0f} MB.",
     ]
@@ -102,7 +102,7 @@ def flat(found: dict[str, Any]) -> list[str]:
     lines += ["|---|---|---|---|---|---|---|"]
     for row in sorted(found["runs"], key=lambda row: (row["dates"], row["size"])):
         lines.append(
-            f"| {row['size']} × {row['size']} | {row['dates']} | {row['block'][1]} × {row['block'][0]} | "
+            f"| {row['size']} × {row['size']} | {row['dates']} | {row['block'][0]} × {row['block'][1]} | "
             f"{row['peak_mb']:.0f} | {row['planned_mb']:.0f} | {row['s']:.1f} | {row['us_per_pixel_date']:.2f} |"
         )
     if found["left_out"]:
@@ -111,8 +111,8 @@ def flat(found: dict[str, Any]) -> list[str]:
     lines += [
         "",
         f"A whole Sentinel-2 tile, {tile['size']} × {tile['size']} pixels with {tile['dates']} dates, is planned in "
-        f"{tile['s']:.1f} s and {tile['peak_mb']:.0f} MB: {tile['blocks']} blocks of {tile['block'][1]} × "
-        f"{tile['block'][0]} pixels, at most {tile['planned_mb']:.0f} MB.",
+        f"{tile['s']:.1f} s and {tile['peak_mb']:.0f} MB: {tile['blocks']} blocks of {tile['block'][0]} × "
+        f"{tile['block'][1]} pixels, at most {tile['planned_mb']:.0f} MB.",
         "",
         f"`--contract` answers after {start['contract']:.2f} s; a run of 512 × 512 pixels with 20 dates has its plan "
         f"after {start['plan']:.2f} s and its first date encoded after {start['first']:.2f} s.",

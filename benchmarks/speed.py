@@ -30,6 +30,7 @@ from peers import STEP, WAYS, windows
 
 from malice_core import flags
 from malice_core.errors import MaliceError
+from malice_core.grid import block_text
 
 HERE = Path(__file__).resolve().parent
 CASES = ("512x20", "512x60", "512x118", "2048x20")
@@ -184,7 +185,7 @@ class Bench:
         """Multiply-adds of a run of ours in blocks of this size, counted by a run without any."""
         counted, output = self.work / "counted.json", self.work / "counted.tif"
         options = ["--s2", scene, "--model", "malice", "--output", output, "--overwrite", *self.given.embed]
-        options += ["--block", max(block), "--queries", "0", "--dtype", "int8"]
+        options += ["--block", block_text((block[0], block[1])), "--queries", "0", "--dtype", "int8"]
         self.python("counting", "profile_run.py", "--count", "--json", counted, "--", *options)
         found = json.loads(counted.read_text(encoding="utf-8"))
         for path in self.work.glob("counted*"):

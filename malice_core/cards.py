@@ -17,6 +17,7 @@ from malice_core import safety
 from malice_core.bands import SENSORS
 from malice_core.errors import ModelError
 from malice_core.store.statistics import ANGLES, AUX_TERRAIN, AUX_WEATHER, Statistics
+from malice_core.weights import REACH
 
 FILE_NAME = "model.json"
 SCHEMA = 1
@@ -232,8 +233,8 @@ def parse(content: Any, source: str, folder: Path | None = None) -> Card:
     except ValueError:
         reader.fail("date_origin", origin, "a date YYYY-MM-DD")
     stride, halo = reader.positive("stride"), reader.positive("halo")
-    if halo % stride:
-        reader.fail("halo", halo, f"a multiple of the stride {stride}")
+    if halo % stride or halo < REACH:
+        reader.fail("halo", halo, f"a multiple of the stride {stride} of at least {REACH}, which the network looks")
     provenance = reader.take("provenance", dict)
     for key, value in provenance.items():
         if not isinstance(value, str):

@@ -227,23 +227,32 @@ class BlockGrid:
 
         Cores are clipped to the area [first, last), inputs are not (or stay inside it when ``clip``).
         """
-        steps = (end - begin) // self.stride
-        count = -(-steps // (side // self.stride))
-        size = -(-steps // count) * self.stride
-        width = size + 2 * self.halo
+        size, width = self._sizes(side, end - begin)
         cuts = []
         for start in range(begin, end, size):
             source = start - self.halo
             if self.clip:
-                width = min(size + 2 * self.halo, end - begin)
                 # An input that would leave the area is moved back inside: one shape for all blocks.
                 source = max(begin, min(source, end - width))
             cuts.append((max(start, first), min(start + size, last), source, width))
         return cuts
 
+    def _sizes(self, side: int, length: int) -> tuple[int, int]:
+        """Pixels of a block's core and of its input along an axis of ``length`` stride-aligned pixels."""
+        steps = length // self.stride
+        count = -(-steps // (side // self.stride))
+        size = -(-steps // count) * self.stride
+        width = size + 2 * self.halo
+        return size, min(width, length) if self.clip else width
+
+    @property
+    def whole(self) -> Window:
+        """The area grown to the stride grid."""
+        return self.area.snap(self.stride, self.anchor)
+
     def blocks(self) -> Iterator[Block]:
         """All blocks, row by row."""
-        whole = self.area.snap(self.stride, self.anchor)
+        whole = self.whole
         rows = self._axis(self.sides[0], whole.row, whole.end_row, self.area.row, self.area.end_row)
         cols = self._axis(self.sides[1], whole.col, whole.end_col, self.area.col, self.area.end_col)
         index = 0
@@ -254,22 +263,17 @@ class BlockGrid:
 
     @property
     def count(self) -> int:
-        whole = self.area.snap(self.stride, self.anchor)
-        rows, cols = (
-            -(-(length // self.stride) // (side // self.stride))
-            for length, side in zip(whole.shape, self.sides, strict=True)
-        )
+        rows, cols = (-(-length // side) for length, side in zip(self.whole.shape, self.core_shape, strict=True))
         return rows * cols
 
     @property
     def input_shape(self) -> tuple[int, int]:
         """(height, width) of every block's input."""
-        return next(self.blocks()).input.shape
+        rows, cols = (self._sizes(*axis)[1] for axis in zip(self.sides, self.whole.shape, strict=True))
+        return rows, cols
 
     @property
     def core_shape(self) -> tuple[int, int]:
         """(height, width) of the largest core, snapped to the stride."""
-        height, width = self.input_shape
-        if not self.clip:
-            return height - 2 * self.halo, width - 2 * self.halo
-        return max(b.core.height for b in self.blocks()), max(b.core.width for b in self.blocks())
+        rows, cols = (self._sizes(*axis)[0] for axis in zip(self.sides, self.whole.shape, strict=True))
+        return rows, cols

@@ -86,8 +86,9 @@ def budget(
     aux = card.surroundings is not None
     # The terrain is one more of the features, and has a graph of its own.
     dates = {sensor: count + aux for sensor, count in dates.items()}
-    core = grid.core_shape[0] * grid.core_shape[1]
-    halo = grid.input_shape[0] * grid.input_shape[1]
+    core, halo = math.prod(grid.core_shape), math.prod(grid.input_shape)
+    # Pixels that the spatial graphs return.
+    seen = halo if grid.clip else core
     chunk = min(CHUNK, core)
     channels = max(len(card.modalities[sensor].channels) for sensor in dates)
     images = READ_AHEAD + 2 * backend.streams + 1
@@ -105,7 +106,6 @@ def budget(
     writing = {"strips": 3 * max(STRIP_BYTES, TILE * grid.area.width * layout.storage.itemsize)}
     program = BASE_BYTES + aux * AUX_BYTES + GDAL_CACHE_BYTES
     if backend.device == "cuda":
-        seen = halo if grid.clip else core
         # Each graph keeps what it has taken here too.
         graphs = len(dates) * halo * maps + aux * halo * (maps - spread)
         kept = CUDA_BYTES + (seen * max(dates.values()) * card.width + graphs) * 4
@@ -120,7 +120,7 @@ def budget(
         "spatial features": core * max(dates.values()) * (card.width + len(dates)) * 4,
         "spatial graphs": (calls * maps + aux * (maps - spread)) * halo * 4,
         # What they return lies in the runtime's memory twice: as it is computed, and in the order of the output.
-        "spatial outputs": 2 * (calls + aux) * core * card.width * 4,
+        "spatial outputs": 2 * (calls + aux) * seen * card.width * 4,
         "temporal graphs": sum(backend.streams * chunk * count * (base + pair * count) * 4 for count in dates.values()),
     }
     return Budget(program, ours | anywhere, writing)
@@ -134,34 +134,40 @@ def fit(
     dates: Mapping[str, int],
     layout: Product,
     warnings: list[str],
+    *,
     uniform: bool = True,
+    block: tuple[int, int] | None = None,
 ) -> tuple[BlockGrid, Budget]:
     """The block grid of a run: ``--block`` when given, else the blocks that fit ``--memory`` and see the fewest pixels.
+
+    Args:
+        block: taken for ``--block``.
 
     Raises:
         InputError: if even the smallest block does not fit.
     """
 
+    wanted = block or job.block
     room = int(CUDA_SHARE * gpu.free_bytes()) if backend.device == "cuda" else 0
 
     def of(sides: tuple[int, int]) -> tuple[BlockGrid, Budget]:
         grid = BlockGrid(area, sides, card.halo, card.stride, clip=job.edge == "published")
         return grid, budget(card, backend, grid, dates, layout, uniform, room)
 
-    if job.block is not None:
-        grid, cost = of(job.block)
+    if wanted is not None:
+        grid, cost = of(wanted)
         if cost.total > job.memory:
             warnings.append(
-                f"--block {block_text(job.block)} needs about {cost.total / 1e9:.2f} GB, "
+                f"--block {block_text(wanted)} needs about {cost.total / 1e9:.2f} GB, "
                 f"more than --memory {job.memory / 1e9:.2f} GB"
             )
         if cost.device > room:
             warnings.append(
-                f"--block {block_text(job.block)} needs about {cost.device / 1e9:.2f} GB of the GPU's memory, of which "
+                f"--block {block_text(wanted)} needs about {cost.device / 1e9:.2f} GB of the GPU's memory, of which "
                 f"{room / 1e9:.2f} GB may be used"
             )
         return grid, cost
-    for sides in shapes(area, card):
+    for sides in shapes(area, card, job.edge == "published"):
         grid, cost = of(sides)
         if cost.total <= job.memory and cost.device <= room:
             return grid, cost
@@ -177,28 +183,25 @@ def fit(
     )
 
 
-def shapes(area: Window, card: Card) -> list[tuple[int, int]]:
+def shapes(area: Window, card: Card, clip: bool = False) -> list[tuple[int, int]]:
     """(height, width) of the blocks that may cover an area, those that see the fewest pixels with their halos first.
 
     Args:
         area: what is to be delivered.
         card: for the halo and the stride.
+        clip: as of :class:`malice_core.grid.BlockGrid`.
 
     One side may be longer than the other: one block of 256 x 512 pixels sees a seventh less than two of 256 x 256.
     """
-    steps = [side // card.stride for side in area.snap(card.stride).shape]
-    wanted = [side // card.stride for side in SIDES if side >= card.stride]
-    # As many blocks as a wanted side needs are made equal.
-    counts = [sorted({-(-length // side) for side in wanted}) for length in steps]
-
-    def shape(cut: tuple[int, ...]) -> tuple[int, int]:
-        height, width = (-(-length // count) * card.stride for length, count in zip(steps, cut, strict=True))
-        return height, width
-
-    def seen(cut: tuple[int, ...]) -> tuple[int, int]:
-        height, width = shape(cut)
-        pixels = math.prod(count * (side + 2 * card.halo) for count, side in zip(cut, (height, width), strict=True))
-        # Of blocks that see as much, squarer ones are smaller with their halos.
-        return pixels, abs(height - width)
-
-    return [shape(cut) for cut in sorted(itertools.product(*counts), key=seen)]
+    most = max(side for side in SIDES if side >= card.stride)
+    whole = BlockGrid(area, (most, most), card.halo, card.stride, clip).whole
+    # By axis: side of the core to pixels seen. As many blocks as a wanted side needs are made equal.
+    seen: list[dict[int, int]] = [{}, {}]
+    for axis, length in enumerate(whole.shape):
+        for side in (side for side in SIDES if side >= card.stride):
+            grid = BlockGrid(area, (side, side), card.halo, card.stride, clip)
+            core, given = grid.core_shape[axis], grid.input_shape[axis]
+            seen[axis][core] = -(-length // core) * given
+    found = itertools.product(seen[0], seen[1])
+    # Of blocks that see as much, squarer ones are smaller with their halos.
+    return sorted(found, key=lambda shape: (seen[0][shape[0]] * seen[1][shape[1]], abs(shape[0] - shape[1])))

@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,16 +166,9 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
         for names in files:
             selection.refuse_inputs(job, names, beside)
         layout: Product = classes or Layout.of(card, wanted, queries, job.dtype)
-        grid, budget = memory.fit(
-            job,
-            card,
-            backend,
-            area,
-            {k: len(s.observations) for k, s in stacks.items()},
-            layout,
-            warnings,
-            around is None or around.uniform,
-        )
+        dates = {sensor: len(stack.observations) for sensor, stack in stacks.items()}
+        fitted = partial(memory.fit, job, card, backend, area, dates, layout, uniform=around is None or around.uniform)
+        grid, budget = fitted(warnings)
         plan = Plan(
             job=job,
             card=card,
@@ -191,6 +186,8 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
             notes=list(dict.fromkeys(notes)),
         )
         plan.fingerprint = _fingerprint(plan)
+        if job.resume and job.block is None:
+            _keep_blocks(plan, fitted)
     except BaseException:
         for stack in stacks.values():
             stack.close()
@@ -198,6 +195,18 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
             around.close()
         raise
     return plan
+
+
+def _keep_blocks(plan: Plan, fitted: Callable[..., tuple[BlockGrid, memory.Budget]]) -> None:
+    """Takes the sides of the blocks that an interrupted run of the same job finished, where they fit the memory too: it
+    may have had other --memory or --threads."""
+    sides = scratch.sides_of(plan.job.output, plan.fingerprint)
+    if sides is None or sides == plan.grid.core_shape:
+        return
+    beyond: list[str] = []
+    grid, budget = fitted(beyond, block=sides)
+    if not beyond and grid.core_shape == sides:
+        plan.grid, plan.budget = grid, budget
 
 
 def check_outputs(job: Job, classes: ClassLayout | None = None) -> None:
@@ -374,7 +383,7 @@ def text(plan: Plan) -> str:
         f"# computes   {_computes(plan)}",
         f"# area       {width} x {height} pixels of {plan.lattice.res:g} m, {selection.crs_name(plan.lattice)}, "
         f"{selection.bounds_text(plan.lattice, plan.area)}",
-        f"# blocks     {plan.grid.count} of {core[1]} x {core[0]} pixels, halo {plan.card.halo}, "
+        f"# blocks     {plan.grid.count} of {core[0]}x{core[1]} pixels (height x width), halo {plan.card.halo}, "
         f"edge {plan.job.edge}, nodata {plan.job.nodata}",
         f"# memory     at most {plan.budget.total / 1e9:.2f} GB"
         + (f", and {plan.budget.device / 1e9:.2f} GB of the GPU's" if plan.budget.device else "")

@@ -59,6 +59,18 @@ def owner(folder: Path) -> str | None:
     return str(found)
 
 
+def sides_of(output: Path, fingerprint: str) -> tuple[int, int] | None:
+    """(height, width) of the finished blocks beside ``output``; None if there are none of this job."""
+    folder = folder_of(output)
+    if owner(folder) != fingerprint:
+        return None
+    try:
+        height, width = json.loads((folder / JOURNAL).read_text(encoding="utf-8"))["block"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return int(height), int(width)
+
+
 class Blocks:
     """The finished blocks in a scratch folder.
 

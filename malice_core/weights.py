@@ -35,9 +35,9 @@ HEADS, LAYERS, HIDDEN = 4, 3, 128
 QUERIES, QUERY_HEADS = 10, 2
 #: Sides of an image are multiples of this: three halvings.
 STRIDE = 8
-#: Pixels around a block that make its inside exact: one pixel's reach is 45 to 52 by its phase, and 46 suffice for
-#: aligned blocks (measured by perturbation, see tests/test_published.py); the next multiple of the stride.
-HALO = 48
+#: Pixels around an aligned block that its inside depends on: one pixel's reach is 45 to 52 by its phase (measured by
+#: perturbation, see tests/test_published.py). The halo is the next multiple of the stride.
+REACH, HALO = 46, 48
 #: PyTorch's epsilon of batch and layer norms.
 EPSILON = 1e-5
 

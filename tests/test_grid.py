@@ -79,6 +79,8 @@ def test_clipped_inputs_stay_inside_and_keep_the_halo_up_to_the_edge(
         assert block.input.shape == grid.input_shape
         assert block.input.contains(block.core.expand(48).intersect(area))
         assert (block.input.row - row) % 8 == (block.input.col - col) % 8 == 0
+    assert grid.core_shape == tuple(max(block.core.shape[axis] for block in grid.blocks()) for axis in (0, 1))
+    assert grid.count == len(list(grid.blocks()))
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 60), (8, 64), (15, 16)])

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers_embed import run, write_series
@@ -15,6 +16,7 @@ from helpers_embed import run, write_series
 from malice_core import cards, flags, memory, simulate
 from malice_core.errors import InputError
 from malice_core.grid import BlockGrid, Window
+from malice_core.scratch import Scratch
 
 
 @pytest.mark.parametrize(
@@ -53,20 +55,53 @@ def test_more_memory_gives_larger_blocks_within_the_bound(tiny: str, tmp_path: P
     assert pixels[0] < pixels[-1]
 
 
-@pytest.mark.parametrize("area", [Window(0, 0, 512, 512), Window(-3, 5, 10980, 700), Window(7, 7, 1, 90)])
-def test_blocks_that_see_the_fewest_pixels_are_tried_first(store: Path, area: Window) -> None:
+@pytest.mark.parametrize(
+    ("area", "clip"),
+    [
+        (Window(0, 0, 512, 512), False),
+        (Window(-3, 5, 10980, 700), False),
+        (Window(7, 7, 1, 90), False),
+        (Window(3, 3, 512, 80), True),
+        (Window(5, -3, 10976, 700), True),
+    ],
+)
+def test_blocks_that_see_the_fewest_pixels_are_tried_first(store: Path, area: Window, clip: bool) -> None:
     card = cards.read(store / "tiny")
-    shapes = memory.shapes(area, card)
-    grids = [BlockGrid(area, shape, card.halo, card.stride) for shape in shapes]
+    if clip:
+        area = Window(area.row, area.col, area.height // 8 * 8, area.width // 8 * 8)
+    shapes = memory.shapes(area, card, clip)
+    grids = [BlockGrid(area, shape, card.halo, card.stride, clip) for shape in shapes]
     seen = [grid.count * math.prod(grid.input_shape) for grid in grids]
     assert seen == sorted(seen)
     # No shape is missing, however the sides are wished for.
     wished = {
-        BlockGrid(area, sides, card.halo, card.stride).core_shape
+        BlockGrid(area, sides, card.halo, card.stride, clip).core_shape
         for sides in itertools.product(range(8, 513, 56), repeat=2)
     }
     assert wished <= set(shapes) == {grid.core_shape for grid in grids}
     assert max(map(max, shapes)) <= 512
+
+
+def test_resumed_blocks_keep_their_sides_where_they_fit(tiny: str, tmp_path: Path) -> None:
+    images = write_series(tmp_path / "images", (600, 600), 3)
+
+    def planned(size: str, *options: object) -> dict[str, Any]:
+        given = ("--s2", images, "--model", tiny, "--output", tmp_path / "e.tif", "--memory", size, *options)
+        return run(*given, dry_run=True).plans[0]
+
+    large, small = planned("2GB"), planned("600MB")
+    assert large["fingerprint"] == small["fingerprint"]
+    assert large["block"] != small["block"]
+    for first, then, kept in ((large, "600MB", False), (small, "2GB", True)):
+        with Scratch(tmp_path / "e.tif", first["fingerprint"], tuple(first["block"]), resume=False):
+            pass
+        again = planned(then, "--resume")
+        assert (again["block"] == first["block"]) == kept
+        assert again["memory_bytes"] <= flags.size(then)
+        assert planned(then)["block"] == (large if then == "2GB" else small)["block"], "without --resume"
+    assert planned("2GB", "--resume", "--block", 64)["block"] == [64, 64]
+    # Of another job.
+    assert planned("2GB", "--resume", "--max-dates", 2)["block"] != small["block"]
 
 
 def test_a_block_larger_than_the_memory_is_computed_with_a_warning(tiny: str, tmp_path: Path) -> None:
