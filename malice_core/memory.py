@@ -32,6 +32,8 @@ GDAL_CACHE_BYTES = 64 << 20
 #: Float32 maps of the block's input size that one call of the spatial graph holds at its peak, and those it holds more
 #: where biases are spread: OpenVINO lets them take the place of what comes later, onnxruntime transposes them.
 SPATIAL_MAPS = {"openvino": (140, 0), "onnxruntime": (250, 50)}
+#: Those it holds more where maps are padded, with published edges.
+PADDED_MAPS = 30
 #: Floats a pixel and date that one call of the temporal graph holds at its peak: some, and some for each date.
 #: OpenVINO fuses the attention; onnxruntime writes down the scores of all pairs of dates, several times.
 TEMPORAL_FLOATS = {"openvino": (550, 0), "onnxruntime": (600, 40)}
@@ -94,7 +96,7 @@ def budget(
     images = READ_AHEAD + 2 * backend.streams + 1
     base, pair = TEMPORAL_FLOATS[backend.runtime]
     maps, spread = SPATIAL_MAPS[backend.runtime]
-    maps += aux * spread
+    maps += aux * spread + grid.clip * PADDED_MAPS
     anywhere = {
         "weather": 0 if uniform else KEPT,
         "terrain": aux * core * card.width * 4,
