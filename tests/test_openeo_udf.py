@@ -352,7 +352,7 @@ def test_no_torch_is_imported() -> None:
         ),
         ({"threads": 0}, "context: threads is 0, must be positive"),
         ({"model": "no_such.zip"}, "no_such.zip: no such folder or zip with a model"),
-        ({"model": "no-such"}, "model no-such is not installed .*: give the folder or the zip of a model in the context"),
+        ({"model": "no-such"}, "model no-such is not installed .*: give the folder or the zip of a model"),
         ({"model": "malice-aux-sim"}, "wants weather, terrain and angles, which a cube does not hold"),
     ],
 )
