@@ -134,14 +134,14 @@ def queries(text: str) -> tuple[int, ...]:
     return integers(text, 0, 65535, "a list of queries such as 0,3")
 
 
-def size(text: str) -> int:
+def size(text: str, option: str = "--memory") -> int:
     """``2GB``, ``500MB``, ``1.5G``, ``2GiB`` or plain bytes → bytes.
 
     Raises:
-        InputError: if it is no size.
+        InputError: if it is no size; names ``option``.
     """
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)(I?)B?\s*", text.upper())
     if not match:
-        raise InputError(f"--memory {text}: write a size such as 2GB or 800MB")
+        raise InputError(f"{option} {text}: write a size such as 2GB or 800MB")
     amount, unit, binary = match.groups()
     return int(float(amount) * (1024 if binary else 1000) ** ("KMGT".index(unit) + 1 if unit else 0))

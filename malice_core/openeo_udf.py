@@ -9,8 +9,8 @@ have no seams. Numbers come from the engine's own parts: reading rules, normalis
 
 # No "from __future__ import annotations": openEO finds a UDF by the types of its annotations, and texts are none.
 
+import re
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from malice_core import flags, job, memory, models, runtime
 from malice_core.bands import CLOUD_CLASSES, SENSORS, Sensor
 from malice_core.cards import Card
 from malice_core.encoder import Image, ModalityEncoder, Workspace
-from malice_core.errors import InputError
+from malice_core.errors import InputError, MaliceError
 from malice_core.features import Normaliser, mirror_source
 from malice_core.grid import Block, BlockGrid, Window
 from malice_core.images.clouds import checked
@@ -37,8 +37,8 @@ from malice_core.store.locating import located
 
 #: What ``sensor`` may be.
 CHOICES = {"s2": ("s2",), "s1": ("s1",), "both": ("s2", "s1")}
-#: Encoders kept from chunk to chunk: compiling one takes half a second.
-KEPT = 2
+#: How a model gets there.
+_MODEL = "give the folder or the zip of a model in the context"
 #: Threads, unless told: Spark gives an executor one or two processors of a machine that shows it all.
 THREADS = 2
 
@@ -57,9 +57,13 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  
     Raises:
         MaliceError: whatever is wrong, in one line.
     """
-    options = Options.of(context or {})
-    with _kept.lock:
-        return _embedded(cube, options)
+    try:
+        options = Options.of(context or {})
+        with _kept.lock:
+            return _embedded(cube, options)
+    except MaliceError as error:
+        # The job's log shows what an error comes from, too, and there it would have the words of the command line.
+        raise type(error)(_of_context(str(error))) from None
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,26 @@ class Options:
         if (options.size is None) != (options.overlap is None):
             raise InputError("context: size and overlap go together: give both as in apply_neighborhood, or none")
         return options
+
+
+#: What the engine says of its command line, and what is meant where there is none; tried in this order.
+_WORDS = (
+    (r"python -m malice_core\.models install malice, or import FILE… --name \S+, gets one", _MODEL),
+    (r"python -m malice_core\.models install malice gets the published one", _MODEL),
+    (r"install malice for real work: python -m malice_core\.models install malice", f"for real work {_MODEL}"),
+    (r"(verify or import|import or install) the model again", "give a whole copy of it"),
+    (r"with --max-dates", "in load_collection"),
+    (r"a smaller --block or (--memory|--device cpu)", "a smaller memory in the context"),
+    (r"^--(?=[a-z])", "context: "),
+    (r"(?<=\s)--(?=[a-z])", ""),
+)
+
+
+def _of_context(text: str) -> str:
+    """A message of the engine in words of the context."""
+    for pattern, words in _WORDS:
+        text = re.sub(pattern, words, text)
+    return text
 
 
 def _wrong(key: str, value: Any, wanted: str) -> InputError:
@@ -172,7 +196,7 @@ _READERS: dict[str, Any] = {
     "extent": _box,
     "precision": _one_of(*job.PRECISIONS),
     "runtime": _one_of(*job.RUNTIMES),
-    "memory": lambda key, value: flags.size(_text(key, value)),
+    "memory": lambda key, value: flags.size(_text(key, value), f"context: {key}"),
     "threads": _positive,
 }
 
@@ -183,45 +207,44 @@ class _Kept:
     def __init__(self) -> None:
         #: Buffers are shared: one chunk at a time.
         self.lock = threading.Lock()
-        self._encoders: OrderedDict[tuple[Any, ...], ModalityEncoder] = OrderedDict()
-        self._workspace, self._room = Workspace(0), 0
+        self._plan: tuple[Any, ...] = ()
+        self._encoders: dict[str, ModalityEncoder] = {}
         self._told: set[str] = set()
 
-    def encoder(
+    def encoders(
         self,
         card: Card,
-        sensor: str,
         backend: runtime.Backend,
-        days: Sequence[int],
+        days: Mapping[str, Sequence[int]],
         grid: BlockGrid,
         queries: tuple[int, ...],
         chunk: int,
-    ) -> ModalityEncoder:
-        """As :class:`ModalityEncoder`, for blocks of ``grid``; the least recently used of ``KEPT`` is forgotten."""
+    ) -> dict[str, ModalityEncoder]:
+        """An encoder of each sensor in ``days``, for blocks of ``grid``; they share their workspace.
+
+        They are those of the last chunk if it was of the same kind. Else those are forgotten first, all of them:
+        what was planned for a chunk is then all that there is, and ``memory`` bounds it.
+        """
         core = grid.core_shape
-        key = (card.identity, sensor, backend, tuple(days), grid.input_shape, core, queries, chunk)
-        if key in self._encoders:
-            self._encoders.move_to_end(key)
-            return self._encoders[key]
-        elements = core[0] * core[1] * len(days) * card.width
-        if elements > self._room:
-            # Those that are kept hold on to the smaller one.
-            self._encoders.clear()
-            self._workspace = Workspace(0)
-            self._workspace, self._room = Workspace(elements), elements
-        while len(self._encoders) >= KEPT:
-            self._encoders.popitem(last=False)
-        encoder = ModalityEncoder(
-            card, sensor, backend, days, grid.input_shape, core, queries, True, self._workspace, grid.halo, chunk
-        )
-        self._encoders[key] = encoder
-        return encoder
+        dates = tuple((sensor, tuple(numbers)) for sensor, numbers in days.items())
+        plan = (card.identity, backend, dates, grid.input_shape, core, grid.halo, queries, chunk)
+        if plan != self._plan:
+            self._plan, self._encoders = (), {}
+            workspace = Workspace(core[0] * core[1] * max(map(len, days.values())) * card.width)
+            self._encoders = {
+                sensor: ModalityEncoder(
+                    card, sensor, backend, numbers, grid.input_shape, core, queries, True, workspace, grid.halo, chunk
+                )
+                for sensor, numbers in days.items()
+            }
+            self._plan = plan
+        return self._encoders
 
     def tell(self, findings: Findings) -> None:
         """Warnings into the job's log, each once: a job has thousands of chunks."""
         from openeo.udf.debug import inspect  # where a UDF runs, there is openeo; nothing else here needs it
 
-        for text in findings.warnings:
+        for text in map(_of_context, findings.warnings):
             if text not in self._told:
                 self._told.add(text)
                 inspect(message=text, code="malice", level="warning")
@@ -253,13 +276,20 @@ def _embedded(cube: xarray.DataArray, options: Options) -> xarray.DataArray:
 
     layout = Layout.of(card, sensors, queries, "float32")
     result = np.full((layout.bands, *chunk.window.shape), np.nan, np.float32)
-    parts = np.split(result, len(sensors)) if area.pixels else []
-    for sensor, part in zip(sensors, parts, strict=False):
+    parts = dict(zip(sensors, np.split(result, len(sensors)), strict=True))
+    found: list[_Seen] = []
+    for sensor in sensors if area.pixels else ():
         classes = options.cloud_classes if sensor == "s2" and _masks(chunk, options) else ()
         series = chunk.series(SENSORS[sensor], extent, float(options.s2_offset) if sensor == "s2" else 0.0, classes)
         series.check(findings)
         series.doubts(not any(chunk.has(other) for other in _others(sensor)), findings)
-        _encode(series, area, card, backend, queries, options.memory, part, findings)
+        # Dates that show nothing here have no weight in any attention: they are left out, which changes no number.
+        # Other dates are other graphs, but compiling those takes no longer than two dates more would.
+        dates = [index for index in range(len(series.days)) if series.read(index, area)[1].any()]
+        if dates:
+            found.append(_Seen(series, dates))
+    if found:
+        _encode(found, area, card, backend, queries, options.memory, parts)
     _kept.tell(findings)
     return xarray.DataArray(
         result if chunk.southward else np.ascontiguousarray(result[:, ::-1]),
@@ -320,36 +350,52 @@ def _area(chunk: Chunk, bounds: Window | None, card: Card, options: Options, fin
     return area
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """The observations of one sensor in a chunk.
+
+    Attributes:
+        dates: indices of those that show something of what is to be computed; at least one.
+    """
+
+    series: Series
+    dates: list[int]
+
+
 def _encode(
-    series: Series,
+    found: Sequence[_Seen],
     area: Window,
     card: Card,
     backend: runtime.Backend,
     queries: tuple[int, ...],
     room: int,
-    result: NDArray[np.float32],
-    findings: Findings,
+    results: Mapping[str, NDArray[np.float32]],
 ) -> None:
-    """Embeds one sensor in ``area`` block by block, into ``result`` (bands, rows and columns of the chunk)."""
-    sensor = series.sensor.key
-    # Dates that show nothing here have no weight in any attention: they are left out, which changes no number.
-    seen = [index for index in range(len(series.days)) if series.read(index, area)[1].any()]
-    if not seen:
-        return
-    layout = Layout.of(card, (sensor,), queries, "float32")
+    """Embeds ``area`` block by block, each sensor of ``found`` into its one of ``results`` (bands, rows and columns of
+    the chunk), with ``room`` bytes."""
+    days = {
+        one.series.sensor.key: [(one.series.days[index] - card.date_origin).days for index in one.dates]
+        for one in found
+    }
+    # Embeddings are held of one sensor at a time, graphs of all.
+    layouts = {sensor: Layout.of(card, (sensor,), queries, "float32") for sensor in days}
     limits = job.Job(output=Path("none"), memory=room)
-    grid, budget = memory.fit(limits, card, backend, area, {sensor: len(seen)}, layout, findings.warnings)
-    days = [(series.days[index] - card.date_origin).days for index in seen]
-    encoder = _kept.encoder(card, sensor, backend, days, grid, queries, budget.chunk)
-    normalise = Normaliser(sensor, card.modalities[sensor])
-    with ThreadPoolExecutor(backend.streams, "encode") as pool:
-        for block in grid.blocks():
-            images = (_image(series, index, block, normalise) for index in seen)
-            counts = encoder.see(images, block.core.slices_in(block.input.expand(-grid.halo)), pool, _go_on, _go_on)
-            codes = BlockCodes(layout, block.core.pixels)
-            encoder.embed(counts, pool, _go_on, partial(codes.put, 0))
-            rows, cols = block.core.slices_in(series.chunk.window)
-            result[:, rows, cols] = codes.arrays["codes"].reshape(-1, *block.core.shape)
+    dates = {sensor: len(numbers) for sensor, numbers in days.items()}
+    grid, budget = memory.fit(limits, card, backend, area, dates, next(iter(layouts.values())), [])
+    encoders = _kept.encoders(card, backend, days, grid, queries, budget.chunk)
+    for one in found:
+        series, sensor = one.series, one.series.sensor.key
+        encoder, normalise = encoders[sensor], Normaliser(sensor, card.modalities[sensor])
+        with ThreadPoolExecutor(backend.streams, "encode") as pool:
+            for block in grid.blocks():
+                images = (_image(series, index, block, normalise) for index in one.dates)
+                counts = encoder.see(images, block.core.slices_in(block.input.expand(-grid.halo)), pool, _go_on, _go_on)
+                codes = BlockCodes(layouts[sensor], block.core.pixels)
+                encoder.embed(counts, pool, _go_on, partial(codes.put, 0))
+                rows, cols = block.core.slices_in(series.chunk.window)
+                results[sensor][:, rows, cols] = codes.arrays["codes"].reshape(-1, *block.core.shape)
+                # Those of the next block are not to be held beside them.
+                del codes
 
 
 def _image(series: Series, index: int, block: Block, normalise: Normaliser) -> Image:

@@ -6,6 +6,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -247,32 +248,72 @@ def test_a_model_comes_as_a_folder_or_as_a_zip(small: Path, tmp_path: Path) -> N
 # --- work
 
 
-def test_graphs_are_compiled_once_and_not_too_many_kept(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = []
-    original = runtime.Backend.open
-    monkeypatch.setattr(runtime.Backend, "open", lambda *args: opened.append(args) or original(*args))
+class Opened(list[int]):
+    """How many graphs there are, the new one among them, whenever one has been compiled."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        alive: weakref.WeakSet[Any] = weakref.WeakSet()
+        original = runtime.Backend.open
+
+        def opened(*arguments: Any) -> Any:
+            session = original(*arguments)
+            alive.add(session)
+            self.append(len(alive))
+            return session
+
+        monkeypatch.setattr(runtime.Backend, "open", opened)
+
+
+def test_graphs_are_compiled_once_and_forgotten_before_others(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = Opened(monkeypatch)
     cube = cube_of(small / "S1")
     first = embed(cube).values
-    assert len(opened) == 2  # the spatial and the temporal graph
+    assert graphs == [1, 2]  # the spatial and the temporal graph
     assert largest(embed(cube).values, first) == 0
-    assert len(opened) == 2
+    assert graphs == [1, 2]
     fewer = embed(cube[:2]).values
     assert largest(fewer, first) > 1e-3
     embed(cube[1:])
-    assert len(openeo_udf._kept._encoders) == openeo_udf.KEPT
-    # The first is gone, and numbers of those who shared its memory are not in the way.
     assert largest(embed(cube).values, first) == 0
     assert largest(embed(cube[:2]).values, fewer) == 0
+    assert graphs == [1, 2] * 5, "more are held than were planned for"
+
+
+def test_both_sensors_are_planned_together_and_kept(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs, plans, spaces = Opened(monkeypatch), [], weakref.WeakSet()
+    original, workspace = memory.fit, openeo_udf.Workspace
+
+    def fit(*arguments: Any) -> Any:
+        plans.append((arguments[0].memory, arguments[4]))
+        return original(*arguments)
+
+    def space(elements: int) -> Any:
+        made = workspace(elements)
+        spaces.add(made)
+        assert len(spaces) == 1
+        return made
+
+    monkeypatch.setattr(memory, "fit", fit)
+    monkeypatch.setattr(openeo_udf, "Workspace", space)
+    cube = both_of(small)
+    first = embed(cube, memory="1GB").values
+    assert largest(embed(cube, memory="1GB").values, first) == 0
+    assert plans == [(10**9, {"s2": 5, "s1": 3})] * 2
+    assert graphs == [1, 2, 3, 4]
+    embed(cube, memory="1GB", sensor="s1")
+    assert plans[2:] == [(10**9, {"s1": 3})]
+    assert graphs == [1, 2, 3, 4, 1, 2]
 
 
 def test_blocks_within_a_chunk_do_not_show(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grids, original = [], memory.fit
+    monkeypatch.setattr(memory, "fit", lambda *args: grids.append(original(*args)) or grids[-1])
     cube = cube_of(small / "S2")
     whole = embed(cube).values
     monkeypatch.setattr(memory, "SIDES", (16,))  # as where there is little memory for many dates
     assert largest(embed(cube).values, whole) < TOLERANCE
-    assert [key[5] for key in openeo_udf._kept._encoders] == [(40, 48), (16, 16)]
-    with pytest.raises(InputError, match="too little"):
-        embed(cube, memory="10MB")
+    assert [grid.core_shape for grid, _ in grids] == [(40, 48), (16, 16)]
 
 
 def test_no_torch_is_imported() -> None:
@@ -299,10 +340,19 @@ def test_no_torch_is_imported() -> None:
         ({"size": 256, "overlap": -1}, "context: overlap is -1, must be a whole number"),
         ({"extent": [1, 2, 0, 3]}, "must be \\[west, south, east, north\\]"),
         ({"precision": "int8"}, "context: precision is 'int8', must be float32 or bfloat16"),
-        ({"memory": "much"}, "write a size such as 2GB"),
+        ({"memory": "much"}, "^context: memory much: write a size such as 2GB"),
+        (
+            {"memory": "200MB"},
+            r"^context: memory 0\.20 GB is too little: blocks of 8 pixels with 5 dates need 0\.\d\d GB; give more, or "
+            "fewer dates in load_collection$",
+        ),
+        (
+            {"precision": "bfloat16", "runtime": "onnxruntime"},
+            "^context: precision bfloat16 needs runtime openvino; onnxruntime computes float32 on a CPU$",
+        ),
         ({"threads": 0}, "context: threads is 0, must be positive"),
         ({"model": "no_such.zip"}, "no_such.zip: no such folder or zip with a model"),
-        ({"model": "no-such"}, "model no-such is not installed"),
+        ({"model": "no-such"}, "model no-such is not installed .*: give the folder or the zip of a model"),
         ({"model": "malice-aux-sim"}, "wants weather, terrain and angles, which a cube does not hold"),
     ],
 )
@@ -310,6 +360,7 @@ def test_wrong_contexts_are_one_line(small: Path, context: dict[str, Any], wante
     with pytest.raises(MaliceError, match=wanted) as caught:
         run(cube_of(small / "S2"), **{"model": "malice-sim", **context})
     assert "\n" not in str(caught.value)
+    assert "--" not in str(caught.value), "there is no command line"
 
 
 def test_wrong_cubes_are_one_line(small: Path) -> None:
