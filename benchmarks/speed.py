@@ -121,7 +121,8 @@ class Bench:
             room, sessions = free_memory(), WAYS[way].sessions
             patch = WAYS[way].largest(dates, SHARE * room)
             while True:
-                command = [*self.peer(way, scene, patch, room), "--only", f"{sessions}"]
+                # Two of each session: the second needs more memory than the first.
+                command = [*self.peer(way, scene, patch, room), "--only", f"{2 * sessions}"]
                 try:
                     found = json.loads(measured(f"{way}, patches of {patch} pixels", command, self.environment)[1])
                     break
