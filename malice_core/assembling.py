@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from malice_core import mosaic, product
+from malice_core import cube, mosaic, product
 from malice_core.cancelling import Cancel
 from malice_core.cube import Store
 from malice_core.errors import OutputError
@@ -100,6 +100,9 @@ def already_whole(job: Plan) -> bool:
         whole = whole and mosaic.whole(output, job.fingerprint, job.area)
         if not owned.get(output) and mosaic.others(output, job.fingerprint):
             foreign.append(mosaic.folder_of(output))
+    elif job.job.format == "zarr":
+        # Counts may be asked for later: a store without them is made anew.
+        whole = whole and cube.whole(output, _parted(job, {})[0])
     if foreign and not job.job.overwrite:
         raise OutputError(
             f"{foreign[0]} is there and was not written by this job; give --overwrite to replace it, or another name"
@@ -115,8 +118,7 @@ def outputs_of(job: Plan, blocks: Sequence[Block], folder: Path, tags: Mapping[s
         tags: what they say of themselves.
     """
     options = job.job
-    rasters = job.layout.rasters(options.output, options.counts, tags)
-    inside = [raster for raster in rasters if raster.path == options.output]
+    inside, others = _parted(job, tags)
     cog, place = options.format == "cog", (blocks, job.area, job.lattice)
     if options.format == "zarr":
         aside = folder / REPLACED
@@ -125,8 +127,14 @@ def outputs_of(job: Plan, blocks: Sequence[Block], folder: Path, tags: Mapping[s
         main = Mosaic(inside[0], job.fingerprint, *place, options.output, folder / "tiles")
     else:
         main = File(inside[0], folder / "codes.tif", *place, cog)
-    others = [raster for raster in rasters if raster not in inside]
     return [*(File(raster, folder / f"{raster.key}.tif", *place, cog) for raster in others), main]
+
+
+def _parted(job: Plan, tags: Mapping[str, str]) -> tuple[list[Raster], list[Raster]]:
+    """The rasters of the output itself, and the others."""
+    rasters = job.layout.rasters(job.job.output, job.job.counts, tags)
+    inside = [one for one in rasters if one.path.absolute() == job.job.output.absolute()]
+    return inside, [one for one in rasters if one not in inside]
 
 
 def assemble(

@@ -88,7 +88,13 @@ def prepared(job: Job, connecting: bool) -> Job:
         name: tuple(map(absolute, getattr(job, name)))
         for name in ("s2", "s1", "scl", "weather", "s2_angles", "s1_angles")
     }
-    return replace(job, **many, dem=absolute(job.dem) if job.dem is not None else None, output=job.output.absolute())
+    return replace(
+        job,
+        **many,
+        dem=absolute(job.dem) if job.dem is not None else None,
+        output=job.output.absolute(),
+        counts=job.counts.absolute() if job.counts is not None else None,
+    )
 
 
 def encode(
