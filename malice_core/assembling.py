@@ -21,6 +21,7 @@ from malice_core.mosaic import Mosaic
 from malice_core.placing import place_file
 from malice_core.plan import Plan
 from malice_core.product import STRIP_BYTES, Load, Raster
+from malice_core.runtime import processors
 from malice_core.scratch import REPLACED, Scratch
 
 
@@ -157,9 +158,11 @@ def assemble(
     outputs = outputs_of(job, blocks, scratch.folder, tags)
     # Nothing is encoded any more: there is the memory that this was planned with.
     room = job.budget.total - job.budget.program
+    # Those of the backend are a worker's, where there are workers; these are done here, and idle.
+    threads = job.job.threads or processors()
     for output in outputs:
         output.begin()
-        _write(output, scratch.load, room, job.backend.threads, cancel, advance if output is outputs[-1] else _silent)
+        _write(output, scratch.load, room, threads, cancel, advance if output is outputs[-1] else _silent)
     cancel.check()
     already_whole(job)  # a file may have appeared under the name meanwhile
     for output in outputs:

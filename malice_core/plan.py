@@ -97,7 +97,7 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
         card = classes.card
     else:
         card = models.load(job.model) if job.model else models.default()
-    backend = runtime.choose(job.runtime, job.device, job.precision, job.threads)
+    backend = runtime.choose(job.runtime, job.device, job.precision, cluster.threads(job))
     wanted = [sensor for sensor in ("s2", "s1") if getattr(job, sensor)]
     for sensor in wanted:
         if sensor not in card.modalities:

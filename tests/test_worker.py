@@ -1,18 +1,20 @@
-"""What a process of a cluster keeps between blocks, and does not keep when one of them failed."""
+"""What a process of a cluster keeps between blocks, and what is told of one that failed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import pickle
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 import pytest
 from helpers_embed import Array, write_series
 
-from malice_core import embed, worker
+from malice_core import cluster, embed, worker
 from malice_core.blocks import BlockEncoder, environment
-from malice_core.errors import OutputError
+from malice_core.errors import ClusterError, OutputError
 from malice_core.plan import Plan, make_plan
 from malice_core.scratch import Blocks, Scratch
 from malice_core.worker import Order
@@ -87,3 +89,59 @@ def test_a_desk_is_kept_for_the_next_block_unless_one_failed(monkeypatch: pytest
         assert not vars(fresh)["closed"]
     assert worker._timer is not None
     worker._timer.cancel()
+
+
+class Failed:
+    """A future of a block that failed."""
+
+    status, key = "error", "malice_block-run-3"
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def exception(self) -> Exception:
+        return self._error
+
+    def traceback(self) -> TracebackType | None:
+        return self._error.__traceback__
+
+
+def loading(text: bytes) -> Callable[[], object]:
+    """What a worker does with a task that names something of a module."""
+    return lambda: pickle.loads(text)  # noqa: S301  ours
+
+
+def computing(error: Exception) -> Callable[[], object]:
+    """A block in which something is missing."""
+
+    def failing() -> None:
+        raise error
+
+    def compute() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("distributed.get_worker", failing)
+            worker.compute(Order("1", "job", "folder", b"", 1, named=True), 3)
+
+    return compute
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        (loading(b"cmalice_core.nowhere\ncompute\n."), "a worker lacks malice-core"),
+        (loading(b"cmalice_core.worker\nnowhere\n."), "a worker lacks malice-core"),
+        (loading(b"cnowhere\ncompute\n."), "a worker lacks malice-core"),
+        (computing(ModuleNotFoundError("No module named 'malice_core.x'", name="malice_core.x")), "a worker lacks"),
+        (computing(ModuleNotFoundError("No module named 'openvino'", name="openvino")), None),
+        (computing(ModuleNotFoundError("No module named 'malice_core_x'", name="malice_core_x")), None),
+        (computing(AttributeError("'Dataset' object has no attribute 'x'")), None),
+    ],
+)
+def test_what_a_worker_lacks_is_told_from_what_fails_in_it(task: Callable[[], object], told: str | None) -> None:
+    pytest.importorskip("distributed")
+    with pytest.raises((ModuleNotFoundError, AttributeError)) as caught:
+        task()
+    blocks = cluster._Blocks(None, None, "tcp://there:1")
+    with pytest.raises(Exception, match=told or ".") as seen:
+        blocks._require_good(Failed(caught.value))
+    assert isinstance(seen.value, ClusterError) if told else seen.value is caught.value
