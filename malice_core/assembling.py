@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from malice_core import mosaic, product
+from malice_core import cube, mosaic, product
 from malice_core.cancelling import Cancel
 from malice_core.cube import Store
 from malice_core.errors import OutputError
@@ -21,6 +21,7 @@ from malice_core.mosaic import Mosaic
 from malice_core.placing import place_file
 from malice_core.plan import Plan
 from malice_core.product import STRIP_BYTES, Load, Raster
+from malice_core.runtime import processors
 from malice_core.scratch import REPLACED, Scratch
 
 
@@ -100,6 +101,9 @@ def already_whole(job: Plan) -> bool:
         whole = whole and mosaic.whole(output, job.fingerprint, job.area)
         if not owned.get(output) and mosaic.others(output, job.fingerprint):
             foreign.append(mosaic.folder_of(output))
+    elif job.job.format == "zarr":
+        # Counts may be asked for later: a store without them is made anew.
+        whole = whole and cube.whole(output, _parted(job, {})[0])
     if foreign and not job.job.overwrite:
         raise OutputError(
             f"{foreign[0]} is there and was not written by this job; give --overwrite to replace it, or another name"
@@ -115,8 +119,7 @@ def outputs_of(job: Plan, blocks: Sequence[Block], folder: Path, tags: Mapping[s
         tags: what they say of themselves.
     """
     options = job.job
-    rasters = job.layout.rasters(options.output, options.counts, tags)
-    inside = [raster for raster in rasters if raster.path == options.output]
+    inside, others = _parted(job, tags)
     cog, place = options.format == "cog", (blocks, job.area, job.lattice)
     if options.format == "zarr":
         aside = folder / REPLACED
@@ -125,8 +128,14 @@ def outputs_of(job: Plan, blocks: Sequence[Block], folder: Path, tags: Mapping[s
         main = Mosaic(inside[0], job.fingerprint, *place, options.output, folder / "tiles")
     else:
         main = File(inside[0], folder / "codes.tif", *place, cog)
-    others = [raster for raster in rasters if raster not in inside]
     return [*(File(raster, folder / f"{raster.key}.tif", *place, cog) for raster in others), main]
+
+
+def _parted(job: Plan, tags: Mapping[str, str]) -> tuple[list[Raster], list[Raster]]:
+    """The rasters of the output itself, and the others."""
+    rasters = job.layout.rasters(job.job.output, job.job.counts, tags)
+    inside = [one for one in rasters if one.path.absolute() == job.job.output.absolute()]
+    return inside, [one for one in rasters if one not in inside]
 
 
 def assemble(
@@ -149,9 +158,11 @@ def assemble(
     outputs = outputs_of(job, blocks, scratch.folder, tags)
     # Nothing is encoded any more: there is the memory that this was planned with.
     room = job.budget.total - job.budget.program
+    # Those of the backend are a worker's, where there are workers; these are done here, and idle.
+    threads = job.job.threads or processors()
     for output in outputs:
         output.begin()
-        _write(output, scratch.load, room, job.backend.threads, cancel, advance if output is outputs[-1] else _silent)
+        _write(output, scratch.load, room, threads, cancel, advance if output is outputs[-1] else _silent)
     cancel.check()
     already_whole(job)  # a file may have appeared under the name meanwhile
     for output in outputs:

@@ -126,8 +126,10 @@ class BlockEncoder:
                 if number == 0:
                     # Embeddings are the largest of all there is. A block's are written while the next one's images are
                     # seen, and gone before there are any of the next one's.
-                    if self._saved is not None:
-                        self._saved.result()
+                    # Its failure is told once, and is none of the blocks after this one.
+                    saved, self._saved = self._saved, None
+                    if saved is not None:
+                        saved.result()
                     codes = self._make_codes(block.core.pixels)
                 encoder.embed(counts, self._coders, check, partial(codes.put, number))
                 tick(count)

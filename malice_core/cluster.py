@@ -16,12 +16,14 @@ import queue
 import signal
 import threading
 import time
+import traceback
 import uuid
 import warnings
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import malice_core
@@ -56,7 +58,7 @@ def processes(dask: str) -> int | None:
 
 
 def prepared(job: Job, connecting: bool) -> Job:
-    """The job as it can be planned for other processes: names of files as all of them see them, threads of one process.
+    """The job as it can be planned for other processes: names of files as all of them see them.
 
     Args:
         connecting: workers will be needed.
@@ -67,14 +69,13 @@ def prepared(job: Job, connecting: bool) -> Job:
     """
     dask = job.dask
     assert dask is not None
-    if connecting and importlib.util.find_spec("distributed") is None:
-        raise ClusterError("--dask needs the package distributed: pip install 'malice-core[dask]'")
-    if (count := processes(dask)) is not None:
-        from malice_core.runtime import processors
-
-        cores = job.threads or processors()
-        count = max(1, cores // THREADS) if dask == "local" else count
-        job = replace(job, dask=f"local:{count}", threads=max(1, cores // count))
+    count = processes(dask)
+    for package in ("distributed", *(() if count is None else ("cryptography",))):
+        if connecting and importlib.util.find_spec(package) is None:
+            raise ClusterError(f"--dask {dask} needs the package {package}: pip install 'malice-core[dask]'")
+    if count is not None:
+        count = max(1, _cores(job) // THREADS) if dask == "local" else count
+        job = replace(job, dask=f"local:{count}")
     else:
         if job.threads is not None:
             raise InputError(
@@ -82,13 +83,32 @@ def prepared(job: Job, connecting: bool) -> Job:
             )
         if connecting:
             _address(dask)
-        # What is planned for are two runs of a graph at once.
-        job = replace(job, threads=2)
     many: dict[str, Any] = {
         name: tuple(map(absolute, getattr(job, name)))
         for name in ("s2", "s1", "scl", "weather", "s2_angles", "s1_angles")
     }
-    return replace(job, **many, dem=absolute(job.dem) if job.dem is not None else None, output=job.output.absolute())
+    return replace(
+        job,
+        **many,
+        dem=absolute(job.dem) if job.dem is not None else None,
+        output=job.output.absolute(),
+        counts=job.counts.absolute() if job.counts is not None else None,
+    )
+
+
+def threads(job: Job) -> int | None:
+    """Threads that blocks of a prepared job are computed with, in one process; None: all."""
+    if job.dask is None:
+        return job.threads
+    count = processes(job.dask)
+    # Workers of others have theirs. What is planned for are two runs of a graph at once.
+    return 2 if count is None else max(1, _cores(job) // count)
+
+
+def _cores(job: Job) -> int:
+    from malice_core.runtime import processors
+
+    return job.threads or processors()
 
 
 def encode(
@@ -184,7 +204,7 @@ class _Blocks:
                 f"{error.allowed_failures + 1} workers died one after the other while they computed block {index}: out "
                 "of memory? give a smaller --memory or --block, or start fewer on a machine"
             ) from error
-        if isinstance(error, ModuleNotFoundError | AttributeError):
+        if _lacking(error, future.traceback()):
             raise ClusterError(
                 f"a worker lacks malice-core {malice_core.__version__} ({error}): install it in the environment of the "
                 "workers"
@@ -256,6 +276,17 @@ def _connected(dask: str, threads: int) -> Iterator[Any]:
             raise ClusterError(f"--dask {dask}: {what} ({reason:.200})") from error
         opened.callback(client.close, timeout=2)
         yield client
+
+
+def _lacking(error: BaseException, trace: TracebackType | None) -> bool:
+    """True if a worker could not begin a task as it has no ``malice_core``, or another one; not if a block failed."""
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == malice_core.__name__:
+        return True
+    begun = any(
+        frame.f_code.co_name == "compute" and frame.f_globals.get("__name__") == "malice_core.worker"
+        for frame, _ in traceback.walk_tb(trace)
+    )
+    return isinstance(error, ImportError | AttributeError) and not begun
 
 
 def _close(cluster: Any) -> None:

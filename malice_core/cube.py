@@ -55,6 +55,11 @@ def require() -> None:
         raise InputError("--format zarr needs the package zarr: pip install 'malice-core[zarr]'")
 
 
+def whole(path: Path, rasters: Sequence[Raster]) -> bool:
+    """True if a store, which is put in place whole, has the arrays of these rasters."""
+    return all((path / ARRAYS[raster.key] / "zarr.json").is_file() for raster in rasters)
+
+
 @dataclass(frozen=True)
 class Store:
     """A Zarr store that grows, an ``assembling.Output``.

@@ -64,3 +64,8 @@ class Job:
     format: str = "gtiff"
     overwrite: bool = False
     resume: bool = False
+
+    @property
+    def counts_inside(self) -> bool:
+        """True if the counts have the output's name, however it is written: they go into the store."""
+        return self.counts is not None and self.counts.absolute() == self.output.absolute()

@@ -41,21 +41,30 @@ def folder_of(output: Path) -> Path:
 
 def require_ours(output: Path) -> None:
     """Raises:
-    OutputError: if something that embed has not written is where the tiles go.
+    OutputError: if something that embed has not written has the name of a tile, which may be replaced or deleted.
     """
     folder = folder_of(output)
     if not folder.exists() and not folder.is_symlink():
         return
-    entries = sorted(folder.iterdir()) if folder.is_dir() else [folder]
-    for entry in entries:
-        name = entry.name
-        for suffix in BESIDE[1:]:
-            name = name.removesuffix(suffix)
-        if not NAME.fullmatch(name) or (entry.name == name and owner(entry) is None):
-            raise OutputError(
-                f"the tiles of --format vrt go to {folder}, but {entry.name} there was not written by embed: rename "
-                "it, or give --output another name"
-            )
+    # Other names may lie there: systems put .DS_Store, Thumbs.db and the like into any folder.
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    foreign = [entry for entry in entries if NAME.fullmatch(entry.name) and _foreign(entry)]
+    for found in foreign if folder.is_dir() else [folder]:
+        raise OutputError(
+            f"the tiles of --format vrt go to {folder}, but {found.name} there was not written by embed: rename "
+            "it, or give --output another name"
+        )
+
+
+def _foreign(path: Path) -> bool:
+    """True if something with a tile's name is none; one that GDAL cannot open is a damaged one, by its name."""
+    if not path.is_file():
+        return True
+    try:
+        with rasterio.open(path) as file:
+            return "MALICE_JOB" not in file.tags()
+    except RasterioError:
+        return False
 
 
 def tile_names(fingerprint: str, area: Window) -> list[str]:

@@ -64,7 +64,7 @@ class Plan:
     @property
     def targets(self) -> list[Path]:
         """Every file the run will put in place; the output is the last."""
-        paths = [self.job.counts] if self.job.counts and self.job.counts != self.job.output else []
+        paths = [self.job.counts] if self.job.counts and not self.job.counts_inside else []
         return [*paths, *self.layout.beside(self.job.output).values(), self.job.output]
 
     def days(self, sensor: str) -> list[int]:
@@ -99,7 +99,7 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
         card = classes.card
     else:
         card = models.load(job.model) if job.model else models.default()
-    backend = runtime.choose(job.runtime, job.device, job.precision, job.threads)
+    backend = runtime.choose(job.runtime, job.device, job.precision, cluster.threads(job))
     wanted = [sensor for sensor in ("s2", "s1") if getattr(job, sensor)]
     for sensor in wanted:
         if sensor not in card.modalities:
@@ -274,7 +274,7 @@ def _check_name(job: Job, option: str, path: Path) -> None:
                     f"{option} {path}: --format {job.format} writes GeoTIFF files; give --format {other}, or a name "
                     "that ends in .tif"
                 )
-    elif suffix in SUFFIXES["gtiff"] or (is_store(path) and path == job.output):
+    elif suffix in SUFFIXES["gtiff"] or (is_store(path) and job.counts_inside):
         return
     elif job.format == "zarr":
         raise OutputError(f"{option} {path}: give --output's name, {job.output}, or one that ends in .tif")

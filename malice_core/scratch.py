@@ -171,9 +171,16 @@ class Scratch(Blocks):
         if resume and journal.exists():
             try:
                 content = json.loads(journal.read_text(encoding="utf-8"))
-                owner, (height, width) = content["fingerprint"], content["block"]
-            except (ValueError, KeyError, TypeError) as error:
+                owner = content.get("fingerprint")
+            except (ValueError, AttributeError) as error:
                 raise OutputError(f"--resume: {journal} is damaged; run without --resume to start anew") from error
+            match content.get("block"):
+                case [int(height), int(width)] if isinstance(owner, str):
+                    pass
+                case _:
+                    raise OutputError(
+                        f"--resume: {journal} was written by an earlier version; run without --resume to start anew"
+                    )
             if owner != self._fingerprint:
                 raise OutputError(
                     f"--resume: {self.folder} belongs to another job ({owner[:12]}…, this one is "
@@ -191,9 +198,10 @@ class Scratch(Blocks):
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
                 elif entry.name != "lock":
-                    entry.unlink()
+                    entry.unlink(missing_ok=True)
+        # A worker of a run that is dead may finish its block, and rename it, just now.
         for left in self.folder.glob("*.tmp"):
-            left.unlink()
+            left.unlink(missing_ok=True)
         write_whole(journal, json.dumps({"fingerprint": self._fingerprint, "block": self._block}).encode())
 
     def __enter__(self) -> Scratch:

@@ -83,10 +83,11 @@ class Desk:
     Attributes:
         order: the run.
         users: blocks that are being read, computed or saved.
+        failed: one of them was not finished; what it left in here is no beginning for others.
     """
 
     def __init__(self, order: Order, worker: Any) -> None:
-        self.order, self.users = order, 0
+        self.order, self.users, self.failed = order, 0, False
         plan = _plan(order, worker)
         self._blocks = {block.index: block for block in plan.grid.blocks()}
         self._reading, self._computing = threading.Lock(), threading.Lock()
@@ -132,10 +133,10 @@ _timer: threading.Timer | None = None
 
 @contextmanager
 def _desk(order: Order, worker: Any, check: Callable[[], None]) -> Iterator[Desk]:
-    """The desk of a run; that of another run is cleared away when its blocks are done."""
+    """The desk of a run; one of another run, or where a block failed, is cleared away when its blocks are done."""
     global _current, _timer
     with _guard:
-        while _current is not None and _current.order != order:
+        while _current is not None and (_current.order != order or _current.failed):
             if _current.users:
                 _guard.wait(0.2)
                 check()
@@ -147,9 +148,14 @@ def _desk(order: Order, worker: Any, check: Callable[[], None]) -> Iterator[Desk
         desk.users += 1
     try:
         yield desk
+    except BaseException:
+        desk.failed = True
+        raise
     finally:
         with _guard:
             desk.users -= 1
+            if desk.failed and not desk.users and _current is desk:
+                _clear()
             _guard.notify_all()
             if _timer is not None:
                 _timer.cancel()

@@ -241,6 +241,18 @@ def test_a_profile_counts_what_a_run_does(site: Path, tiny: str, tmp_path: Path)
     assert profile_run.Backend.open.__name__ == "open"
 
 
+@pytest.mark.parametrize("kind", ["vrt", "zarr"])
+def test_a_profile_knows_how_long_any_output_is_written(site: Path, tiny: str, tmp_path: Path, kind: str) -> None:
+    if kind == "zarr":
+        pytest.importorskip("zarr")
+    mirrored.write(tmp_path / "scene", site, 64, 2)
+    options = ["--s2", f"{tmp_path / 'scene'}", "--model", tiny, "--output", f"{tmp_path / f'o.{kind}'}"]
+    written = profile_run.profile([*options, "--format", kind, "--device", "cpu"], False)["parts"]["write"]
+    assert written["calls"] == 1
+    assert written["threads"] == ["assemble"]
+    assert written["seconds"] > 0
+
+
 def test_a_run_is_measured_and_its_failure_told() -> None:
     """By a process that has done nothing else: a child of this one would begin with its memory."""
     program = (

@@ -27,12 +27,15 @@ from helpers_cluster import Cluster, alive, cluster, require_same_when_sent, ser
 from helpers_dataset import FIRST
 from helpers_embed import command, embedded, free_names, run, write_series
 
+from malice_core import assembling, embed, pipeline, worker
 from malice_core import cluster as client
-from malice_core import embed, worker
 from malice_core.blocks import environment
+from malice_core.cancelling import Cancel
 from malice_core.errors import ClusterError, InputError, MaliceError, OutputError, StackError
-from malice_core.plan import make_plan
-from malice_core.scratch import folder_of
+from malice_core.grid import Block
+from malice_core.pipeline import Progress, _encode_blocks
+from malice_core.plan import Plan, make_plan
+from malice_core.scratch import Scratch, folder_of
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
@@ -283,11 +286,52 @@ def test_a_file_that_is_of_no_scheduler_is_told(job: list[object], tmp_path: Pat
     )
 
 
-def test_a_missing_package_is_told(job: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("package", ["distributed", "cryptography"])
+def test_a_missing_package_is_told(job: list[object], package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     there = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "distributed" else there(name))
-    with pytest.raises(ClusterError, match=r"pip install 'malice-core\[dask\]'"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else there(name))
+    with pytest.raises(ClusterError, match=rf"needs the package {package}: pip install 'malice-core\[dask\]'"):
         run(*job, "--dask", "local")
+    if package == "cryptography":
+        # Connections to other schedulers are as these have them.
+        monkeypatch.setattr(client, "CONNECTING", 0.5)
+        with pytest.raises(ClusterError, match="no scheduler answers"):
+            run(*job, "--dask", "tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("given", "computing", "writing"),
+    [
+        (["--dask", "local:4"], 1, 5),
+        (["--dask", "local:2", "--threads", 4], 2, 4),
+        (["--dask", "tcp://127.0.0.1:9"], 2, 5),
+        (["--threads", 3], 3, 3),
+        ([], 5, 5),
+    ],
+)
+def test_the_result_is_put_together_with_all_threads(
+    job: list[object], given: list[object], computing: int, writing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few a process has."""
+    monkeypatch.setattr("malice_core.runtime.processors", lambda: 5)
+    monkeypatch.setattr("malice_core.assembling.processors", lambda: 5)
+    seen = []
+
+    def here(plan: Plan, todo: list[Block], scratch: Scratch, progress: Progress, _: object, cancel: Cancel) -> None:
+        seen.append(plan.backend.threads)
+        _encode_blocks(plan, todo, scratch, progress, cancel)
+
+    def written(*rest: Any) -> None:
+        seen.append(rest[3])
+        write(*rest)
+
+    write = assembling._write
+    monkeypatch.setattr(client, "encode", here)
+    monkeypatch.setattr(client, "_address", str)
+    monkeypatch.setattr(pipeline, "_encode_blocks", lambda plan, *rest: here(plan, *rest[:3], None, rest[3]))
+    monkeypatch.setattr(assembling, "_write", written)
+    run(*job, *given, "--block", 80)
+    assert seen == [computing, writing]
 
 
 def test_a_plan_needs_no_cluster(job: list[object], tmp_path: Path) -> None:
@@ -352,6 +396,17 @@ def test_a_worker_of_another_version_is_told(
     ordered(monkeypatch, version="9.9")
     with pytest.raises(InputError, match=r"^worker tcp://.*: has malice-core [\d.]+, the run 9\.9: install"):
         run(*job, "--dask", remote.file)
+
+
+def test_a_module_that_a_block_misses_is_named(job: list[object], tmp_path: Path) -> None:
+    """It is no missing malice-core."""
+    (tmp_path / "cluster").mkdir()
+    preload = tmp_path / "cluster" / "early.py"
+    preload.write_text("from malice_core import worker\nworker.Desk.compute = lambda *_: __import__('nowhere')\n")
+    with cluster(tmp_path / "cluster") as one:
+        one.add("--no-nanny", "--preload", preload)
+        with pytest.raises(ModuleNotFoundError, match="No module named 'nowhere'"):
+            run(*job, "--dask", one.file)
 
 
 def test_a_worker_with_too_little_memory_is_told(tiny: str, remote: Cluster, tmp_path: Path) -> None:

@@ -74,6 +74,47 @@ def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
         Scratch(output, "one", (8, 8), resume=True)
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[]", "is damaged"),
+        ('"one"', "is damaged"),
+        ('{"fingerprint": "one", "block": 8}', "was written by an earlier version; run without --resume"),
+        ('{"fingerprint": "one", "block": [8]}', "was written by an earlier version"),
+        ('{"fingerprint": "one", "block": ["8", "8"]}', "was written by an earlier version"),
+        ('{"fingerprint": 3, "block": [8, 8]}', "was written by an earlier version"),
+        ("{}", "was written by an earlier version"),
+    ],
+)
+def test_a_journal_of_another_form_is_refused(tmp_path: Path, content: str, told: str) -> None:
+    output = tmp_path / "e.tif"
+    with Scratch(output, "one", (8, 8), resume=False) as scratch:
+        (scratch.folder / "job.json").write_text(content)
+    with pytest.raises(OutputError, match=told):
+        Scratch(output, "one", (8, 8), resume=True)
+    with Scratch(output, "one", (8, 8), resume=False):
+        pass
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_worker_of_a_dead_run_may_rename_its_block_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool
+) -> None:
+    output, unlink, renamed = tmp_path / "e.tif", Path.unlink, []
+    with Scratch(output, "one", (8, 8), resume=False) as scratch:
+        (scratch.folder / "block_000001.codes.tmp").write_bytes(b"nearly whole")
+
+    def late(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".tmp":
+            renamed.append(path.rename(path.with_suffix(".npy")))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", late)
+    with Scratch(output, "one", (8, 8), resume=resume) as scratch:
+        assert renamed
+        assert not list(scratch.folder.glob("*.tmp"))
+
+
 def test_two_runs_exclude_each_other_and_a_killed_one_does_not(tmp_path: Path) -> None:
     output = tmp_path / "e.tif"
     code = (

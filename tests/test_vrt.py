@@ -53,6 +53,12 @@ def read(path: Path) -> Array:
     return values
 
 
+def precious(path: Path) -> None:
+    """A raster that embed has not written."""
+    with rasterio.open(path, "w", driver="GTiff", height=1, width=1, count=1, dtype="uint8") as file:
+        file.write(np.ones((1, 1, 1), np.uint8))
+
+
 def bits(values: Array) -> Array:
     return values.view(f"u{values.itemsize}")
 
@@ -156,20 +162,54 @@ def test_damaged_leftovers_are_written_anew(job: list[object], whole: Array, tmp
 def test_files_of_somebody_else_are_never_replaced(job: list[object], tmp_path: Path) -> None:
     tiles = tmp_path / "e_tiles"
     tiles.mkdir()
-    (tiles / "thesis.txt").write_text("precious")
+    precious(tiles / "0123abcd_000_000.tif")
     for more in ([], ["--overwrite"], ["--resume"]):
-        with pytest.raises(OutputError, match=r"thesis\.txt there was not written by embed"):
+        with pytest.raises(OutputError, match=r"0123abcd_000_000\.tif there was not written by embed"):
             run(*job, *more)
-    (tiles / "thesis.txt").rename(tiles / "0123abcd_000_000.tif")
+    (tiles / "0123abcd_000_000.tif").unlink()
+    (tiles / "0123abcd_000_000.tif").mkdir()
     with pytest.raises(OutputError, match="was not written by embed"):
         run(*job, "--overwrite")
     shutil.rmtree(tiles)
+    tiles.write_text("precious")
+    with pytest.raises(OutputError, match="e_tiles there was not written by embed"):
+        run(*job, "--overwrite")
+    tiles.unlink()
     (tmp_path / "e.vrt").write_text("<VRTDataset/>")
     with pytest.raises(OutputError, match="exists already"):
         run(*job)
     with pytest.raises(OutputError, match="not written by this job"):
         run(*job, "--resume")
     assert free_names(tmp_path) == ["e.vrt"]
+
+
+def test_files_that_are_in_no_tiles_way_stay(
+    job: list[object], whole: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of file managers and file servers, also where they come while tiles are written; and damaged tiles."""
+    place, tiles = mosaic.Mosaic.place, tmp_path / "e_tiles"
+    names = {".DS_Store", "Thumbs.db", "desktop.ini", ".nfs0001", "thesis.txt", "photo.tif.aux.xml"}
+
+    def late(self: mosaic.Mosaic) -> None:
+        tiles.mkdir(exist_ok=True)
+        for name in names:
+            (tiles / name).write_text("precious")
+        place(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mosaic.Mosaic, "place", late)
+        run(*job)
+    mine = sorted(path for path in tiles.iterdir() if path.name not in names)
+    mine[0].write_bytes(b"")
+    mine[1].write_bytes(mine[1].read_bytes()[:100])
+    mine[2].unlink()
+    run(*job, "--resume")
+    np.testing.assert_array_equal(read(tmp_path / "e.vrt"), whole)
+    assert {path.name for path in tiles.iterdir()} == names | {path.name for path in mine}
+    assert {(tiles / name).read_text() for name in names} == {"precious"}
+    mine[0].write_bytes(b"")
+    run(*job, "--overwrite")
+    np.testing.assert_array_equal(read(tmp_path / "e.vrt"), whole)
 
 
 def test_files_that_appear_meanwhile_are_not_replaced(
@@ -179,13 +219,13 @@ def test_files_that_appear_meanwhile_are_not_replaced(
 
     def slow(self: mosaic.Mosaic, piece: int, *rest: Any) -> None:
         (tmp_path / "e_tiles").mkdir(exist_ok=True)
-        (tmp_path / "e_tiles" / "thesis.txt").write_text("precious")
+        precious(tmp_path / "e_tiles" / "0123abcd_000_000.tif")
         write(self, piece, *rest)
 
     monkeypatch.setattr(mosaic.Mosaic, "write", slow)
     with pytest.raises(OutputError, match="was not written by embed"):
         run(*job, "--overwrite")
-    assert free_names(tmp_path / "e_tiles") == ["thesis.txt"]
+    assert free_names(tmp_path / "e_tiles") == ["0123abcd_000_000.tif"]
     assert not (tmp_path / "e.vrt").exists()
 
 

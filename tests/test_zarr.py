@@ -144,6 +144,49 @@ def test_counts_may_be_a_geotiff(job: list[object], tmp_path: Path) -> None:
     assert not (tmp_path / "e.zarr" / "counts").exists()
 
 
+def test_counts_that_are_asked_for_later_come_into_the_store(
+    job: list[object], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "e.zarr"
+    run(*job)
+    replace = os.replace
+
+    def failing(source: Any, target: Any) -> None:
+        if Path(source).name == "codes.zarr":
+            raise OSError(5, "Input/output error")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("malice_core.placing.os.replace", failing)
+        with pytest.raises(OutputError, match="Input/output error"):
+            run(*job, "--counts", store, "--resume")
+    np.testing.assert_array_equal(read(store), read(whole))
+    run(*job, "--counts", store, "--resume")
+    assert (read(store, "counts") == 2).all()
+    np.testing.assert_array_equal(read(store), read(whole))
+    assert free_names(tmp_path) == ["e.zarr"]
+    before = states(tmp_path, "*")
+    run(*job, "--counts", store, "--resume")
+    run(*job, "--resume")
+    assert states(tmp_path, "*") == before
+
+
+@pytest.mark.parametrize("absolute", ["--counts", "--output", "both"])
+def test_the_store_may_be_named_in_two_ways(
+    job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absolute: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [tmp_path / "e.zarr" if absolute in (option, "both") else "e.zarr" for option in ("--output", "--counts")]
+    recorder = run(*job[:-1], names[0], "--counts", names[1])
+    assert recorder.files == [f"{names[0]}"]
+    assert (read(tmp_path / "e.zarr", "counts") == 2).all()
+    assert free_names(tmp_path) == ["e.zarr"]
+    pytest.importorskip("distributed")
+    pytest.importorskip("cryptography")
+    recorder = run(*job[:-1], "e.zarr", "--counts", names[1], "--overwrite", "--dask", "local", dry_run=True)
+    assert recorder.plans[0]["outputs"] == [f"{tmp_path / 'e.zarr'}"]
+
+
 def test_killed_at_random_pieces_it_goes_on(job: list[object], whole: Path, tmp_path: Path) -> None:
     growing = folder_of(tmp_path / "e.zarr") / "codes.zarr"
     seed = random.randrange(1000)

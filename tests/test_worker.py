@@ -1,0 +1,147 @@
+"""What a process of a cluster keeps between blocks, and what is told of one that failed."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pytest
+from helpers_embed import Array, write_series
+
+from malice_core import cluster, embed, worker
+from malice_core.blocks import BlockEncoder, environment
+from malice_core.errors import ClusterError, OutputError
+from malice_core.plan import Plan, make_plan
+from malice_core.scratch import Blocks, Scratch
+from malice_core.worker import Order
+
+
+@pytest.fixture
+def plan(tiny: str, tmp_path: Path) -> Iterator[Plan]:
+    """Of four blocks."""
+    images = write_series(tmp_path / "images", (32, 32), 2)
+    given = ["--s2", images, "--model", tiny, "--block", 16, "--queries", "0", "--output", tmp_path / "e.tif"]
+    with environment():
+        plan = make_plan(embed.job_of(embed.parser().parse_args([*map(str, given)])))
+        yield plan
+        plan.close()
+
+
+def test_a_block_that_cannot_be_saved_fails_no_more_than_the_next(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is where a run that does not wait for each block is told of it."""
+    save = Blocks.save
+
+    def failing(self: Blocks, block: int, arrays: Mapping[str, Array]) -> None:
+        if block == 0:
+            raise OutputError("full")
+        save(self, block, arrays)
+
+    monkeypatch.setattr(Blocks, "save", failing)
+    with Scratch(tmp_path / "e.tif", plan.fingerprint, plan.grid.core_shape, resume=False) as scratch:
+        encoder, told = BlockEncoder(plan, scratch), []
+        try:
+            for block in plan.grid.blocks():
+                try:
+                    encoder.encode(block, encoder.images([block]), lambda: None, lambda _: None)
+                except OutputError as error:
+                    told.append((block.index, str(error)))
+        finally:
+            encoder.close()
+        assert told == [(1, "full")]
+        assert [scratch.finished(index) for index in range(4)] == [False, False, True, True]
+        assert np.isfinite(scratch.load(3, "codes")).all()
+
+
+class Desk:
+    """In the place of a real one."""
+
+    def __init__(self, order: Order, worker: object) -> None:
+        self.order, self.users, self.failed, self.closed = order, 0, False, False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_desk_is_kept_for_the_next_block_unless_one_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "Desk", Desk)
+    monkeypatch.setattr(worker, "_current", None)
+    order = Order("1", "job", "folder", b"", 1, named=False)
+
+    def desk() -> AbstractContextManager[worker.Desk]:
+        return worker._desk(order, None, lambda: None)
+
+    with desk() as first, desk() as second:
+        assert second is first
+    with desk() as third:
+        assert third is first
+        with pytest.raises(OutputError, match="full"), desk():
+            raise OutputError("full")
+        assert not vars(first)["closed"], "a block is still computed on it"
+    assert vars(first)["closed"]
+    with desk() as fresh:
+        assert fresh is not first
+        assert not vars(fresh)["closed"]
+    assert worker._timer is not None
+    worker._timer.cancel()
+
+
+class Failed:
+    """A future of a block that failed."""
+
+    status, key = "error", "malice_block-run-3"
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def exception(self) -> Exception:
+        return self._error
+
+    def traceback(self) -> TracebackType | None:
+        return self._error.__traceback__
+
+
+def loading(text: bytes) -> Callable[[], object]:
+    """What a worker does with a task that names something of a module."""
+    return lambda: pickle.loads(text)  # noqa: S301  ours
+
+
+def computing(error: Exception) -> Callable[[], object]:
+    """A block in which something is missing."""
+
+    def failing() -> None:
+        raise error
+
+    def compute() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("distributed.get_worker", failing)
+            worker.compute(Order("1", "job", "folder", b"", 1, named=True), 3)
+
+    return compute
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        (loading(b"cmalice_core.nowhere\ncompute\n."), "a worker lacks malice-core"),
+        (loading(b"cmalice_core.worker\nnowhere\n."), "a worker lacks malice-core"),
+        (loading(b"cnowhere\ncompute\n."), "a worker lacks malice-core"),
+        (computing(ModuleNotFoundError("No module named 'malice_core.x'", name="malice_core.x")), "a worker lacks"),
+        (computing(ModuleNotFoundError("No module named 'openvino'", name="openvino")), None),
+        (computing(ModuleNotFoundError("No module named 'malice_core_x'", name="malice_core_x")), None),
+        (computing(AttributeError("'Dataset' object has no attribute 'x'")), None),
+    ],
+)
+def test_what_a_worker_lacks_is_told_from_what_fails_in_it(task: Callable[[], object], told: str | None) -> None:
+    pytest.importorskip("distributed")
+    with pytest.raises((ModuleNotFoundError, AttributeError)) as caught:
+        task()
+    blocks = cluster._Blocks(None, None, "tcp://there:1")
+    with pytest.raises(Exception, match=told or ".") as seen:
+        blocks._require_good(Failed(caught.value))
+    assert isinstance(seen.value, ClusterError) if told else seen.value is caught.value
