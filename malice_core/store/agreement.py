@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 #: the largest that it may explain of any model.
 TOLERANCE, WORST_ROUNDING = 1e-5, 1e-3
 #: Two ways of computing the same may differ by this many times what the last bit of every input changes: 1 to 2.2 times
-#: were seen of all models.
+#: were seen of trained and random ones.
 BITS = 4
 
 
