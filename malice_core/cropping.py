@@ -8,7 +8,7 @@ meet, the larger one is cut. How much of its margin each map needs is counted ba
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx
@@ -40,8 +40,9 @@ def cropped(graph: bytes, halo: int, source: str = "spatial graph") -> bytes:
     needed = _needed(model.graph)
     if needed[images] > halo:
         raise ModelError(f"{source}: halo {halo} is less than the {needed[images]} pixels that the network looks")
-    lines = [given.name for given in model.graph.input if len(given.type.tensor_type.shape.dim) == 1]
-    cut = _Cutter(model.graph, dict.fromkeys([images, *lines], halo), needed)
+    # What tells something of each row or column, of graphs whose biases are spread.
+    lines = {given.name for given in model.graph.input if len(given.type.tensor_type.shape.dim) == 1}
+    cut = _Cutter(model.graph, dict.fromkeys([images, *lines], halo), needed, lines)
     for node in list(model.graph.node):
         cut.follow(node)
     cut.finish()
@@ -104,16 +105,17 @@ class _Cutter:
         graph: is changed.
         margins: of its inputs that have one, in pixels, all the same.
         needed: by name.
+        lines: inputs of one axis.
     """
 
-    def __init__(self, graph: onnx.GraphProto, margins: Mapping[str, int], needed: Mapping[str, int]) -> None:
-        self._graph, self._needed, self._margins = graph, needed, dict(margins)
+    def __init__(
+        self, graph: onnx.GraphProto, margins: Mapping[str, int], needed: Mapping[str, int], lines: Collection[str]
+    ) -> None:
+        self._graph, self._needed, self._margins, self._lines = graph, needed, dict(margins), lines
         self._nodes: list[onnx.NodeProto] = []
         #: What stands for a map that is padded no longer.
         self._instead: dict[str, str] = {}
         self._cuts: dict[tuple[str, int], str] = {}
-        #: Inputs that tell something of each row or column.
-        self._lines = {given.name for given in graph.input if len(given.type.tensor_type.shape.dim) == 1}
 
     def follow(self, node: onnx.NodeProto) -> None:
         """Adds one node, and what is cut before it."""

@@ -84,12 +84,7 @@ class Store:
     @cached_property
     def pieces(self) -> list[Window]:
         """The square of every piece, row by row."""
-        side, area = SHARD, self.area
-        return [
-            Window(row, col, side, side).intersect(area)
-            for row in range(area.row, area.end_row, side)
-            for col in range(area.col, area.end_col, side)
-        ]
+        return self.area.tiles(SHARD)
 
     @property
     def piece_bytes(self) -> int:

@@ -91,6 +91,14 @@ class Window:
             col - (col - self.end_col) // step * step,
         )
 
+    def tiles(self, side: int) -> list[Window]:
+        """Squares of ``side`` pixels that cover this window, row by row from its first pixel; cut off at its end."""
+        return [
+            Window(row, col, side, side).intersect(self)
+            for row in range(self.row, self.end_row, side)
+            for col in range(self.col, self.end_col, side)
+        ]
+
     def slices_in(self, outer: Window) -> tuple[slice, slice]:
         """Row and column slices of this window in an array that covers ``outer``.
 

@@ -195,15 +195,12 @@ def shapes(area: Window, card: Card, clip: bool = False) -> list[tuple[int, int]
 
     One side may be longer than the other: one block of 256 x 512 pixels sees a seventh less than two of 256 x 256.
     """
-    most = max(side for side in SIDES if side >= card.stride)
-    whole = BlockGrid(area, (most, most), card.halo, card.stride, clip).whole
     # By axis: side of the core to pixels seen. As many blocks as a wanted side needs are made equal.
     seen: list[dict[int, int]] = [{}, {}]
-    for axis, length in enumerate(whole.shape):
-        for side in (side for side in SIDES if side >= card.stride):
-            grid = BlockGrid(area, (side, side), card.halo, card.stride, clip)
-            core, given = grid.core_shape[axis], grid.input_shape[axis]
-            seen[axis][core] = -(-length // core) * given
+    for side in (side for side in SIDES if side % card.stride == 0):
+        grid = BlockGrid(area, (side, side), card.halo, card.stride, clip)
+        for known, length, core, given in zip(seen, grid.whole.shape, grid.core_shape, grid.input_shape, strict=True):
+            known[core] = -(-length // core) * given
     found = itertools.product(seen[0], seen[1])
     # Of blocks that see as much, squarer ones are smaller with their halos.
     return sorted(found, key=lambda shape: (seen[0][shape[0]] * seen[1][shape[1]], abs(shape[0] - shape[1])))

@@ -118,12 +118,7 @@ class Mosaic:
     @cached_property
     def pieces(self) -> list[Window]:
         """What every tile covers, row by row."""
-        area = self.area
-        return [
-            Window(row, col, SIDE, SIDE).intersect(area)
-            for row in range(area.row, area.end_row, SIDE)
-            for col in range(area.col, area.end_col, SIDE)
-        ]
+        return self.area.tiles(SIDE)
 
     @property
     def piece_bytes(self) -> int:

@@ -285,15 +285,20 @@ def test_tables_go_between_their_marks(tmp_path: Path) -> None:
         report.into_docs("flat", ["new"], page)
 
 
-def test_a_whole_small_table(testdata: Path, tmp_path: Path) -> None:
-    options = ["--cases", "64x2", "--turns", "1", "--work", f"{tmp_path / 'work'}"]
-    done = subprocess.run(
-        [sys.executable, f"{ROOT / 'benchmarks' / 'speed.py'}", *options],
+def benchmark(name: str, testdata: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """A finished run of a benchmark's command line."""
+    return subprocess.run(
+        [sys.executable, f"{ROOT / 'benchmarks' / name}", *options],
         capture_output=True,
         text=True,
         check=False,
         env=os.environ | {"MALICE_TESTDATA": f"{testdata}", "PYTHONPATH": f"{ROOT}"},
     )
+
+
+def test_a_whole_small_table(testdata: Path, tmp_path: Path) -> None:
+    options = ["--cases", "64x2", "--turns", "1", "--work", f"{tmp_path / 'work'}"]
+    done = benchmark("speed.py", testdata, *options)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "work" / "speed.json").read_text())
     assert set(found) == {"machine", "peak", "cases", "profile"}
@@ -322,13 +327,7 @@ def test_the_curve_over_sizes(testdata: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     options = ["--sizes", "64", "128", "2048", "--dates", "2", "3", "--longest", "30", "--starts", "1"]
     options += ["--work", f"{tmp_path / 'work'}"]
-    done = subprocess.run(
-        [sys.executable, f"{ROOT / 'benchmarks' / 'flat.py'}", *options, "--plot", f"{tmp_path / 'memory.png'}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"MALICE_TESTDATA": f"{testdata}", "PYTHONPATH": f"{ROOT}"},
-    )
+    done = benchmark("flat.py", testdata, *options, "--plot", f"{tmp_path / 'memory.png'}")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "work" / "flat.json").read_text())
     assert {(row["size"], row["dates"]) for row in found["runs"]} == {(64, 2), (64, 3), (128, 2), (128, 3)}

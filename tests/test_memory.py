@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,8 @@ def test_blocks_that_see_the_fewest_pixels_are_tried_first(store: Path, area: Wi
     }
     assert wished <= set(shapes) == {grid.core_shape for grid in grids}
     assert max(map(max, shapes)) <= 512
+    coarse = memory.shapes(area.snap(16), replace(card, stride=16))
+    assert all(side % 16 == 0 for shape in coarse for side in shape)
 
 
 def test_resumed_blocks_keep_their_sides_where_they_fit(tiny: str, tmp_path: Path) -> None:

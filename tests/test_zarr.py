@@ -144,11 +144,8 @@ def test_counts_may_be_a_geotiff(job: list[object], tmp_path: Path) -> None:
     assert not (tmp_path / "e.zarr" / "counts").exists()
 
 
-def test_counts_that_are_asked_for_later_come_into_the_store(
-    job: list[object], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = tmp_path / "e.zarr"
-    run(*job)
+def unnamed(patch: pytest.MonkeyPatch) -> None:
+    """Has a whole store fail to get its name."""
     replace = os.replace
 
     def failing(source: Any, target: Any) -> None:
@@ -156,8 +153,16 @@ def test_counts_that_are_asked_for_later_come_into_the_store(
             raise OSError(5, "Input/output error")
         replace(source, target)
 
+    patch.setattr("malice_core.placing.os.replace", failing)
+
+
+def test_counts_that_are_asked_for_later_come_into_the_store(
+    job: list[object], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "e.zarr"
+    run(*job)
     with monkeypatch.context() as patch:
-        patch.setattr("malice_core.placing.os.replace", failing)
+        unnamed(patch)
         with pytest.raises(OutputError, match="Input/output error"):
             run(*job, "--counts", store, "--resume")
     np.testing.assert_array_equal(read(store), read(whole))
@@ -308,13 +313,8 @@ def test_an_old_store_stays_until_the_new_one_is_whole(
     assert read(tmp_path / "e.zarr").dtype == np.float16
     assert free_names(tmp_path) == ["e.zarr"]
 
-    def failing(source: Any, target: Any) -> None:
-        if Path(source).name == "codes.zarr":
-            raise OSError(5, "Input/output error")
-        replace(source, target)
-
     with monkeypatch.context() as patch:
-        patch.setattr("malice_core.placing.os.replace", failing)
+        unnamed(patch)
         with pytest.raises(OutputError, match=r"cannot put .* in place: Input/output error"):
             run(*job, "--overwrite")
     assert read(tmp_path / "e.zarr").dtype == np.float16, "the old one must come back"
