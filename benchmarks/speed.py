@@ -101,8 +101,8 @@ class Bench:
         self.work: Path = given.work.resolve()
         self.work.mkdir(parents=True, exist_ok=True)
         self.environment = installed(self.work, self.data)
-        #: By way and number of dates: side of the patches, and seconds that each session takes for one.
-        self._fitted: dict[tuple[str, int], tuple[int, float]] = {}
+        #: By way and number of dates: side of the patches, seconds that each session takes for one, bytes it was given.
+        self._fitted: dict[tuple[str, int], tuple[int, float, float]] = {}
 
     def python(self, name: str, script: str, *options: object) -> tuple[dict[str, float], str]:
         """Runs one of the benchmarks' scripts."""
@@ -115,8 +115,8 @@ class Bench:
         options += ["--output", f"{self.work / 'out.tif'}", "--memory", f"{int(room)}"]
         return [sys.executable, f"{HERE / 'peers.py'}", *options]
 
-    def fitted(self, way: str, dates: int, scene: Path) -> tuple[int, float]:
-        """The largest patch that memory allows, tried out, and the seconds it takes."""
+    def fitted(self, way: str, dates: int, scene: Path) -> tuple[int, float, float]:
+        """The largest patch that memory allows, tried out, the seconds it takes, and the bytes it was tried with."""
         if (way, dates) not in self._fitted:
             room, sessions = free_memory(), WAYS[way].sessions
             patch = WAYS[way].largest(dates, SHARE * room)
@@ -131,7 +131,7 @@ class Bench:
                         raise
                     print(f"{error}; smaller ones are tried", flush=True)
                     patch -= STEP
-            self._fitted[way, dates] = patch, sum(found["seconds"].values()) / found["patches"]
+            self._fitted[way, dates] = patch, sum(found["seconds"].values()) / found["patches"], room
         return self._fitted[way, dates]
 
     def contenders(self, case: Case, scene: Path, bfloat16: bool) -> dict[str, Contender]:
@@ -142,7 +142,7 @@ class Bench:
         for precision in ("float32", *(["bfloat16"] if bfloat16 else [])):
             found[f"ours, {precision}"] = Contender([*ours, "--precision", precision], bands)
         for name, way in WAYS.items():
-            patch, seconds = self.fitted(name, case.dates, scene)
+            patch, seconds, room = self.fitted(name, case.dates, scene)
             count = len(windows(case.size, case.size, patch, way.margin))
             rounds = max(2, int(self.given.longest / seconds))
             some = min(count, rounds * way.sessions)
@@ -152,7 +152,7 @@ class Bench:
             note = f"patches of {patch}{limited}"
             if some < count:
                 note += f"; {some} of {count} patches"
-            command = [*self.peer(name, scene, patch, free_memory()), "--only", f"{some}"]
+            command = [*self.peer(name, scene, patch, room), "--only", f"{some}"]
             found[name] = Contender(command, note, way.sessions)
         return found
 
