@@ -14,7 +14,7 @@ BENCH_ARGS ?=
 DEMO_ARGS ?=
 MODELS_ARGS ?=
 
-.PHONY: help setup demo models test acceptance lint bench package deploy clean
+.PHONY: help setup demo models test acceptance lint bench docs translate package deploy clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '%-11s %s\n' "$$name" "$$text"; done
@@ -49,6 +49,13 @@ lint: setup ## ruff and mypy; on the plugin, the scanners that plugins.qgis.org 
 
 bench: setup ## speed and memory against the published way; needs MALICE_TESTDATA
 	@$(RUN) benchmarks/speed.py $(BENCH_ARGS)
+
+docs: setup ## the documentation as a website: build/docs
+	@$(RUN) -m mkdocs build --quiet --strict --site-dir build/docs
+	@echo "build/docs/index.html"
+
+translate: setup ## the plugin's texts into malice_qgis/i18n/*.ts; says which lack a translation
+	@$(RUN) tools/translate.py
 
 package: setup ## wheel and source archive of the engine, zip of the plugin, in dist/
 	@rm -rf build dist

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from qgis.core import QgsApplication, QgsSettings
+from qgis.PyQt.QtCore import QCoreApplication
 
-from . import engine, models
+from . import engine, models, texts
 from .provider import MaliceProvider
 
 
@@ -13,6 +14,10 @@ class MalicePlugin:
 
     def __init__(self) -> None:
         self.provider: MaliceProvider | None = None
+        # Names of algorithms are asked for as soon as the provider is there.
+        self._translator = texts.translator()
+        if self._translator is not None:
+            QCoreApplication.installTranslator(self._translator)
 
     def initProcessing(self) -> None:
         """Registers the provider; qgis_process calls this alone."""
@@ -33,6 +38,8 @@ class MalicePlugin:
     def unload(self) -> None:
         """Takes everything back."""
         models.INSTALLED.stop()
+        if self._translator is not None:
+            QCoreApplication.removeTranslator(self._translator)
         # False only where QGIS, which is closing, has removed it already.
         if self.provider is not None and QgsApplication.processingRegistry().removeProvider(self.provider):
             self.provider = None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 from qgis.utils import pluginMetadata
 
 from .algorithms.embed import EmbedAlgorithm
-
-ICON = os.path.join(os.path.dirname(__file__), "icons", "malice.svg")
+from .pictures import icon_path
+from .texts import tr
 
 
 class MaliceProvider(QgsProcessingProvider):
@@ -23,17 +21,17 @@ class MaliceProvider(QgsProcessingProvider):
         return "MALICE"
 
     def longName(self) -> str:
-        return "MALICE: embeddings of satellite image time series"
+        return tr("MALICE: embeddings of satellite image time series")
 
     def versionInfo(self) -> str:
         version = pluginMetadata(__package__, "version")
         return "" if version == "__error__" else version  # not loaded as a plugin, but by a test
 
     def icon(self) -> QIcon:
-        return QIcon(ICON)
+        return QIcon(icon_path())
 
     def svgIconPath(self) -> str:
-        return ICON
+        return icon_path()
 
     def supportedOutputRasterLayerExtensions(self) -> list[str]:
         return ["tif", "tiff"]

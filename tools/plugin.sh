@@ -9,6 +9,7 @@ tree() { # the folder QGIS loads, into $1
     mkdir -p "$1"
     cp -R malice_qgis/. metadata.txt LICENSE "$1"/
     rm -f "$1/ruff.toml"
+    bash tools/translations.sh "$1"
     find "$1" -name __pycache__ -type d -prune -exec rm -rf {} +
 }
 

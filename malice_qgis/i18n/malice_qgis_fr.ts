@@ -1,0 +1,787 @@
+<?xml version="1.0" encoding="utf-8"?>
+<!DOCTYPE TS>
+<TS version="2.1" language="fr" sourcelanguage="en">
+<context>
+    <name>MALICE</name>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>MALICE embed</source>
+        <translation>MALICE : plongement</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>One raster that says what every pixel did in a year of Sentinel images.</source>
+        <translation>Un raster qui dit ce que chaque pixel a vécu pendant une année d’images Sentinel.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>&lt;p&gt;Turns a year of Sentinel-2 and/or Sentinel-1 images into one raster of features (an embedding) with a MALICE network. Features tell crops, woods, grassland and their changes apart, and serve classification, clustering and the search for similar places.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Images:&lt;/b&gt; one layer a date, or a folder of them, over 6 to 18 months. Sentinel-2 as surface reflectance (L2A), Sentinel-1 as linear gamma0 (not decibels). Dates come from names, tags, or the layers' temporal range. Cloudy dates are left out where the scene classification (SCL) is given.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Result:&lt;/b&gt; 64 bands for each of 10 queries and each sensor, of which three that differ are shown as colours. In full, as float32 and uncompressed, that is 5 kB a pixel for two sensors: fewer queries or another number type make smaller files.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Run:&lt;/b&gt; the network runs in an engine of its own, outside QGIS. A cancelled run that writes to a file you named can be continued (advanced parameters).&lt;/p&gt;</source>
+        <translation>&lt;p&gt;Transforme une année d’images Sentinel-2 et/ou Sentinel-1 en un seul raster de caractéristiques, un plongement (embedding), à l’aide d’un réseau MALICE. Ces caractéristiques distinguent les cultures, les bois, les prairies et leurs changements ; elles servent à la classification, au partitionnement et à la recherche de lieux semblables.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Images :&lt;/b&gt; une couche par date, ou un dossier d’images, sur 6 à 18 mois. Sentinel-2 en réflectance de surface (L2A), Sentinel-1 en gamma0 linéaire (pas en décibels). Les dates viennent des noms, des métadonnées ou de la plage temporelle des couches. Les dates nuageuses sont écartées si la classification de scène (SCL) est fournie.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Résultat :&lt;/b&gt; 64 bandes pour chacune des 10 requêtes et pour chaque capteur, dont trois bien distinctes sont affichées en couleurs. Au complet, en float32 et sans compression, cela fait 5 ko par pixel pour deux capteurs : moins de requêtes ou un autre type de nombres donnent des fichiers plus petits.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Exécution :&lt;/b&gt; le réseau tourne dans un moteur à part, hors de QGIS. Une exécution annulée dont la sortie est un fichier que vous avez nommé peut être reprise (paramètres avancés).&lt;/p&gt;</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>&lt;p&gt;&lt;b&gt;Installed models:&lt;/b&gt;&lt;/p&gt;</source>
+        <translation>&lt;p&gt;&lt;b&gt;Modèles installés :&lt;/b&gt;&lt;/p&gt;</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>No scene classification is given: cloudy dates are not left out.</source>
+        <translation>Aucune classification de scène n’est fournie : les dates nuageuses ne sont pas écartées.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>MALICE engine {0}: {1}</source>
+        <translation>Moteur MALICE {0} : {1}</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>Finished blocks stay in {}: run again with RESUME, or delete it.</source>
+        <translation>Les blocs terminés restent dans {} : relancez avec RESUME, ou supprimez ce dossier.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>PLAN {0} cannot be written: {1}</source>
+        <translation>PLAN {0} ne peut pas être écrit : {1}</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>The result is whole, but cannot be given colours: {}</source>
+        <translation>Le résultat est complet, mais ne peut pas être mis en couleurs : {}</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>EXTENT has no area: choose an area or a layer with one, or leave it out.</source>
+        <translation>EXTENT n’a pas de surface : choisissez une emprise ou une couche qui en a une, ou n’en donnez pas.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>EXTENT: the CRS '{}' is not known.</source>
+        <translation>EXTENT : le SCR '{}' est inconnu.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>done in {0} s: {1}</source>
+        <translation>terminé en {0} s : {1}</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>{0}: {1}</source>
+        <translation>{0} : {1}</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>{0} h {1:02d} min left</source>
+        <translation>encore {0} h {1:02d} min</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>{0} min {1:02d} s left</source>
+        <translation>encore {0} min {1:02d} s</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>{0} s left</source>
+        <translation>encore {0} s</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>Plan of the embedding</source>
+        <translation>Plan du calcul</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>Warnings</source>
+        <translation>Avertissements</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>All files (*)</source>
+        <translation>Tous les fichiers (*)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Name of an installed model; empty: the published one where it is installed.</source>
+        <translation>Nom d’un modèle installé ; vide : le modèle publié, s’il est installé.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Model</source>
+        <translation>Modèle</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>For MALICE Aux models only, which need it.</source>
+        <translation>Seulement pour les modèles MALICE Aux, qui en ont besoin.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Weather (AgERA5 files or folder)</source>
+        <translation>Météo (fichiers ou dossier AgERA5)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Daily AgERA5: rasters of a day, files of the Copernicus Climate Data Store, netCDF, a folder of them, or a CSV with a date and eight columns. Every date of the images needs its own day, the four before and the one after.</source>
+        <translation>AgERA5 journalier : rasters d’un jour, fichiers du Climate Data Store de Copernicus, netCDF, un dossier de ceux-ci, ou un CSV avec une date et huit colonnes. Chaque date des images a besoin de son propre jour, des quatre d’avant et de celui d’après.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Days without weather</source>
+        <translation>Jours sans météo</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>error: the run ends and names them. nearest: the nearest day is taken. drop-date: a date is left out.</source>
+        <translation>error : le calcul s’arrête et les nomme. nearest : le jour le plus proche est pris. drop-date : la date est écartée.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Elevation (DEM)</source>
+        <translation>Altitude (MNT)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>A raster of metres above sea level, such as Copernicus GLO-30, in any CRS, that covers the area.</source>
+        <translation>Un raster de mètres au-dessus du niveau de la mer, comme Copernicus GLO-30, dans n’importe quel SCR, qui couvre la zone.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Holes of the DEM</source>
+        <translation>Trous du MNT</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>error: the run ends and counts them. fill: elevations around them are taken, up to 64 pixels away.</source>
+        <translation>error : le calcul s’arrête et les compte. fill : les altitudes voisines sont prises, jusqu’à 64 pixels de distance.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Sentinel-2 angles (files or folder)</source>
+        <translation>Angles de Sentinel-2 (fichiers ou dossier)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Sun and view: a CSV with a date and the columns sun_zenith sun_azimuth view_zenith view_azimuth in degrees, STAC items (.json), an MTD_TL.xml, or a folder of .SAFE products.</source>
+        <translation>Soleil et visée : un CSV avec une date et les colonnes sun_zenith sun_azimuth view_zenith view_azimuth en degrés, des éléments STAC (.json), un MTD_TL.xml ou un dossier de produits .SAFE.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Sentinel-1 incidence angle (files, folder or degrees)</source>
+        <translation>Angle d’incidence de Sentinel-1 (fichiers, dossier ou degrés)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>A CSV with a date and incidence_angle in degrees, STAC items (.json), a folder of them, a number such as 38.5 for all dates, or 161=39.1 for a relative orbit (several with blanks between).</source>
+        <translation>Un CSV avec une date et incidence_angle en degrés, des éléments STAC (.json), un dossier de ceux-ci, un nombre comme 38.5 pour toutes les dates, ou 161=39.1 pour une orbite relative (plusieurs, séparées par des blancs).</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Dates without angles</source>
+        <translation>Dates sans angles</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>error: the run ends and names them. median: the median of the network's training is taken.</source>
+        <translation>error : le calcul s’arrête et les nomme. median : la médiane de l’entraînement du réseau est prise.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Sentinel-2 images (layers)</source>
+        <translation>Images Sentinel-2 (couches)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Layers with surface reflectance (L2A), one a date, with the bands B02 B03 B04 B05 B06 B07 B08 B8A B11 B12. The date comes from the time axis, the name or the tags, else from the layer's temporal range. 6 to 18 months are recommended.</source>
+        <translation>Couches de réflectance de surface (L2A), une par date, avec les bandes B02 B03 B04 B05 B06 B07 B08 B8A B11 B12. La date vient de l’axe du temps, du nom ou des métadonnées, sinon de la plage temporelle de la couche. 6 à 18 mois sont recommandés.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Sentinel-2 images (folder)</source>
+        <translation>Images Sentinel-2 (dossier)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>In place of layers, or besides them: a folder of images or products. Dates come from names or tags.</source>
+        <translation>Au lieu de couches, ou en plus : un dossier d’images ou de produits. Les dates viennent des noms ou des métadonnées.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Sentinel-1 images (layers)</source>
+        <translation>Images Sentinel-1 (couches)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Layers with VV and VH as linear gamma0 (not decibels), one a date, ascending orbits.</source>
+        <translation>Couches avec VV et VH en gamma0 linéaire (pas en décibels), une par date, orbites ascendantes.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Sentinel-1 images (folder)</source>
+        <translation>Images Sentinel-1 (dossier)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>As for Sentinel-2.</source>
+        <translation>Comme pour Sentinel-2.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Sentinel-2 scene classification (layers)</source>
+        <translation>Classification de scène de Sentinel-2 (couches)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Layers with the classes (SCL) of the Sentinel-2 dates, from which cloud shares are computed.</source>
+        <translation>Couches avec les classes (SCL) des dates de Sentinel-2, dont on calcule la part de nuages.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Sentinel-2 scene classification (folder)</source>
+        <translation>Classification de scène de Sentinel-2 (dossier)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>First date</source>
+        <translation>Première date</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Images before this day are left out.</source>
+        <translation>Les images d’avant ce jour sont écartées.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Last date</source>
+        <translation>Dernière date</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Images after this day are left out.</source>
+        <translation>Les images d’après ce jour sont écartées.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Maximum cloud cover (%)</source>
+        <translation>Couverture nuageuse maximale (%)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Sentinel-2 dates with more cloud and cloud shadow in the area are left out. Used when a scene classification is given.</source>
+        <translation>Les dates de Sentinel-2 qui ont plus de nuages et d’ombres de nuages dans la zone sont écartées. Sert si une classification de scène est fournie.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Area of interest</source>
+        <translation>Zone d’intérêt</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>In any CRS, grown outwards to whole pixels of the images. By default all that the images cover.</source>
+        <translation>Dans n’importe quel SCR, étendue vers l’extérieur à des pixels entiers des images. Par défaut, tout ce que couvrent les images.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Number type</source>
+        <translation>Type de nombres</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>float32: as computed. float16: half the file. int16: half the file, with scale and offset that QGIS applies. int8: an eighth, with a scale raster NAME_scale.tif beside it.</source>
+        <translation>float32 : comme calculé. float16 : la moitié du fichier. int16 : la moitié du fichier, avec une échelle et un décalage que QGIS applique. int8 : un huitième, avec un raster d’échelle NAME_scale.tif à côté.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>File format</source>
+        <translation>Format de fichier</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>gtiff: tiled GeoTIFF. cog: cloud-optimised, with overviews.</source>
+        <translation>gtiff : GeoTIFF tuilé. cog : optimisé pour le cloud (COG), avec aperçus.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Queries, such as 0,3 (empty: all)</source>
+        <translation>Requêtes, comme 0,3 (vide : toutes)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Only these of the model's queries, numbers from 0 to 9. Each has 64 bands a sensor; fewer make a smaller file.</source>
+        <translation>Seulement ces requêtes du modèle, des nombres de 0 à 9. Chacune a 64 bandes par capteur ; moins de requêtes font un fichier plus petit.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Edges of the images</source>
+        <translation>Bords des images</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>mirror: images are continued by reflection, results do not depend on the area. published: as the published code does; width and height must be multiples of 8.</source>
+        <translation>mirror : les images sont prolongées par réflexion, les résultats ne dépendent pas de la zone. published : comme le code publié ; la largeur et la hauteur doivent être des multiples de 8.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Missing observations</source>
+        <translation>Observations manquantes</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>mask: left out. zero: enter as zeros, as in the published code.</source>
+        <translation>mask : ignorées. zero : entrent comme des zéros, comme dans le code publié.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Memory limit</source>
+        <translation>Limite de mémoire</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Memory to stay under, such as 2GB; decides the size of blocks. The result does not depend on it.</source>
+        <translation>Mémoire à ne pas dépasser, comme 2GB ; décide de la taille des blocs. Le résultat n’en dépend pas.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Side of a block (pixels)</source>
+        <translation>Côté d’un bloc (pixels)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>A multiple of 8; wins over the memory. By default chosen from it.</source>
+        <translation>Un multiple de 8 ; l’emporte sur la mémoire. Par défaut, choisi d’après elle.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Processor threads</source>
+        <translation>Fils d’exécution du processeur</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>By default all.</source>
+        <translation>Par défaut, tous.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Device</source>
+        <translation>Périphérique</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>cuda needs an engine with a runtime for it.</source>
+        <translation>cuda demande un moteur qui a la bibliothèque d’exécution pour cela.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Precision</source>
+        <translation>Précision</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>bfloat16 is faster on processors that have it, and a little less exact.</source>
+        <translation>bfloat16 est plus rapide sur les processeurs qui l’ont, et un peu moins exact.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Go on with an interrupted run</source>
+        <translation>Reprendre une exécution interrompue</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Continues what a cancelled or failed run with the same inputs, options and output file left beside the output. Not with temporary outputs.</source>
+        <translation>Continue ce qu’une exécution annulée ou échouée, avec les mêmes entrées, options et fichier de sortie, a laissé à côté de la sortie. Pas pour les sorties temporaires.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Embedding</source>
+        <translation>Plongement (embedding)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>GeoTIFF with 64 bands a query and sensor, named Q00F00 … Q09F63.</source>
+        <translation>GeoTIFF de 64 bandes par requête et par capteur, nommées Q00F00 … Q09F63.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Number of valid dates</source>
+        <translation>Nombre de dates valides</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>How many dates each pixel was seen on, one band a sensor.</source>
+        <translation>À combien de dates chaque pixel a été vu, une bande par capteur.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>Plan of the run</source>
+        <translation>Plan de l’exécution</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>HTML files (*.html)</source>
+        <translation>Fichiers HTML (*.html)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>All that was decided before computing: dates and why others were left out, area, blocks, memory.</source>
+        <translation>Tout ce qui a été décidé avant le calcul : les dates, et pourquoi d’autres sont écartées, la zone, les blocs, la mémoire.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>{0}: the expression {1} has no value.</source>
+        <translation>{0} : l’expression {1} n’a pas de valeur.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>{0}: {1} holds signs that no name has; write it anew.</source>
+        <translation>{0} : {1} contient des signes qu’aucun nom n’a ; écrivez-le de nouveau.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>{0}: '{1}' is no date; write it YYYY-MM-DD.</source>
+        <translation>{0} : '{1}' n’est pas une date ; écrivez-la AAAA-MM-JJ.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>DATE_FROM {0} is after DATE_TO {1}; swap them.</source>
+        <translation>DATE_FROM {0} est après DATE_TO {1} ; échangez-les.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>a whole number</source>
+        <translation>un nombre entier</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>a number</source>
+        <translation>un nombre</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>{0} '{1}' is not {2} from {3} to {4}.</source>
+        <translation>{0} '{1}' n’est pas {2} de {3} à {4}.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>{0} '{1}' is neither true nor false.</source>
+        <translation>{0} '{1}' n’est ni true (vrai) ni false (faux).</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>{0} '{1}' is none of {2}.</source>
+        <translation>{0} '{1}' n’est aucun de {2}.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>Nothing is chosen: give Sentinel-2 and/or Sentinel-1 images as layers or as a folder (INPUT_S2 …).</source>
+        <translation>Rien n’est choisi : donnez des images Sentinel-2 et/ou Sentinel-1, en couches ou en dossier (INPUT_S2 …).</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>{0}: the folder {1} of {2} does not exist.</source>
+        <translation>{0} : le dossier {1} de {2} n’existe pas.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>The scene classification belongs to Sentinel-2 images: give those too, or leave it out.</source>
+        <translation>La classification de scène va avec des images Sentinel-2 : donnez-les aussi, ou omettez-la.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>MAX_CLOUD {} needs the scene classification: give its layers or folder (SCL, FOLDER_SCL).</source>
+        <translation>MAX_CLOUD {} a besoin de la classification de scène : donnez ses couches ou son dossier (SCL, FOLDER_SCL).</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>QUERIES '{}' is no list of queries; write it such as 0,3.</source>
+        <translation>QUERIES '{}' n’est pas une liste de requêtes ; écrivez-la par exemple 0,3.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>MEMORY '{}' is no size; write it such as 2GB.</source>
+        <translation>MEMORY '{}' n’est pas une taille ; écrivez-la par exemple 2GB.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>BLOCK {} is no multiple of 8; blocks are made of 8 pixels.</source>
+        <translation>BLOCK {} n’est pas un multiple de 8 ; les blocs sont faits de 8 pixels.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>PLAN {} is a web page: give a name that ends in .html.</source>
+        <translation>PLAN {} est une page web : donnez un nom qui finit par .html.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>PLAN {} cannot be written there: choose a folder that can.</source>
+        <translation>PLAN {} ne peut pas être écrit là : choisissez un dossier où c’est possible.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>{0} {1} lies among unfinished work, which is removed: give another folder.</source>
+        <translation>{0} {1} se trouve dans un travail inachevé, qui est supprimé : donnez un autre dossier.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>{0} and {1} are the same file {2}: give them different names.</source>
+        <translation>{0} et {1} sont le même fichier {2} : donnez-leur des noms différents.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>{0} {1} is one of the inputs: give another name.</source>
+        <translation>{0} {1} est une des entrées : donnez un autre nom.</translation>
+    </message>
+    <message>
+        <location filename="../dating.py"/>
+        <source>Layer '{0}': its temporal range from {1} to {2} is no day; set the day of sensing.</source>
+        <translation>Couche '{0}' : sa plage temporelle, de {1} à {2}, n’est pas un jour ; donnez le jour de l’acquisition.</translation>
+    </message>
+    <message>
+        <location filename="../dialog.py"/>
+        <source>Folder…</source>
+        <translation>Dossier…</translation>
+    </message>
+    <message>
+        <location filename="../dialog.py"/>
+        <source>{0} (needs {1})</source>
+        <translation>{0} (a besoin de {1})</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>the setting {}</source>
+        <translation>le paramètre {}</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>the environment variable {}</source>
+        <translation>la variable d’environnement {}</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>the plugin's own place</source>
+        <translation>l’emplacement propre à l’extension</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>There is no MALICE engine: {0} says {1}, where there is no Python. Make one (in a checkout of MALICE: make setup, then make deploy), or put the path of its Python into the setting {2} (Settings &gt; Options &gt; Advanced) or into the environment variable {3}.</source>
+        <translation>Il n’y a pas de moteur MALICE : {0} donne {1}, où il n’y a pas de Python. Faites-en un (dans une copie des sources de MALICE : make setup, puis make deploy), ou mettez le chemin de son Python dans le paramètre {2} (Préférences &gt; Options &gt; Avancé) ou dans la variable d’environnement {3}.</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>The MALICE engine {0} cannot be started: {1}. Set {2} to the Python of the engine.</source>
+        <translation>Le moteur MALICE {0} ne peut pas être démarré : {1}. Donnez à {2} le Python du moteur.</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>cancelled</source>
+        <translation>annulé</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>The MALICE engine {0} does not answer within {1} seconds.</source>
+        <translation>Le moteur MALICE {0} ne répond pas en {1} secondes.</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>The MALICE engine {0} (version {1}) speaks contract {2}, this plugin speaks contract {3}: {4}.</source>
+        <translation>Le moteur MALICE {0} (version {1}) parle le contrat {2}, cette extension parle le contrat {3} : {4}.</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>update the plugin</source>
+        <translation>mettez à jour l’extension</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>update the engine</source>
+        <translation>mettez à jour le moteur</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>crashed or was killed</source>
+        <translation>s’est planté ou a été tué</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>ended with code {}</source>
+        <translation>s’est terminé avec le code {}</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>something is missing in it: install it anew, or set {} to another Python</source>
+        <translation>il lui manque quelque chose : réinstallez-le, ou donnez à {} un autre Python</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>the machine may have run out of memory: try a smaller MEMORY or BLOCK, with RESUME to go on</source>
+        <translation>la mémoire de la machine est peut-être épuisée : essayez un MEMORY ou un BLOCK plus petit, avec RESUME pour continuer</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>try it in a terminal: {} -m malice_core.embed --help</source>
+        <translation>essayez-le dans un terminal : {} -m malice_core.embed --help</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>The MALICE engine {0} {1}. Last words: {2}. What to try: {3}.</source>
+        <translation>Le moteur MALICE {0} {1}. Derniers mots : {2}. À essayer : {3}.</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>none</source>
+        <translation>aucun</translation>
+    </message>
+    <message>
+        <location filename="../layers.py"/>
+        <source>An expression among layers or files has no value: check it, or choose them.</source>
+        <translation>Une expression parmi les couches ou les fichiers n’a pas de valeur : vérifiez-la, ou choisissez-les.</translation>
+    </message>
+    <message>
+        <location filename="../layers.py"/>
+        <source>Layer '{}' is no raster layer; choose raster layers.</source>
+        <translation>La couche '{}' n’est pas une couche raster ; choisissez des couches raster.</translation>
+    </message>
+    <message>
+        <location filename="../layers.py"/>
+        <source>Layer '{0}' ({1}) can be read by QGIS only: export it (Layer &gt; Save As...) to GeoTIFF files and choose those.</source>
+        <translation>La couche '{0}' ({1}) ne peut être lue que par QGIS : exportez-la (Couche &gt; Enregistrer sous…) en fichiers GeoTIFF et choisissez ceux-ci.</translation>
+    </message>
+    <message>
+        <location filename="../layers.py"/>
+        <source>Layer '{}' is in the memory of QGIS only: export it (Layer &gt; Save As...) to a file first.</source>
+        <translation>La couche '{}' n’existe que dans la mémoire de QGIS : exportez-la d’abord en fichier (Couche &gt; Enregistrer sous…).</translation>
+    </message>
+    <message>
+        <location filename="../layers.py"/>
+        <source>Layer '{}' needs a login kept by QGIS, which the engine does not have: download it first.</source>
+        <translation>La couche '{}' demande une authentification que QGIS garde et que le moteur n’a pas : téléchargez-la d’abord.</translation>
+    </message>
+    <message>
+        <location filename="../layers.py"/>
+        <source>Layer '{0}' cannot be opened ({1}): repair its source or leave it out.</source>
+        <translation>La couche '{0}' ne peut pas être ouverte ({1}) : réparez sa source ou ne la donnez pas.</translation>
+    </message>
+    <message>
+        <location filename="../layers.py"/>
+        <source>Layer '{0}' was given the CRS {1} in QGIS, its file says {2}, and the engine reads the file: write it into the file (Raster &gt; Projections &gt; Assign Projection), or undo it.</source>
+        <translation>La couche '{0}' a reçu le SCR {1} dans QGIS, son fichier dit {2}, et c’est le fichier que lit le moteur : écrivez-le dans le fichier (Raster &gt; Projections &gt; Assigner une projection), ou revenez en arrière.</translation>
+    </message>
+    <message>
+        <location filename="../layers.py"/>
+        <source>of its own</source>
+        <translation>propre à elle</translation>
+    </message>
+    <message>
+        <location filename="../layers.py"/>
+        <source>Layer '{0}' has nodata settings made in QGIS (Properties &gt; Transparency), and the engine reads the file: write them into the file (Raster &gt; Conversion &gt; Translate), or undo them.</source>
+        <translation>La couche '{0}' a des réglages de valeurs nulles faits dans QGIS (Propriétés &gt; Transparence), et c’est le fichier que lit le moteur : écrivez-les dans le fichier (Raster &gt; Conversion &gt; Convertir), ou revenez en arrière.</translation>
+    </message>
+    <message>
+        <location filename="../layers.py"/>
+        <source>Layer '{0}': two dates in the name '{1}': give the layer a temporal range of one day (Properties &gt; Temporal), or rename the file.</source>
+        <translation>Couche '{0}' : deux dates dans le nom '{1}' : donnez à la couche une plage temporelle d’un jour (Propriétés &gt; Temporel), ou renommez le fichier.</translation>
+    </message>
+    <message>
+        <location filename="../layers.py"/>
+        <source>Layer '{0}' has no date: neither in its name '{1}' nor in its tags, and no temporal range of one day. Set one (Properties &gt; Temporal &gt; Fixed time range), or rename the file (…_20180511.tif).</source>
+        <translation>La couche '{0}' n’a pas de date : ni dans son nom '{1}', ni dans ses métadonnées, ni par une plage temporelle d’un jour. Donnez-lui-en une (Propriétés &gt; Temporel &gt; Plage de temps fixe), ou renommez le fichier (…_20180511.tif).</translation>
+    </message>
+    <message>
+        <location filename="../layers.py"/>
+        <source>Layer '{0}' has {1} bands without names; {2} are needed: {3}. Set band descriptions.</source>
+        <translation>La couche '{0}' a {1} bandes sans noms ; il en faut {2} : {3}. Donnez des descriptions aux bandes.</translation>
+    </message>
+    <message>
+        <location filename="../layers.py"/>
+        <source>None of the chosen layers ('{0}' …) has the band {1}; all of {2} are needed.</source>
+        <translation>Aucune des couches choisies ('{0}' …) n’a la bande {1} ; il les faut toutes : {2}.</translation>
+    </message>
+    <message>
+        <location filename="../models.py"/>
+        <source>Licence</source>
+        <translation>Licence</translation>
+    </message>
+    <message>
+        <location filename="../models.py"/>
+        <source>weather, DEM and angles</source>
+        <translation>météo, MNT et angles</translation>
+    </message>
+    <message>
+        <location filename="../provider.py"/>
+        <source>MALICE: embeddings of satellite image time series</source>
+        <translation>MALICE : plongements de séries temporelles d’images satellite</translation>
+    </message>
+    <message>
+        <location filename="../surroundings.py"/>
+        <source>DEM: {} rasters are given, one is wanted: join them (Raster &gt; Miscellaneous &gt; Merge).</source>
+        <translation>DEM : {} rasters sont donnés, il en faut un : fusionnez-les (Raster &gt; Divers &gt; Fusion).</translation>
+    </message>
+    <message>
+        <location filename="../surroundings.py"/>
+        <source>, or a number of degrees</source>
+        <translation>, ou un nombre de degrés</translation>
+    </message>
+    <message>
+        <location filename="../surroundings.py"/>
+        <source>{0}: there is no {1}; check the path, or choose another file or folder{2}.</source>
+        <translation>{0} : il n’y a pas de {1} ; vérifiez le chemin, ou choisissez un autre fichier ou dossier{2}.</translation>
+    </message>
+    <message>
+        <location filename="../surroundings.py"/>
+        <source>DEM: {0} is {1}; choose a raster file with elevations in metres.</source>
+        <translation>DEM : {0} est {1} ; choisissez un fichier raster d’altitudes en mètres.</translation>
+    </message>
+    <message>
+        <location filename="../surroundings.py"/>
+        <source>no raster but vector data</source>
+        <translation>non pas un raster mais des données vectorielles</translation>
+    </message>
+    <message>
+        <location filename="../surroundings.py"/>
+        <source>no raster that GDAL opens</source>
+        <translation>un fichier que GDAL n’ouvre pas comme raster</translation>
+    </message>
+    <message>
+        <location filename="../surroundings.py"/>
+        <source>MODEL {0} sees images alone: leave out {1}, or choose a model of MALICE Aux.</source>
+        <translation>MODEL {0} ne voit que des images : ne donnez pas {1}, ou choisissez un modèle MALICE Aux.</translation>
+    </message>
+    <message>
+        <location filename="../surroundings.py"/>
+        <source>{0} belongs to {1} images: give those too, or leave it out.</source>
+        <translation>{0} va avec des images {1} : donnez-les aussi, ou ne le donnez pas.</translation>
+    </message>
+    <message>
+        <location filename="../surroundings.py"/>
+        <source> (or set ANGLES to median, for want of angles)</source>
+        <translation> (ou mettez ANGLES à median, faute d’angles)</translation>
+    </message>
+    <message>
+        <location filename="../surroundings.py"/>
+        <source>MODEL {0} needs {1} besides images: give {2}{3}.</source>
+        <translation>MODEL {0} a besoin de {1} en plus des images : donnez {2}{3}.</translation>
+    </message>
+    <message>
+        <location filename="../wrappers.py"/>
+        <source>{} cannot be written into a list of many images: rename it.</source>
+        <translation>{} ne peut pas être écrit dans une liste de nombreuses images : renommez-le.</translation>
+    </message>
+    <message>
+        <location filename="../wrappers.py"/>
+        <source>Layers of {0} and {1} have the same name and date: rename one of the files.</source>
+        <translation>Les couches de {0} et de {1} ont le même nom et la même date : renommez un des fichiers.</translation>
+    </message>
+    <message>
+        <location filename="../wrappers.py"/>
+        <source>Layer '{0}' cannot be opened: {1}.</source>
+        <translation>La couche '{0}' ne peut pas être ouverte : {1}.</translation>
+    </message>
+    <message>
+        <location filename="../wrappers.py"/>
+        <source>Layer '{0}': cannot write {1}; free disk space.</source>
+        <translation>Couche '{0}' : impossible d’écrire {1} ; libérez de l’espace disque.</translation>
+    </message>
+    <message>
+        <location filename="../wrappers.py"/>
+        <source>The profile cannot be written to ({0}: {1}): make room or set its permissions, or give a folder of images in place of layers.</source>
+        <translation>Impossible d’écrire dans le profil ({0} : {1}) : faites de la place ou changez ses droits, ou donnez un dossier d’images au lieu de couches.</translation>
+    </message>
+</context>
+</TS>
