@@ -51,7 +51,7 @@ bench: setup ## speed and memory against the published way; needs MALICE_TESTDAT
 	@$(RUN) benchmarks/speed.py $(BENCH_ARGS)
 
 docs: setup ## the documentation as a website: build/docs
-	@$(RUN) -m mkdocs build --quiet --strict --site-dir build/docs
+	@$(RUN) -m mkdocs build --strict --site-dir build/docs
 	@echo "build/docs/index.html"
 
 translate: setup ## the plugin's texts into malice_qgis/i18n/*.ts; says which lack a translation

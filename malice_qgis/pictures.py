@@ -1,4 +1,4 @@
-"""The icon set: an SVG for each algorithm in the colours of ``malice.svg``; for light and dark themes, from 16 pixels."""
+"""The icon set: an SVG for each algorithm, in the colours of ``malice.svg``, for light and dark themes."""
 
 from __future__ import annotations
 

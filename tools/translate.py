@@ -4,8 +4,8 @@
     translate.py --check    changes nothing; 1 if a .ts is behind, lacks a translation, or has one that does not fit
 
 Texts are the literal arguments of ``tr()`` and ``marked()`` (``malice_qgis/texts.py``). A .ts is edited by hand or in
-Qt Linguist, and made a .qm by ``tools/translations.sh`` when the plugin is deployed or packaged. (PyQt's pylupdate would
-need Qt here, and writes line numbers, so that every change of the code is one of the .ts.)
+Qt Linguist, and made a .qm by ``tools/translations.sh`` when the plugin is deployed or packaged. (PyQt's pylupdate
+would need Qt here, and writes line numbers, so that every change of the code is one of the .ts.)
 """
 
 from __future__ import annotations
