@@ -181,7 +181,7 @@ def _images(parameters: dict[str, Any], images: Chosen) -> None:
     for _, folder_name, _, title in IMAGES:
         folder = _folder(parameters, folder_name)
         if folder and not os.path.exists(folder):
-            raise Refusal(tr("{0}: the folder {1} of {2} does not exist.").format(folder_name, folder, title))
+            raise Refusal(tr("{0}: the folder {1} of {2} does not exist.").format(folder_name, folder, tr(title)))
     if images["--scl"] and not images["--s2"]:
         raise Refusal(tr("The scene classification belongs to Sentinel-2 images: give those too, or leave it out."))
     cloud = _text(parameters, "MAX_CLOUD")

@@ -62,7 +62,7 @@ def test_links_lead_somewhere(path: Path) -> None:
         if DOCS in path.parents:
             assert place.is_relative_to(DOCS), f"{target} is not part of the site: give its address on GitHub"
         if anchor:
-            assert anchor in anchors(place), f"{target}: no such heading, or one that GitHub and mkdocs name differently"
+            assert anchor in anchors(place), f"{target}: no such heading, or GitHub and mkdocs name it differently"
 
 
 def test_every_page_is_in_the_site_and_every_picture_in_a_page() -> None:

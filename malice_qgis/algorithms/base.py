@@ -21,6 +21,7 @@ from qgis.core import (
 from qgis.PyQt.QtGui import QIcon
 
 from .. import checks, engine, events, interrupts
+from ..pictures import icon_path
 from ..texts import UserError, tr
 
 #: Seconds between two lines of progress in the log; the bar moves more often.
@@ -104,12 +105,10 @@ class EngineAlgorithm(QgsProcessingAlgorithm):
         return type(self)()
 
     def icon(self) -> QIcon:
-        provider = self.provider()
-        return provider.icon() if provider is not None else QIcon()
+        return QIcon(self.svgIconPath())
 
     def svgIconPath(self) -> str:
-        provider = self.provider()
-        return provider.svgIconPath() if provider is not None else ""
+        return icon_path(self.ID)
 
     def tags(self) -> list[str]:
         return self.TAGS.split(",")

@@ -21,7 +21,7 @@ from qgis.core import (
 )
 
 from ..models import INSTALLED
-from ..texts import tr
+from ..texts import marked, tr
 
 #: Choices by parameter, in the engine's words; the first is the default.
 CHOICES = {
@@ -44,7 +44,7 @@ MEMORY = "2GB"
 IMAGES = (
     ("INPUT_S2", "FOLDER_S2", "--s2", "Sentinel-2"),
     ("INPUT_S1", "FOLDER_S1", "--s1", "Sentinel-1"),
-    ("SCL", "FOLDER_SCL", "--scl", "scene classification"),
+    ("SCL", "FOLDER_SCL", "--scl", marked("scene classification")),
 )
 #: What MALICE Aux networks know besides images, with its option of the engine, and what is done where it has holes.
 #: Other networks take none of it.

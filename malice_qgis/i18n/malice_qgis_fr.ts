@@ -4,6 +4,36 @@
 <context>
     <name>MALICE</name>
     <message>
+        <location filename="../algorithms/base.py"/>
+        <source>MALICE engine {0}: {1}</source>
+        <translation>Moteur MALICE {0} : {1}</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/base.py"/>
+        <source>done in {0} s: {1}</source>
+        <translation>terminé en {0} s : {1}</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/base.py"/>
+        <source>{0}: {1}</source>
+        <translation>{0} : {1}</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/base.py"/>
+        <source>{0} h {1:02d} min left</source>
+        <translation>encore {0} h {1:02d} min</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/base.py"/>
+        <source>{0} min {1:02d} s left</source>
+        <translation>encore {0} min {1:02d} s</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/base.py"/>
+        <source>{0} s left</source>
+        <translation>encore {0} s</translation>
+    </message>
+    <message>
         <location filename="../algorithms/embed.py"/>
         <source>MALICE embed</source>
         <translation>MALICE : plongement</translation>
@@ -25,16 +55,6 @@
     </message>
     <message>
         <location filename="../algorithms/embed.py"/>
-        <source>No scene classification is given: cloudy dates are not left out.</source>
-        <translation>Aucune classification de scène n’est fournie : les dates nuageuses ne sont pas écartées.</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/embed.py"/>
-        <source>MALICE engine {0}: {1}</source>
-        <translation>Moteur MALICE {0} : {1}</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/embed.py"/>
         <source>Finished blocks stay in {}: run again with RESUME, or delete it.</source>
         <translation>Les blocs terminés restent dans {} : relancez avec RESUME, ou supprimez ce dossier.</translation>
     </message>
@@ -50,41 +70,6 @@
     </message>
     <message>
         <location filename="../algorithms/embed.py"/>
-        <source>EXTENT has no area: choose an area or a layer with one, or leave it out.</source>
-        <translation>EXTENT n’a pas de surface : choisissez une emprise ou une couche qui en a une, ou n’en donnez pas.</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/embed.py"/>
-        <source>EXTENT: the CRS '{}' is not known.</source>
-        <translation>EXTENT : le SCR '{}' est inconnu.</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/embed.py"/>
-        <source>done in {0} s: {1}</source>
-        <translation>terminé en {0} s : {1}</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/embed.py"/>
-        <source>{0}: {1}</source>
-        <translation>{0} : {1}</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/embed.py"/>
-        <source>{0} h {1:02d} min left</source>
-        <translation>encore {0} h {1:02d} min</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/embed.py"/>
-        <source>{0} min {1:02d} s left</source>
-        <translation>encore {0} min {1:02d} s</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/embed.py"/>
-        <source>{0} s left</source>
-        <translation>encore {0} s</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/embed.py"/>
         <source>Plan of the embedding</source>
         <translation>Plan du calcul</translation>
     </message>
@@ -92,6 +77,11 @@
         <location filename="../algorithms/embed.py"/>
         <source>Warnings</source>
         <translation>Avertissements</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/parameters.py"/>
+        <source>scene classification</source>
+        <translation>classification de scène</translation>
     </message>
     <message>
         <location filename="../algorithms/parameters.py"/>
@@ -422,6 +412,21 @@
         <location filename="../algorithms/parameters.py"/>
         <source>All that was decided before computing: dates and why others were left out, area, blocks, memory.</source>
         <translation>Tout ce qui a été décidé avant le calcul : les dates, et pourquoi d’autres sont écartées, la zone, les blocs, la mémoire.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/series.py"/>
+        <source>No scene classification is given: cloudy dates are not left out.</source>
+        <translation>Aucune classification de scène n’est fournie : les dates nuageuses ne sont pas écartées.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/series.py"/>
+        <source>EXTENT has no area: choose an area or a layer with one, or leave it out.</source>
+        <translation>EXTENT n’a pas de surface : choisissez une emprise ou une couche qui en a une, ou n’en donnez pas.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/series.py"/>
+        <source>EXTENT: the CRS '{}' is not known.</source>
+        <translation>EXTENT : le SCR '{}' est inconnu.</translation>
     </message>
     <message>
         <location filename="../checks.py"/>
