@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -261,11 +262,12 @@ def _same(path: str) -> str:
     return os.path.normcase(os.path.realpath(path))
 
 
-def refuse(parameters: dict[str, Any], context: QgsProcessingContext) -> Chosen:
+def refuse(parameters: dict[str, Any], context: QgsProcessingContext, targets: Sequence[str]) -> Chosen:
     """Looks at everything; returns what the engine reads.
 
     Args:
         parameters: as of :func:`given`.
+        targets: names of the outputs.
 
     Raises:
         Refusal, layers.LayerError, surroundings.SurroundingsError: with what is wrong, in one line.
@@ -274,7 +276,7 @@ def refuse(parameters: dict[str, Any], context: QgsProcessingContext) -> Chosen:
     _options(parameters)
     images = chosen(parameters, context)
     _images(parameters, images)
-    outputs({name: _target(parameters, name) for name in ("OUTPUT", "COUNTS", "PLAN")}, images)
+    outputs({name: _target(parameters, name) for name in targets}, images)
     # Last, for the engine may have to be asked.
     surroundings.refuse(parameters, images, INSTALLED.meant(_text(parameters, "MODEL")))
     return images
