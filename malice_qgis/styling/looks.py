@@ -135,7 +135,8 @@ def components(path: str, what: str) -> Look:
 
 
 def numbers(path: str, what: str, span: tuple[float, float] | None = None) -> Look:
-    """Of numbers: a ramp from ``span[0]`` to ``span[1]``, by default over the data; a style a band."""
+    """Of numbers: a ramp from ``span[0]`` to ``span[1]``, by default over the data; a style a band, of which the first
+    names the look."""
     look, dataset = plain(path, what), open_raster(path)
     if dataset is None:
         return look
@@ -143,7 +144,7 @@ def numbers(path: str, what: str, span: tuple[float, float] | None = None) -> Lo
     for number in range(1, dataset.RasterCount + 1):
         ramps[_title(dataset, number, ramps)] = Ramp(_channel(dataset, number, span))
     (first, *others) = ramps
-    return replace(look, style=ramps[first], others={name: ramps[name] for name in others})
+    return replace(look, name=first, style=ramps[first], others={name: ramps[name] for name in others})
 
 
 def classes(path: str, what: str) -> Look:
