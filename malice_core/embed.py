@@ -147,12 +147,12 @@ def execute(
     Raises:
         MaliceError: whatever went wrong, in one line.
     """
-    from malice_core import blocks, cluster, pipeline
+    from malice_core import blocks, pipeline, workers
     from malice_core import plan as planning
 
     begun = time.monotonic()
     if job.dask is not None:
-        job = cluster.prepared(job, connecting=not dry_run)
+        job = workers.prepared(job, connecting=not dry_run)
     with blocks.environment():
         plan = planning.make_plan(job, classes)
         try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import malice_core
-from malice_core import bands, cluster, cube, memory, models, mosaic, runtime, scratch, selection
+from malice_core import bands, cube, memory, models, mosaic, runtime, scratch, selection, workers
 from malice_core.cards import Card
 from malice_core.classes import ClassLayout
 from malice_core.errors import InputError, OutputError
@@ -97,7 +97,7 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
         card = classes.card
     else:
         card = models.load(job.model) if job.model else models.default()
-    backend = runtime.choose(job.runtime, job.device, job.precision, cluster.threads(job))
+    backend = runtime.choose(job.runtime, job.device, job.precision, workers.threads(job))
     wanted = [sensor for sensor in ("s2", "s1") if getattr(job, sensor)]
     for sensor in wanted:
         if sensor not in card.modalities:
@@ -394,7 +394,7 @@ def _computes(plan: Plan) -> str:
     where = plan.job.dask
     if where is None:
         return plan.backend.describe()
-    if (count := cluster.processes(where)) is not None:
+    if (count := workers.processes(where)) is not None:
         return f"{plan.backend.describe()}, in {'each of ' * (count > 1)}{count} process{'es' * (count > 1)}"
     return f"{plan.backend.name}, on the workers of {where}, with their threads"
 
