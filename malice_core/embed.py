@@ -101,6 +101,11 @@ def add_running(p: argparse.ArgumentParser) -> None:
     """How a run talks and stops."""
     g = p.add_argument_group("running")
     g.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+    add_talking(g)
+
+
+def add_talking(g: argparse._ArgumentGroup) -> None:
+    """Events, and the end of stdin."""
     g.add_argument("--progress", choices=("text", "json"), default="text", help="json: one object a line on stdout")
     g.add_argument("--cancel-on-stdin-close", action="store_true", help="stop when stdin is closed")
 
@@ -142,12 +147,12 @@ def execute(
     Raises:
         MaliceError: whatever went wrong, in one line.
     """
-    from malice_core import blocks, cluster, pipeline
+    from malice_core import blocks, pipeline, workers
     from malice_core import plan as planning
 
     begun = time.monotonic()
     if job.dask is not None:
-        job = cluster.prepared(job, connecting=not dry_run)
+        job = workers.prepared(job, connecting=not dry_run)
     with blocks.environment():
         plan = planning.make_plan(job, classes)
         try:
@@ -176,27 +181,29 @@ def run_engine(
     arguments: Sequence[str] | None,
     make_parser: Callable[[], argparse.ArgumentParser],
     start: Callable[[argparse.Namespace, Reporter, Cancel], None],
+    cancelled: str = cancelling.MESSAGE,
 ) -> int:
     """Runs a command line of the engine: its events, signals and exit codes.
 
     Args:
         arguments: None: of this process.
-        make_parser: with the options of :func:`add_running`.
+        make_parser: with the options of :func:`add_talking`.
         start: the work.
+        cancelled: what a cancel says.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # The events of a json run start with the first thing that can fail, which is the command line itself.
     as_json = "--progress=json" in arguments or ("--progress", "json") in itertools.pairwise(arguments)
     any_letter()
     reporter: Reporter = JsonReporter(sys.stdout) if as_json else TextReporter()
-    cancel = Cancel()
+    cancel = Cancel(cancelled)
 
     told = threading.Lock()
 
     def report() -> None:
         # From the main thread, or from the one that watches signals: whichever is first.
         if told.acquire(blocking=False):
-            reporter.error(Cancelled.exit_code, cancelling.MESSAGE)
+            reporter.error(Cancelled.exit_code, cancelled)
 
     with cancelling.watch_signals(cancel, report):
         try:
@@ -214,7 +221,7 @@ def run_engine(
             reporter.error(error.exit_code, one_line(error))
             return error.exit_code
         except MemoryError:
-            reporter.error(1, "out of memory; give a smaller --memory or --block")
+            reporter.error(1, "out of memory; give a smaller --memory (or --block, where there is one)")
             return 1
         except BrokenPipeError:
             # The reader of our output is gone: there is nobody left to tell.

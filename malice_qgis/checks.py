@@ -126,13 +126,16 @@ def _folder(parameters: dict[str, Any], name: str) -> str:
     return told if os.path.exists(told) else told.strip()
 
 
-def number(parameters: dict[str, Any], name: str) -> str:
-    """A number of ``parameters.NUMBERS`` as the engine reads it, "" if it is not set.
+def number(parameters: dict[str, Any], name: str, limits: tuple[bool, float, float] | None = None) -> str:
+    """A number as the engine reads it, "" if it is not set.
+
+    Args:
+        limits: whether it is whole, least, largest; None: those of ``parameters.NUMBERS``.
 
     Raises:
         Refusal: if it is no number, not whole where it has to be, or out of range.
     """
-    whole, low, high = NUMBERS[name]
+    whole, low, high = limits or NUMBERS[name]
     told = _text(parameters, name)
     if not told:
         return ""
@@ -143,8 +146,10 @@ def number(parameters: dict[str, Any], name: str) -> str:
     # Comparisons with NaN are false.
     if not low <= found <= high or (whole and found != int(found)):
         kind = tr("a whole number") if whole else tr("a number")
-        raise Refusal(tr("{0} '{1}' is not {2} from {3} to {4}.").format(name, _short(told), kind, low, high))
-    return f"{found:g}" if not whole else str(int(found))
+        raise Refusal(
+            tr("{0} '{1}' is not {2} from {3} to {4}.").format(name, _short(told), kind, f"{low:.12g}", f"{high:.12g}")
+        )
+    return f"{found:.12g}" if not whole else str(int(found))
 
 
 def switch(parameters: dict[str, Any], name: str) -> bool:
@@ -161,16 +166,29 @@ def switch(parameters: dict[str, Any], name: str) -> bool:
     raise Refusal(tr("{0} '{1}' is neither true nor false.").format(name, _short(told)))
 
 
-def choice(parameters: dict[str, Any], name: str) -> str:
-    """A choice of ``parameters.CHOICES``, the first if it is not set.
+def choice(parameters: dict[str, Any], name: str, words: Sequence[str] | None = None) -> str:
+    """A choice of ``words``, by default those of ``parameters.CHOICES``; the first if it is not set.
 
     Raises:
         Refusal: if it is none of them.
     """
-    told = _text(parameters, name) or CHOICES[name][0]
-    if told not in CHOICES[name]:
-        raise Refusal(tr("{0} '{1}' is none of {2}.").format(name, _short(told), ", ".join(CHOICES[name])))
+    words = words or CHOICES[name]
+    told = _text(parameters, name) or words[0]
+    if told not in words:
+        raise Refusal(tr("{0} '{1}' is none of {2}.").format(name, _short(told), ", ".join(words)))
     return told
+
+
+def memory(parameters: dict[str, Any]) -> str:
+    """The size in MEMORY without blanks, "" if it is not set.
+
+    Raises:
+        Refusal: if it is none.
+    """
+    told = _text(parameters, "MEMORY")
+    if told and not _MEMORY.fullmatch(told):
+        raise Refusal(tr("MEMORY '{}' is no size; write it such as 2GB.").format(_short(told)))
+    return "".join(told.split())
 
 
 def _images(parameters: dict[str, Any], images: Chosen) -> None:
@@ -201,9 +219,7 @@ def _options(parameters: dict[str, Any]) -> None:
     queries = _text(parameters, "QUERIES")
     if queries and not re.fullmatch(r"\d+(\s*,\s*\d+)*", queries):
         raise Refusal(tr("QUERIES '{}' is no list of queries; write it such as 0,3.").format(_short(queries)))
-    memory = _text(parameters, "MEMORY")
-    if memory and not _MEMORY.fullmatch(memory):
-        raise Refusal(tr("MEMORY '{}' is no size; write it such as 2GB.").format(_short(memory)))
+    memory(parameters)
     switch(parameters, "RESUME")
     for name in CHOICES:
         choice(parameters, name)
@@ -225,11 +241,11 @@ def outputs(targets: dict[str, str], images: Chosen) -> None:
         Refusal: if an output would replace what is read or another output, or the plan cannot be written there.
     """
     seen: dict[str, str] = {}
-    scratch = _same(targets.get("OUTPUT") or "") + SCRATCH
+    scratch = same(targets.get("OUTPUT") or "") + SCRATCH
     for name, target in targets.items():
         if not target or target == "TEMPORARY_OUTPUT":
             continue
-        path = _same(target)
+        path = same(target)
         if name == "PLAN":
             # The engine, which guards rasters and folders of images, never hears of the plan's file.
             if not path.lower().endswith((".html", ".htm")):
@@ -245,11 +261,11 @@ def outputs(targets: dict[str, str], images: Chosen) -> None:
             raise Refusal(
                 tr("{0} and {1} are the same file {2}: give them different names.").format(other, name, target)
             )
-        if any(path == _same(source.path) for found in images.values() for source in found):
+        if any(path == same(source.path) for found in images.values() for source in found):
             raise Refusal(tr("{0} {1} is one of the inputs: give another name.").format(name, target))
 
 
-def _target(parameters: dict[str, Any], name: str) -> str:
+def target(parameters: dict[str, Any], name: str) -> str:
     """Where an output goes, "" if that is not said or depends on an expression."""
     value = parameters.get(name)
     if isinstance(value, QgsProcessingOutputLayerDefinition):
@@ -257,7 +273,7 @@ def _target(parameters: dict[str, Any], name: str) -> str:
     return _text(parameters, name)
 
 
-def _same(path: str) -> str:
+def same(path: str) -> str:
     """One text for all names of a file."""
     return os.path.normcase(os.path.realpath(path))
 
@@ -276,7 +292,7 @@ def refuse(parameters: dict[str, Any], context: QgsProcessingContext, targets: S
     _options(parameters)
     images = chosen(parameters, context)
     _images(parameters, images)
-    outputs({name: _target(parameters, name) for name in targets}, images)
+    outputs({name: target(parameters, name) for name in targets}, images)
     # Last, for the engine may have to be asked.
     surroundings.refuse(parameters, images, INSTALLED.meant(_text(parameters, "MODEL")))
     return images

@@ -6,9 +6,27 @@ from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 from qgis.utils import pluginMetadata
 
+from .algorithms.change import ChangeAlgorithm
+from .algorithms.classify import ClassifyAlgorithm
+from .algorithms.cluster import ClusterAlgorithm
 from .algorithms.embed import EmbedAlgorithm
+from .algorithms.pca import PcaAlgorithm
+from .algorithms.regress import RegressAlgorithm
+from .algorithms.sample import SampleAlgorithm
+from .algorithms.similarity import SimilarityAlgorithm
 from .pictures import icon_path
 from .texts import tr
+
+ALGORITHMS = (
+    EmbedAlgorithm,
+    PcaAlgorithm,
+    SimilarityAlgorithm,
+    ClusterAlgorithm,
+    ClassifyAlgorithm,
+    RegressAlgorithm,
+    ChangeAlgorithm,
+    SampleAlgorithm,
+)
 
 
 class MaliceProvider(QgsProcessingProvider):
@@ -40,4 +58,5 @@ class MaliceProvider(QgsProcessingProvider):
         return "tif"
 
     def loadAlgorithms(self) -> None:
-        self.addAlgorithm(EmbedAlgorithm())
+        for algorithm in ALGORITHMS:
+            self.addAlgorithm(algorithm())

@@ -11,7 +11,6 @@ from typing import Any
 from qgis.core import (
     QgsProcessingContext,
     QgsProcessingFeedback,
-    QgsProcessingOutputLayerDefinition,
     QgsProcessingParameterDefinition,
     QgsProcessingUtils,
 )
@@ -109,7 +108,9 @@ class EmbedAlgorithm(SeriesAlgorithm):
             except OSError as error:
                 feedback.reportError(tr("PLAN {0} cannot be written: {1}").format(plan_file, error.strerror))
         try:
-            self._show(parameters, context, destination)
+            # Sampling the result is done here, outside the window's thread.
+            if context.willLoadLayerOnCompletion(destination):
+                styling.show(context, destination, parameters.get("OUTPUT"), styling.look_of(output))
         except (OSError, RuntimeError, ValueError) as error:
             feedback.reportError(tr("The result is whole, but cannot be given colours: {}").format(error))
         return results
@@ -123,10 +124,9 @@ class EmbedAlgorithm(SeriesAlgorithm):
             # Models that see images alone refuse the options of the others.
             if name not in definitions.HOLES or told != words[0]:
                 arguments += [f"--{name.lower().replace('_', '-')}", told]
-        for name in ("MEMORY", "QUERIES"):
-            text = self.parameterAsString(parameters, name, context)
-            if text.strip():
-                arguments += [f"--{name.lower()}", "".join(text.split())]
+        queries = "".join(self.parameterAsString(parameters, "QUERIES", context).split())
+        for option, text in (("--memory", checks.memory(parameters)), ("--queries", queries)):
+            arguments += [option, text] if text else []
         for name in ("BLOCK", "THREADS"):
             if told := checks.number(parameters, name):
                 arguments += [f"--{name.lower()}", told]
@@ -135,18 +135,6 @@ class EmbedAlgorithm(SeriesAlgorithm):
         if checks.switch(parameters, "RESUME"):
             arguments.append("--resume")
         return arguments
-
-    def _show(self, parameters: dict[str, Any], context: QgsProcessingContext, output: str) -> None:
-        """Prepares how the result is shown, if it is; sampling it is done here, outside the window's thread."""
-        if not context.willLoadLayerOnCompletion(output):
-            return
-        details = context.layerToLoadOnCompletionDetails(output)
-        wanted = parameters.get("OUTPUT")
-        named = isinstance(wanted, QgsProcessingOutputLayerDefinition) and wanted.destinationName
-        look = styling.look_of(output)
-        if not named:
-            details.name = look.name
-        details.setPostProcessor(styling.PostProcessor.of(look, keep_name=bool(named)))
 
 
 def _write_plan(path: str, run: EngineRun) -> None:

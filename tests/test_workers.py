@@ -28,7 +28,7 @@ from helpers_dataset import FIRST
 from helpers_embed import command, embedded, free_names, run, write_series
 
 from malice_core import assembling, embed, pipeline, worker
-from malice_core import cluster as client
+from malice_core import workers as client
 from malice_core.blocks import environment
 from malice_core.cancelling import Cancel
 from malice_core.errors import ClusterError, InputError, MaliceError, OutputError, StackError
