@@ -34,6 +34,201 @@
         <translation>encore {0} s</translation>
     </message>
     <message>
+        <location filename="../algorithms/change.py"/>
+        <source>Detect change</source>
+        <translation>Détecter les changements</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/change.py"/>
+        <source>Where a place lived through two years differently.</source>
+        <translation>Où un lieu a vécu deux années différemment.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/change.py"/>
+        <source>&lt;p&gt;Compares two embeddings of one place, such as two years, pixel by pixel. They must be of the same model, sensors and queries, on the same grid, and should be of like dates.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Result:&lt;/b&gt; three bands: the &lt;i&gt;distance&lt;/i&gt;; its &lt;i&gt;significance&lt;/i&gt;, 0 to 1; and &lt;i&gt;changed&lt;/i&gt;, 1 where the distance is beyond the threshold. The layer's menu has a style for each (Styles).&lt;/p&gt;</source>
+        <translation>&lt;p&gt;Compare deux plongements d’un même lieu, par exemple de deux années, pixel par pixel. Ils doivent être du même modèle, avec les mêmes capteurs et requêtes, sur la même grille, et de préférence de dates semblables.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Résultat :&lt;/b&gt; trois bandes : la &lt;i&gt;distance&lt;/i&gt; ; sa &lt;i&gt;significativité&lt;/i&gt;, de 0 à 1 ; et &lt;i&gt;changé&lt;/i&gt;, 1 là où la distance dépasse le seuil. Le menu de la couche a un style pour chacune (Styles).&lt;/p&gt;</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/change.py"/>
+        <source>Embedding before</source>
+        <translation>Plongement d’avant</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/change.py"/>
+        <source>Embedding after</source>
+        <translation>Plongement d’après</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/change.py"/>
+        <source>Threshold (otsu or a distance)</source>
+        <translation>Seuil (otsu ou une distance)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/change.py"/>
+        <source>otsu: chosen so that changed and unchanged pixels fall apart best. Or a distance, a number.</source>
+        <translation>otsu : choisi pour séparer au mieux les pixels changés des autres. Ou une distance, un nombre.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/change.py"/>
+        <source>Change</source>
+        <translation>Changement</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/change.py"/>
+        <source>GeoTIFF, float32, bands distance, significance (0 to 1), changed.</source>
+        <translation>GeoTIFF, float32, bandes distance, significativité (0 à 1), changé.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/change.py"/>
+        <source>{} is not set: choose an embedding.</source>
+        <translation>{} n’est pas donné : choisissez un plongement.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/change.py"/>
+        <source>THRESHOLD '{}' is neither otsu nor a distance of 0 or more.</source>
+        <translation>THRESHOLD '{}' n’est ni otsu ni une distance de 0 ou plus.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/change.py"/>
+        <source>Change between two embeddings.</source>
+        <translation>Changement entre deux plongements.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>Classify</source>
+        <translation>Classifier</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>A map of classes, such as crops, from an embedding and a few labelled places.</source>
+        <translation>Une carte de classes, par exemple de cultures, à partir d’un plongement et de quelques lieux étiquetés.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>&lt;p&gt;Learns &lt;b&gt;classes&lt;/b&gt; (crops, land cover) from labelled points or polygons over an embedding and maps them everywhere. Some dozen labels a class are often enough.&lt;/p&gt;&lt;p&gt;&lt;b&gt;How good?&lt;/b&gt; The report has the confusion matrix and precision, recall and F1 of each class, from cross-validation over spatial blocks: what is tested lies apart from what was trained on.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Other places and years:&lt;/b&gt; save the classifier (SAVE_CLASSIFIER) and give it as CLASSIFIER in place of labels. The embeddings must be of the same model, sensors and queries.&lt;/p&gt;</source>
+        <translation>&lt;p&gt;Apprend des &lt;b&gt;classes&lt;/b&gt; (cultures, occupation du sol) à partir de points ou de polygones étiquetés sur un plongement, et les cartographie partout. Quelques dizaines d’étiquettes par classe suffisent souvent.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Est-ce bon ?&lt;/b&gt; Le rapport contient la matrice de confusion et, pour chaque classe, la précision, le rappel et le F1, par validation croisée sur des blocs spatiaux : ce qui est testé se trouve à l’écart de ce qui a servi à l’entraînement.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Autres lieux et années :&lt;/b&gt; enregistrez le classifieur (SAVE_CLASSIFIER) et donnez-le comme CLASSIFIER au lieu d’étiquettes. Les plongements doivent être du même modèle, avec les mêmes capteurs et requêtes.&lt;/p&gt;</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>Places whose class is known, in any CRS, also a layer in memory. Selected features only, if told.</source>
+        <translation>Lieux dont la classe est connue, dans n’importe quel SCR, aussi une couche en mémoire. Les entités sélectionnées seulement, si on le demande.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>A web page with confusion matrix, scores of each class and how they were found.</source>
+        <translation>Une page web avec la matrice de confusion, les scores de chaque classe et la façon dont ils ont été obtenus.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>Class</source>
+        <translation>Classe</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>The field of the labels with the class: text or whole numbers.</source>
+        <translation>Le champ des étiquettes qui contient la classe : du texte ou des nombres entiers.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>Classes</source>
+        <translation>Classes</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>GeoTIFF of whole numbers with names and colours; 0 is nodata.</source>
+        <translation>GeoTIFF de nombres entiers avec noms et couleurs ; 0 est la valeur nulle.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>Probability</source>
+        <translation>Probabilité</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>Probability of the class that won, 0 to 1.</source>
+        <translation>Probabilité de la classe retenue, de 0 à 1.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>Probability of the class that won.</source>
+        <translation>Probabilité de la classe retenue.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>Classes learned from embeddings.</source>
+        <translation>Classes apprises sur des plongements.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>Classes ({})</source>
+        <translation>Classes ({})</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/cluster.py"/>
+        <source>Cluster</source>
+        <translation>Partitionner</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/cluster.py"/>
+        <source>Groups pixels with like years, without any labels.</source>
+        <translation>Regroupe, sans aucune étiquette, les pixels dont les années se ressemblent.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/cluster.py"/>
+        <source>&lt;p&gt;Groups the pixels of an embedding into &lt;b&gt;clusters&lt;/b&gt; of like years (mini-batch k-means). No labels are needed; what each cluster is you find out by looking.&lt;/p&gt;&lt;p&gt;Clusters are numbered by size, the largest is 1. Save the fit (SAVE_FIT) to find the same clusters in other years or places of the same model (FIT).&lt;/p&gt;</source>
+        <translation>&lt;p&gt;Regroupe les pixels d’un plongement en &lt;b&gt;groupes&lt;/b&gt; d’années semblables (k-moyennes par mini-lots). Il ne faut pas d’étiquettes ; ce qu’est chaque groupe, on le découvre en regardant.&lt;/p&gt;&lt;p&gt;Les groupes sont numérotés par taille, le plus grand est 1. Enregistrez l’ajustement (SAVE_FIT) pour retrouver les mêmes groupes dans d’autres années ou d’autres lieux du même modèle (FIT).&lt;/p&gt;</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/cluster.py"/>
+        <source>Fits (*.json)</source>
+        <translation>Ajustements (*.json)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/cluster.py"/>
+        <source>Number of clusters</source>
+        <translation>Nombre de groupes</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/cluster.py"/>
+        <source>Not used with FIT, which has its own number.</source>
+        <translation>Ne sert pas avec FIT, qui a son propre nombre.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/cluster.py"/>
+        <source>Fit of another run</source>
+        <translation>Ajustement d’une autre exécution</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/cluster.py"/>
+        <source>A fit that SAVE_FIT wrote, of an embedding of the same model: the same clusters are found.</source>
+        <translation>Un ajustement écrit par SAVE_FIT, d’un plongement du même modèle : les mêmes groupes sont retrouvés.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/cluster.py"/>
+        <source>Clusters</source>
+        <translation>Groupes</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/cluster.py"/>
+        <source>GeoTIFF of whole numbers from 1; 0 is nodata.</source>
+        <translation>GeoTIFF de nombres entiers à partir de 1 ; 0 est la valeur nulle.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/cluster.py"/>
+        <source>Fit</source>
+        <translation>Ajustement</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/cluster.py"/>
+        <source>A file (.json) for FIT in later runs.</source>
+        <translation>Un fichier (.json) pour FIT lors d’exécutions suivantes.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/cluster.py"/>
+        <source>Clusters of embeddings.</source>
+        <translation>Groupes de plongements.</translation>
+    </message>
+    <message>
         <location filename="../algorithms/embed.py"/>
         <source>MALICE embed</source>
         <translation>MALICE : plongement</translation>
@@ -77,6 +272,146 @@
         <location filename="../algorithms/embed.py"/>
         <source>Warnings</source>
         <translation>Avertissements</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>LABELS are learned from, CLASSIFIER has learned already: leave out one.</source>
+        <translation>On apprend de LABELS, CLASSIFIER a déjà appris : ne donnez que l’un des deux.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>Nothing to learn from: give LABELS, or what SAVE_CLASSIFIER wrote as CLASSIFIER.</source>
+        <translation>Rien dont on puisse apprendre : donnez LABELS, ou donnez comme CLASSIFIER ce que SAVE_CLASSIFIER a écrit.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>FIELD is not set: choose the field of LABELS that is to be learned.</source>
+        <translation>FIELD n’est pas donné : choisissez le champ de LABELS qui doit être appris.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>No REPORT is written: it is about training, and CLASSIFIER was trained already.</source>
+        <translation>Aucun REPORT n’est écrit : il parle de l’entraînement, et CLASSIFIER est déjà entraîné.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>Labels (points or polygons)</source>
+        <translation>Étiquettes (points ou polygones)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>Method</source>
+        <translation>Méthode</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>linear: a linear model, quick and good with few labels. knn: the nearest labelled pixels decide. forest: a random forest, slower to apply.</source>
+        <translation>linear : un modèle linéaire, rapide et bon avec peu d’étiquettes. knn : les pixels étiquetés les plus proches décident. forest : une forêt aléatoire, plus lente à appliquer.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>Classifier of another run</source>
+        <translation>Classifieur d’une autre exécution</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>In place of labels: a file that SAVE_CLASSIFIER wrote, of an embedding of the same model.</source>
+        <translation>Au lieu d’étiquettes : un fichier écrit par SAVE_CLASSIFIER, d’un plongement du même modèle.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>Folds of cross-validation</source>
+        <translation>Plis de la validation croisée</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>So many times it is trained without a share of the blocks of labels and tested on it.</source>
+        <translation>Autant de fois, on entraîne sans une partie des blocs d’étiquettes et on teste sur elle.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>Report</source>
+        <translation>Rapport</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>HTML files (*.html)</source>
+        <translation>Fichiers HTML (*.html)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>Classifier</source>
+        <translation>Classifieur</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>Classifiers (*.skops)</source>
+        <translation>Classifieurs (*.skops)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>A file (.skops) for CLASSIFIER in later runs, on other places or years of the same model.</source>
+        <translation>Un fichier (.skops) pour CLASSIFIER lors d’exécutions suivantes, sur d’autres lieux ou années du même modèle.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>Side in metres of the square blocks that are tested together. Neighbouring pixels are alike, so that testing beside what was trained on flatters; take more than the size of a field. By default the engine chooses.</source>
+        <translation>Côté, en mètres, des blocs carrés qui sont testés ensemble. Des pixels voisins se ressemblent : tester à côté de ce qui a servi à l’entraînement flatte le résultat ; prenez plus que la taille d’une parcelle. Par défaut, le moteur choisit.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
+        <source>Side of the blocks (metres)</source>
+        <translation>Côté des blocs (mètres)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/options.py"/>
+        <source>What MALICE embed made: GeoTIFF, COG or VRT, of any number type (not Zarr).</source>
+        <translation>Ce que MALICE a fait par « plongement » (embed) : GeoTIFF, COG ou VRT, de n’importe quel type de nombres (pas Zarr).</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/options.py"/>
+        <source>Embedding</source>
+        <translation>Plongement (embedding)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/options.py"/>
+        <source>So many pixels, drawn from the whole raster, are looked at to find them. By default the engine's own.</source>
+        <translation>Autant de pixels, tirés de tout le raster, sont regardés pour les trouver. Par défaut, le nombre propre au moteur.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/options.py"/>
+        <source>Pixels to learn from</source>
+        <translation>Pixels dont on apprend</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/options.py"/>
+        <source>Another number draws other pixels by chance; the same number gives the same result.</source>
+        <translation>Un autre nombre tire d’autres pixels au hasard ; le même nombre donne le même résultat.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/options.py"/>
+        <source>Seed of chance</source>
+        <translation>Graine du hasard</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/options.py"/>
+        <source>Memory to stay under, such as 2GB; decides the size of blocks. The result does not depend on it.</source>
+        <translation>Mémoire à ne pas dépasser, comme 2GB ; décide de la taille des blocs. Le résultat n’en dépend pas.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/options.py"/>
+        <source>Number of processor threads to use, by default all.</source>
+        <translation>Nombre de fils d’exécution du processeur, par défaut tous.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/options.py"/>
+        <source>Memory limit</source>
+        <translation>Limite de mémoire</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/options.py"/>
+        <source>Processor threads</source>
+        <translation>Fils d’exécution du processeur</translation>
     </message>
     <message>
         <location filename="../algorithms/parameters.py"/>
@@ -320,16 +655,6 @@
     </message>
     <message>
         <location filename="../algorithms/parameters.py"/>
-        <source>Memory limit</source>
-        <translation>Limite de mémoire</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/parameters.py"/>
-        <source>Memory to stay under, such as 2GB; decides the size of blocks. The result does not depend on it.</source>
-        <translation>Mémoire à ne pas dépasser, comme 2GB ; décide de la taille des blocs. Le résultat n’en dépend pas.</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/parameters.py"/>
         <source>Side of a block (pixels)</source>
         <translation>Côté d’un bloc (pixels)</translation>
     </message>
@@ -337,11 +662,6 @@
         <location filename="../algorithms/parameters.py"/>
         <source>A multiple of 8; wins over the memory. By default chosen from it.</source>
         <translation>Un multiple de 8 ; l’emporte sur la mémoire. Par défaut, choisi d’après elle.</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/parameters.py"/>
-        <source>Processor threads</source>
-        <translation>Fils d’exécution du processeur</translation>
     </message>
     <message>
         <location filename="../algorithms/parameters.py"/>
@@ -380,11 +700,6 @@
     </message>
     <message>
         <location filename="../algorithms/parameters.py"/>
-        <source>Embedding</source>
-        <translation>Plongement (embedding)</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/parameters.py"/>
         <source>GeoTIFF with 64 bands a query and sensor, named Q00F00 … Q09F63.</source>
         <translation>GeoTIFF de 64 bandes par requête et par capteur, nommées Q00F00 … Q09F63.</translation>
     </message>
@@ -405,13 +720,163 @@
     </message>
     <message>
         <location filename="../algorithms/parameters.py"/>
-        <source>HTML files (*.html)</source>
-        <translation>Fichiers HTML (*.html)</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/parameters.py"/>
         <source>All that was decided before computing: dates and why others were left out, area, blocks, memory.</source>
         <translation>Tout ce qui a été décidé avant le calcul : les dates, et pourquoi d’autres sont écartées, la zone, les blocs, la mémoire.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/pca.py"/>
+        <source>Principal components (PCA)</source>
+        <translation>Composantes principales (ACP)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/pca.py"/>
+        <source>A picture of an embedding: its principal components, in colours that match between years.</source>
+        <translation>Une image d’un plongement : ses composantes principales, en couleurs qui concordent d’une année à l’autre.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/pca.py"/>
+        <source>&lt;p&gt;Reduces the hundreds of bands of an embedding to a few &lt;b&gt;principal components&lt;/b&gt;: those directions in which the pixels differ most. The first three are shown as red, green and blue, so that places with like years have like colours.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Other years:&lt;/b&gt; save the fit (SAVE_FIT) of one year and give it as FIT for the others. Their components then mean the same, and the colours, whose stretch is part of the fit, can be compared. The embeddings must be of the same model, sensors and queries.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Result:&lt;/b&gt; float32, bands PC1, PC2, …; no unit.&lt;/p&gt;</source>
+        <translation>&lt;p&gt;Réduit les centaines de bandes d’un plongement à quelques &lt;b&gt;composantes principales&lt;/b&gt; : les directions dans lesquelles les pixels diffèrent le plus. Les trois premières sont affichées en rouge, vert et bleu, si bien que les lieux dont les années se ressemblent ont des couleurs semblables.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Autres années :&lt;/b&gt; enregistrez l’ajustement (SAVE_FIT) d’une année et donnez-le comme FIT pour les autres. Leurs composantes ont alors le même sens, et les couleurs, dont l’étirement fait partie de l’ajustement, peuvent être comparées. Les plongements doivent être du même modèle, avec les mêmes capteurs et requêtes.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Résultat :&lt;/b&gt; float32, bandes PC1, PC2, … ; sans unité.&lt;/p&gt;</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/pca.py"/>
+        <source>Number of components</source>
+        <translation>Nombre de composantes</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/pca.py"/>
+        <source>Bands of the result. Not used with FIT, which has its own number.</source>
+        <translation>Bandes du résultat. Ne sert pas avec FIT, qui a son propre nombre.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/pca.py"/>
+        <source>A fit that SAVE_FIT wrote, of an embedding of the same model: nothing is fitted anew.</source>
+        <translation>Un ajustement écrit par SAVE_FIT, d’un plongement du même modèle : rien n’est ajusté de nouveau.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/pca.py"/>
+        <source>Components</source>
+        <translation>Composantes</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/pca.py"/>
+        <source>GeoTIFF, float32, bands PC1, PC2, … without unit.</source>
+        <translation>GeoTIFF, float32, bandes PC1, PC2, … sans unité.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/pca.py"/>
+        <source>A file (.json) for FIT in later runs, for colours that match.</source>
+        <translation>Un fichier (.json) pour FIT lors d’exécutions suivantes, pour des couleurs qui concordent.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/pca.py"/>
+        <source>Principal components of embeddings.</source>
+        <translation>Composantes principales de plongements.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/pca.py"/>
+        <source>PCA</source>
+        <translation>ACP</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/pca.py"/>
+        <source>FIT is used as it is, there is none to save: leave out FIT or SAVE_FIT.</source>
+        <translation>FIT sert tel quel, il n’y a rien à enregistrer : ne donnez pas FIT, ou pas SAVE_FIT.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/regress.py"/>
+        <source>Regress</source>
+        <translation>Régression</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/regress.py"/>
+        <source>A map of a measured number, such as tree cover, from an embedding and some measured places.</source>
+        <translation>Une carte d’une grandeur mesurée, par exemple le couvert arboré, à partir d’un plongement et de quelques lieux mesurés.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/regress.py"/>
+        <source>&lt;p&gt;Learns a &lt;b&gt;number&lt;/b&gt; (tree cover, biomass, yield) from points or polygons where it was measured, over an embedding, and maps it everywhere. The result is in the unit of the field.&lt;/p&gt;&lt;p&gt;&lt;b&gt;How good?&lt;/b&gt; The report compares what was measured with what was predicted, from cross-validation over spatial blocks: what is tested lies apart from what was trained on.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Other places and years:&lt;/b&gt; save the classifier (SAVE_CLASSIFIER) and give it as CLASSIFIER in place of labels. The embeddings must be of the same model, sensors and queries.&lt;/p&gt;</source>
+        <translation>&lt;p&gt;Apprend un &lt;b&gt;nombre&lt;/b&gt; (couvert arboré, biomasse, rendement) à partir de points ou de polygones où il a été mesuré, sur un plongement, et le cartographie partout. Le résultat est dans l’unité du champ.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Est-ce bon ?&lt;/b&gt; Le rapport compare ce qui a été mesuré à ce qui est prédit, par validation croisée sur des blocs spatiaux : ce qui est testé se trouve à l’écart de ce qui a servi à l’entraînement.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Autres lieux et années :&lt;/b&gt; enregistrez le classifieur (SAVE_CLASSIFIER) et donnez-le comme CLASSIFIER au lieu d’étiquettes. Les plongements doivent être du même modèle, avec les mêmes capteurs et requêtes.&lt;/p&gt;</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/regress.py"/>
+        <source>Places where it was measured, in any CRS, also a layer in memory. Selected features only, if told.</source>
+        <translation>Lieux où il a été mesuré, dans n’importe quel SCR, aussi une couche en mémoire. Les entités sélectionnées seulement, si on le demande.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/regress.py"/>
+        <source>A web page with the errors, measured against predicted, and how they were found.</source>
+        <translation>Une page web avec les erreurs, le mesuré face au prédit, et la façon dont elles ont été obtenues.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/regress.py"/>
+        <source>Number</source>
+        <translation>Nombre</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/regress.py"/>
+        <source>The numeric field of the labels that is learned.</source>
+        <translation>Le champ numérique des étiquettes qui est appris.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/regress.py"/>
+        <source>Prediction</source>
+        <translation>Prédiction</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/regress.py"/>
+        <source>GeoTIFF, float32, in the unit of the field.</source>
+        <translation>GeoTIFF, float32, dans l’unité du champ.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/regress.py"/>
+        <source>A number learned from embeddings.</source>
+        <translation>Un nombre appris sur des plongements.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/sample.py"/>
+        <source>Sample at points</source>
+        <translation>Échantillonner aux points</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/sample.py"/>
+        <source>The embedding at points, as columns of their attribute table.</source>
+        <translation>Le plongement aux points, en colonnes de leur table attributaire.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/sample.py"/>
+        <source>&lt;p&gt;Reads the embedding at &lt;b&gt;points&lt;/b&gt; and adds a column a band to their attributes, for statistics, plots or learning elsewhere. Numbers are those of the embedding, whatever type it is stored in.&lt;/p&gt;&lt;p&gt;Points outside the raster and on pixels without data have empty values. Each part of a multipoint becomes a point. A Shapefile takes 255 columns at most: choose a GeoPackage, or an embedding with fewer queries.&lt;/p&gt;</source>
+        <translation>&lt;p&gt;Lit le plongement à des &lt;b&gt;points&lt;/b&gt; et ajoute une colonne par bande à leurs attributs, pour des statistiques, des graphiques ou un apprentissage ailleurs. Les nombres sont ceux du plongement, quel que soit le type dans lequel il est enregistré.&lt;/p&gt;&lt;p&gt;Les points hors du raster et sur des pixels sans données ont des valeurs vides. Chaque partie d’un multipoint devient un point. Un Shapefile prend 255 colonnes au plus : choisissez un GeoPackage, ou un plongement avec moins de requêtes.&lt;/p&gt;</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/sample.py"/>
+        <source>Points</source>
+        <translation>Points</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/sample.py"/>
+        <source>In any CRS, also a layer in memory. Selected features only, if told.</source>
+        <translation>Dans n’importe quel SCR, aussi une couche en mémoire. Les entités sélectionnées seulement, si on le demande.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/sample.py"/>
+        <source>Points with the embedding</source>
+        <translation>Points avec le plongement</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/sample.py"/>
+        <source>The points with their attributes and a column a band (Q00F00 …); any vector format.</source>
+        <translation>Les points avec leurs attributs et une colonne par bande (Q00F00 …) ; n’importe quel format vecteur.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/sample.py"/>
+        <source>OUTPUT {0} would have {1} columns, and a Shapefile takes {2}: choose a GeoPackage (.gpkg).</source>
+        <translation>OUTPUT {0} aurait {1} colonnes, et un Shapefile en prend {2} : choisissez un GeoPackage (.gpkg).</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/sample.py"/>
+        <source>{0} of {1} points have no values: outside, or no data.</source>
+        <translation>{0} points sur {1} n’ont pas de valeurs : hors du raster, ou sans données.</translation>
     </message>
     <message>
         <location filename="../algorithms/series.py"/>
@@ -427,6 +892,96 @@
         <location filename="../algorithms/series.py"/>
         <source>EXTENT: the CRS '{}' is not known.</source>
         <translation>EXTENT : le SCR '{}' est inconnu.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/similarity.py"/>
+        <source>Similarity search</source>
+        <translation>Recherche de similarité</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/similarity.py"/>
+        <source>Finds what is like the places you point at.</source>
+        <translation>Trouve ce qui ressemble aux lieux que vous montrez.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/similarity.py"/>
+        <source>&lt;p&gt;Click a few points, or draw polygons, on what you look for: solar parks, a kind of meadow, a crop. The result says of every pixel how &lt;b&gt;similar&lt;/b&gt; its year is to those of the examples, without any training.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Several examples&lt;/b&gt; count together: the most similar one decides. With FIELD, each value of the field has a band of its own.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Measure:&lt;/b&gt; cosine compares directions (1: the same); it is what embeddings are mostly compared with. euclidean compares distances, and also hears of lengths.&lt;/p&gt;</source>
+        <translation>&lt;p&gt;Cliquez quelques points, ou dessinez des polygones, sur ce que vous cherchez : des parcs solaires, une sorte de prairie, une culture. Le résultat dit de chaque pixel à quel point son année est &lt;b&gt;semblable&lt;/b&gt; à celle des exemples, sans aucun entraînement.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Plusieurs exemples&lt;/b&gt; comptent ensemble : le plus semblable décide. Avec FIELD, chaque valeur du champ a sa propre bande.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Mesure :&lt;/b&gt; cosine compare des directions (1 : la même) ; c’est ainsi qu’on compare le plus souvent des plongements. euclidean compare des distances, et tient compte aussi des longueurs.&lt;/p&gt;</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/similarity.py"/>
+        <source>Examples (points or polygons)</source>
+        <translation>Exemples (points ou polygones)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/similarity.py"/>
+        <source>Places of what is looked for, in any CRS, also a layer in memory. Selected features only, if told.</source>
+        <translation>Lieux de ce qui est cherché, dans n’importe quel SCR, aussi une couche en mémoire. Les entités sélectionnées seulement, si on le demande.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/similarity.py"/>
+        <source>A band for each value of</source>
+        <translation>Une bande pour chaque valeur de</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/similarity.py"/>
+        <source>A field of the examples; by default one band for all.</source>
+        <translation>Un champ des exemples ; par défaut, une bande pour tous.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/similarity.py"/>
+        <source>Measure</source>
+        <translation>Mesure</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/similarity.py"/>
+        <source>cosine: of directions, -1 to 1. euclidean: of distances in the space of the embedding.</source>
+        <translation>cosine : de directions, de -1 à 1. euclidean : de distances dans l’espace du plongement.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/similarity.py"/>
+        <source>Similarity</source>
+        <translation>Similarité</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/similarity.py"/>
+        <source>GeoTIFF, float32, a band for all or a band a value.</source>
+        <translation>GeoTIFF, float32, une bande pour tous ou une bande par valeur.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/similarity.py"/>
+        <source>Similarity of embeddings to examples.</source>
+        <translation>Similarité de plongements à des exemples.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/tool.py"/>
+        <source>Embeddings</source>
+        <translation>Plongements</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/tool.py"/>
+        <source>{0}: there is no file {1}; choose another.</source>
+        <translation>{0} : il n’y a pas de fichier {1} ; choisissez-en un autre.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/tool.py"/>
+        <source>{0}: {1} rasters are given, one is wanted.</source>
+        <translation>{0} : {1} rasters sont donnés, il en faut un.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/tool.py"/>
+        <source>{0}: {1} is no raster that GDAL opens; choose an embedding.</source>
+        <translation>{0} : {1} n’est pas un raster que GDAL ouvre ; choisissez un plongement.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/tool.py"/>
+        <source>{0}: {1} is no embedding: choose a raster that MALICE embed made.</source>
+        <translation>{0} : {1} n’est pas un plongement : choisissez un raster fait par MALICE : plongement.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/tool.py"/>
+        <source>{0} and {1} are the same file {2}: give them different names.</source>
+        <translation>{0} et {1} sont le même fichier {2} : donnez-leur des noms différents.</translation>
     </message>
     <message>
         <location filename="../checks.py"/>
@@ -475,6 +1030,11 @@
     </message>
     <message>
         <location filename="../checks.py"/>
+        <source>MEMORY '{}' is no size; write it such as 2GB.</source>
+        <translation>MEMORY '{}' n’est pas une taille ; écrivez-la par exemple 2GB.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
         <source>Nothing is chosen: give Sentinel-2 and/or Sentinel-1 images as layers or as a folder (INPUT_S2 …).</source>
         <translation>Rien n’est choisi : donnez des images Sentinel-2 et/ou Sentinel-1, en couches ou en dossier (INPUT_S2 …).</translation>
     </message>
@@ -500,11 +1060,6 @@
     </message>
     <message>
         <location filename="../checks.py"/>
-        <source>MEMORY '{}' is no size; write it such as 2GB.</source>
-        <translation>MEMORY '{}' n’est pas une taille ; écrivez-la par exemple 2GB.</translation>
-    </message>
-    <message>
-        <location filename="../checks.py"/>
         <source>BLOCK {} is no multiple of 8; blocks are made of 8 pixels.</source>
         <translation>BLOCK {} n’est pas un multiple de 8 ; les blocs sont faits de 8 pixels.</translation>
     </message>
@@ -522,11 +1077,6 @@
         <location filename="../checks.py"/>
         <source>{0} {1} lies among unfinished work, which is removed: give another folder.</source>
         <translation>{0} {1} se trouve dans un travail inachevé, qui est supprimé : donnez un autre dossier.</translation>
-    </message>
-    <message>
-        <location filename="../checks.py"/>
-        <source>{0} and {1} are the same file {2}: give them different names.</source>
-        <translation>{0} et {1} sont le même fichier {2} : donnez-leur des noms différents.</translation>
     </message>
     <message>
         <location filename="../checks.py"/>
@@ -714,6 +1264,36 @@
         <translation>MALICE : plongements de séries temporelles d’images satellite</translation>
     </message>
     <message>
+        <location filename="../styling/looks.py"/>
+        <source>Embedding of a satellite image time series.</source>
+        <translation>Plongement (embedding) d’une série temporelle d’images satellite.</translation>
+    </message>
+    <message>
+        <location filename="../styling/looks.py"/>
+        <source>changed</source>
+        <translation>changé</translation>
+    </message>
+    <message>
+        <location filename="../styling/looks.py"/>
+        <source>significance</source>
+        <translation>significativité</translation>
+    </message>
+    <message>
+        <location filename="../styling/looks.py"/>
+        <source>query {0}: bands {1}</source>
+        <translation>requête {0} : bandes {1}</translation>
+    </message>
+    <message>
+        <location filename="../styling/looks.py"/>
+        <source>query {}</source>
+        <translation>requête {}</translation>
+    </message>
+    <message>
+        <location filename="../styling/looks.py"/>
+        <source>band {}</source>
+        <translation>bande {}</translation>
+    </message>
+    <message>
         <location filename="../surroundings.py"/>
         <source>DEM: {} rasters are given, one is wanted: join them (Raster &gt; Miscellaneous &gt; Merge).</source>
         <translation>DEM : {} rasters sont donnés, il en faut un : fusionnez-les (Raster &gt; Divers &gt; Fusion).</translation>
@@ -762,6 +1342,51 @@
         <location filename="../surroundings.py"/>
         <source>MODEL {0} needs {1} besides images: give {2}{3}.</source>
         <translation>MODEL {0} a besoin de {1} en plus des images : donnez {2}{3}.</translation>
+    </message>
+    <message>
+        <location filename="../vectors.py"/>
+        <source>{0}: {1} has no shapes to read (of those that are selected).</source>
+        <translation>{0} : {1} n’a pas de géométries à lire (parmi celles qui sont sélectionnées).</translation>
+    </message>
+    <message>
+        <location filename="../vectors.py"/>
+        <source>The engine's table {} lacks the numbers of points: update the engine.</source>
+        <translation>Il manque les numéros des points à la table {} du moteur : mettez le moteur à jour.</translation>
+    </message>
+    <message>
+        <location filename="../vectors.py"/>
+        <source>OUTPUT {0} cannot be written: {1}</source>
+        <translation>OUTPUT {0} ne peut pas être écrit : {1}</translation>
+    </message>
+    <message>
+        <location filename="../vectors.py"/>
+        <source>disk full?</source>
+        <translation>disque plein ?</translation>
+    </message>
+    <message>
+        <location filename="../vectors.py"/>
+        <source>FIELD {0}: {1} has no such field, it has {2}.</source>
+        <translation>FIELD {0} : {1} n’a pas ce champ, il a {2}.</translation>
+    </message>
+    <message>
+        <location filename="../vectors.py"/>
+        <source>{0}: {1} has no CRS, so nobody knows where it lies: set it (Layer &gt; Set CRS).</source>
+        <translation>{0} : {1} n’a pas de SCR, donc personne ne sait où cela se trouve : donnez-en un (Couche &gt; Définir le SCR).</translation>
+    </message>
+    <message>
+        <location filename="../vectors.py"/>
+        <source>{0} cannot be handed to the engine ({1}: {2}): make room in the temporary folder.</source>
+        <translation>{0} ne peut pas être transmis au moteur ({1} : {2}) : faites de la place dans le dossier temporaire.</translation>
+    </message>
+    <message>
+        <location filename="../vectors.py"/>
+        <source>{0}: {1} has no shapes, or none of them is selected: choose others.</source>
+        <translation>{0} : {1} n’a pas de géométries, ou aucune n’est sélectionnée : choisissez-en d’autres.</translation>
+    </message>
+    <message>
+        <location filename="../vectors.py"/>
+        <source>layer '{}'</source>
+        <translation>couche '{}'</translation>
     </message>
     <message>
         <location filename="../wrappers.py"/>
