@@ -109,7 +109,7 @@ class TextReporter:
     def done(self, files: list[str], seconds: float) -> None:
         if self._open_line:
             print(file=sys.stderr)
-        print(f"done in {_duration(seconds)}: {', '.join(files)}", flush=True)
+        print(f"done in {_duration(seconds)}{': ' * bool(files)}{', '.join(files)}", flush=True)
 
     def error(self, code: int, message: str) -> None:
         self._say(f"error: {message}")
