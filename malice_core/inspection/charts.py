@@ -20,7 +20,7 @@ from malice_core.inspection.survey import Survey
 COLOURS = {"s2": "#1f6f5c", "s1": "#8a4b1f"}
 LIGHT = {"s2": "#dcebe6", "s1": "#f2e4d8"}
 #: From a clear sky to clouds all over.
-CLEAR, CLOUDY = (0x12, 0x4E, 0x8C), (0xE6, 0xE6, 0xE2)
+CLEAR, CLOUDY = (0x12, 0x4E, 0x8C), (0xCB, 0xCB, 0xC6)
 INK, FAINT = "#333333", "#d5d5d0"
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 #: Width of a plot, and of its margin for labels on the left.
@@ -76,12 +76,9 @@ def _panel(
     tick = next(size for size in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, most) if most <= 5 * size or size == most)
     scale = panel / (-(-most // tick) * tick)
     parts = [text(LEFT, base - panel - 12, SENSORS[sensor].title, size=13)]
-    right = WIDTH - 10.0
-    for words, fill in (("left out", LIGHT[sensor]), ("used", COLOURS[sensor])):
-        parts.append(text(right, base - panel - 12, words, anchor="end"))
-        right -= 6.2 * len(words) + 12
-        parts.append(rect(right, base - panel - 21, 9, 9, fill, stroke=COLOURS[sensor]))
-        right -= 14
+    for x, words, fill in ((WIDTH - 132, "used", COLOURS[sensor]), (WIDTH - 74, "left out", LIGHT[sensor])):
+        parts += [rect(x, base - panel - 21, 9, 9, fill, stroke=COLOURS[sensor])]
+        parts += [text(x + 14, base - panel - 12, words)]
     for value in range(0, -(-most // tick) * tick + 1, tick):
         y = base - value * scale
         parts += [line(LEFT, y, WIDTH - 10, y), text(LEFT - 8, y + 4, str(value), anchor="end")]
@@ -121,7 +118,7 @@ def cloud_calendar(survey: Survey) -> str:
     """
     years = range(survey.period[0].year, survey.period[1].year + 1)
     optical, radar = survey.of("s2"), survey.of("s1")
-    high, low, mark = 26.0, 11.0, 8.0
+    high, low, mark = 36.0, 15.0, 10.0
     row = (high + 6 if optical else 0) + (mark + 6 if radar else 0) + 12
     day = (WIDTH - LEFT - 10) / 366
     top = 30.0
@@ -141,12 +138,12 @@ def cloud_calendar(survey: Survey) -> str:
             if item.date.year == year:
                 tall = high if item.used else low
                 fill = "#ffffff" if item.cloud is None else cloud_colour(item.cloud)
-                parts.append(rect(_x(item, day), y + high - tall, day * 2.2, tall, fill, _told(item), "#7a8794"))
+                parts.append(rect(_x(item, day), y + high - tall, day * 2.4, tall, fill, _told(item), "#7a8794"))
         below = y + (high + 6 if optical else 0)
         for item in radar:
             if item.date.year == year:
                 fill = COLOURS["s1"] if item.used else LIGHT["s1"]
-                parts.append(rect(_x(item, day), below, day * 2.2, mark, fill, _told(item), COLOURS["s1"]))
+                parts.append(rect(_x(item, day), below, day * 2.4, mark, fill, _told(item), COLOURS["s1"]))
     return picture(top + 22 + len(years) * row, parts, "Calendar of dates and clouds")
 
 
@@ -164,16 +161,16 @@ def _legend(optical: Sequence[Row], radar: Sequence[Row]) -> list[str]:
         x += 80
         parts += [rect(x, 5, 5, 11, cloud_colour(30)), rect(x + 8, 11, 5, 5, cloud_colour(30))]
         parts.append(text(x + 18, 14, "used; low: left out"))
-        x += 140
+        x += 136
     if radar:
-        parts += [rect(x, 7, 5, 8, COLOURS["s1"]), text(x + 10, 14, "Sentinel-1 used;")]
-        x += 98
+        parts += [rect(x, 7, 5, 8, COLOURS["s1"]), text(x + 10, 14, "Sentinel-1, used")]
+        x += 108
         parts += [rect(x, 7, 5, 8, LIGHT["s1"], stroke=COLOURS["s1"]), text(x + 10, 14, "left out")]
     return parts
 
 
 def _x(item: Row, day: float) -> float:
-    return LEFT + ((item.date - date(item.date.year, 1, 1)).days + 0.5) * day - day * 1.1
+    return LEFT + ((item.date - date(item.date.year, 1, 1)).days + 0.5) * day - day * 1.2
 
 
 def _told(item: Row) -> str:

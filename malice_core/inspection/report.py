@@ -149,7 +149,7 @@ def _dates(survey: Survey) -> str:
     clouds = any(row.cloud is not None for row in survey.rows)
     heads = [("", "Sensor"), ("d", "Date")]
     heads += [("n", "Orbit")] * orbits + [("n", "Baseline")] * baselines + [("n", "Cloud")] * clouds
-    heads += [("n", "Valid"), ("n", "Values 2–98 %"), ("n", "Bands, pixels"), ("", "Use"), ("file", "Files")]
+    heads += [("n", "Valid"), ("n", "Values 2–98 %"), ("d", "Bands, pixels"), ("", "Use"), ("file", "Files")]
     lines = ["".join(f"<th class='{kind}'>{name}</th>" for kind, name in heads)]
     body = []
     for row in survey.rows:

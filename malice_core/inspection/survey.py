@@ -239,7 +239,7 @@ def _clouds(survey: Survey, series: Mapping[str, _Series], reporter: Reporter, c
             )
     one.step(
         lambda stack: clouds.clear_enough(stack, limit, classes),
-        lambda o: f"cloud {known[_key(o)]:.0f} % > {limit:g} %",
+        lambda o: f"cloud {known[_key(o)]:.1f} % > {limit:g} %",
         survey.refused,
     )
 

@@ -9,7 +9,6 @@ from typing import Any
 import malice_core
 from malice_core import selection
 from malice_core.bands import SENSORS
-from malice_core.grid import block_text
 from malice_core.inspection.estimating import FASTER, SLOWER, Estimate
 from malice_core.inspection.gaps import Gaps
 from malice_core.inspection.rows import Row
@@ -141,8 +140,9 @@ def figures(estimate: Estimate) -> list[tuple[str, str]]:
         low, high = duration(FASTER * estimate.seconds), duration(SLOWER * estimate.seconds)
         told = f"about {duration(estimate.seconds)}, {low} to {high}, if nothing else computes; reading comes on top"
         found += [("time to compute", told), ("how that is known", estimate.trial)]
+    down, right = estimate.block
     found.append(("work", f"{estimate.pixel_dates / 1e6:.3g} million pixel-dates"))
-    found.append(("blocks", f"{estimate.blocks} of {block_text(estimate.block)} pixels"))
+    found.append(("blocks", f"{estimate.blocks} of {down} x {right} pixels (height x width)"))
     return found
 
 
