@@ -9,8 +9,11 @@ from qgis.PyQt.QtGui import QIcon
 from qgis.utils import pluginMetadata
 
 from .algorithms.embed import EmbedAlgorithm
+from .algorithms.inspect import InspectAlgorithm
 
 ICON = os.path.join(os.path.dirname(__file__), "icons", "malice.svg")
+
+ALGORITHMS = (InspectAlgorithm, EmbedAlgorithm)
 
 
 class MaliceProvider(QgsProcessingProvider):
@@ -42,4 +45,5 @@ class MaliceProvider(QgsProcessingProvider):
         return "tif"
 
     def loadAlgorithms(self) -> None:
-        self.addAlgorithm(EmbedAlgorithm())
+        for algorithm in ALGORITHMS:
+            self.addAlgorithm(algorithm())

@@ -15,7 +15,6 @@ from qgis.core import (
     QgsProcessingParameterDefinition,
     QgsProcessingUtils,
 )
-from qgis.PyQt.QtWidgets import QWidget
 
 from .. import checks, styling, wrappers
 from ..models import INSTALLED
@@ -58,12 +57,6 @@ class EmbedAlgorithm(SeriesAlgorithm):
         INSTALLED.refresh()
         return (*definitions.inputs(), *definitions.options(), *definitions.outputs())
 
-    def createCustomParametersWidget(self, parent: QWidget | None = None) -> QWidget:
-        # Processing's windows are there in desktop QGIS only.
-        from ..dialog import EmbedDialog
-
-        return EmbedDialog(self, parent=parent)
-
     def work(
         self,
         run: EngineRun,
@@ -85,8 +78,10 @@ class EmbedAlgorithm(SeriesAlgorithm):
             # Again, now that QGIS has named temporary ones.
             checks.outputs({"OUTPUT": destination, "COUNTS": counts, "PLAN": plan_file}, self.images)
             wrappers.tidy()
-            arguments = [*self.data(parameters, made), *self._options(parameters, context)]
+            arguments = [*self.data(parameters, made), *self.options(parameters, context)]
             arguments += ["--output", output, *(["--counts", os.path.abspath(counts)] if counts else [])]
+            # QGIS asks before it replaces a file.
+            arguments += ["--overwrite", *(["--resume"] if checks.switch(parameters, "RESUME") else [])]
             run.execute("malice_core.embed", arguments, [output])
             done = True
         finally:
@@ -113,28 +108,6 @@ class EmbedAlgorithm(SeriesAlgorithm):
         except (OSError, RuntimeError, ValueError) as error:
             feedback.reportError(tr("The result is whole, but cannot be given colours: {}").format(error))
         return results
-
-    def _options(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
-        """Options of the engine that say how it computes."""
-        model = self.parameterAsString(parameters, "MODEL", context).strip()
-        arguments = ["--model", model] if model else []
-        for name, words in definitions.CHOICES.items():
-            told = checks.choice(parameters, name)
-            # Models that see images alone refuse the options of the others.
-            if name not in definitions.HOLES or told != words[0]:
-                arguments += [f"--{name.lower().replace('_', '-')}", told]
-        for name in ("MEMORY", "QUERIES"):
-            text = self.parameterAsString(parameters, name, context)
-            if text.strip():
-                arguments += [f"--{name.lower()}", "".join(text.split())]
-        for name in ("BLOCK", "THREADS"):
-            if told := checks.number(parameters, name):
-                arguments += [f"--{name.lower()}", told]
-        # QGIS asks before it replaces a file.
-        arguments.append("--overwrite")
-        if checks.switch(parameters, "RESUME"):
-            arguments.append("--resume")
-        return arguments
 
     def _show(self, parameters: dict[str, Any], context: QgsProcessingContext, output: str) -> None:
         """Prepares how the result is shown, if it is; sampling it is done here, outside the window's thread."""
