@@ -216,7 +216,7 @@ def run_engine(
             if getattr(options, "contract", False):
                 print(json.dumps({"contract": malice_core.CONTRACT, "version": malice_core.__version__}))
                 return 0
-            if options.cancel_on_stdin_close:
+            if getattr(options, "cancel_on_stdin_close", False):
                 cancelling.watch_stdin(cancel, report)
             start(options, reporter, cancel)
         except Cancelled:

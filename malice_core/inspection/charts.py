@@ -76,7 +76,7 @@ def _panel(
     tick = next(size for size in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, most) if most <= 5 * size or size == most)
     scale = panel / (-(-most // tick) * tick)
     parts = [text(LEFT, base - panel - 12, SENSORS[sensor].title, size=13)]
-    for x, words, fill in ((WIDTH - 132, "used", COLOURS[sensor]), (WIDTH - 74, "left out", LIGHT[sensor])):
+    for x, words, fill in ((WIDTH - 132.0, "used", COLOURS[sensor]), (WIDTH - 74.0, "left out", LIGHT[sensor])):
         parts += [rect(x, base - panel - 21, 9, 9, fill, stroke=COLOURS[sensor])]
         parts += [text(x + 14, base - panel - 12, words)]
     for value in range(0, -(-most // tick) * tick + 1, tick):
