@@ -163,15 +163,16 @@ def switch(parameters: dict[str, Any], name: str) -> bool:
     raise Refusal(tr("{0} '{1}' is neither true nor false.").format(name, _short(told)))
 
 
-def choice(parameters: dict[str, Any], name: str) -> str:
-    """A choice of ``parameters.CHOICES``, the first if it is not set.
+def choice(parameters: dict[str, Any], name: str, words: Sequence[str] | None = None) -> str:
+    """A choice of ``words``, by default those of ``parameters.CHOICES``; the first if it is not set.
 
     Raises:
         Refusal: if it is none of them.
     """
-    told = _text(parameters, name) or CHOICES[name][0]
-    if told not in CHOICES[name]:
-        raise Refusal(tr("{0} '{1}' is none of {2}.").format(name, _short(told), ", ".join(CHOICES[name])))
+    words = words or CHOICES[name]
+    told = _text(parameters, name) or words[0]
+    if told not in words:
+        raise Refusal(tr("{0} '{1}' is none of {2}.").format(name, _short(told), ", ".join(words)))
     return told
 
 

@@ -10,10 +10,11 @@ from qgis.utils import pluginMetadata
 
 from .algorithms.embed import EmbedAlgorithm
 from .algorithms.inspect import InspectAlgorithm
+from .algorithms.models import ModelsAlgorithm
 
 ICON = os.path.join(os.path.dirname(__file__), "icons", "malice.svg")
 
-ALGORITHMS = (InspectAlgorithm, EmbedAlgorithm)
+ALGORITHMS = (InspectAlgorithm, EmbedAlgorithm, ModelsAlgorithm)
 
 
 class MaliceProvider(QgsProcessingProvider):

@@ -1,7 +1,8 @@
-"""Tables that algorithms give as layers: rows without a place, with columns of known types."""
+"""Tables that algorithms give as layers (rows without a place, with columns of known types), and pages."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -81,3 +82,19 @@ def _value(value: Any, kind: str) -> Any:
         year, month, day = map(int, value.split("-"))
         return QDate(year, month, day)
     return value
+
+
+def write_page(path: str, page: str) -> None:
+    """A web page, whole or not there; what was there before stays until then.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    partial = path + ".part"
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(page)
+        os.replace(partial, path)
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)

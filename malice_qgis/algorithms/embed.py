@@ -16,7 +16,7 @@ from qgis.core import (
     QgsProcessingUtils,
 )
 
-from .. import checks, styling, wrappers
+from .. import checks, styling, tables, wrappers
 from ..models import INSTALLED
 from ..texts import tr
 from . import parameters as definitions
@@ -131,14 +131,7 @@ def _write_plan(path: str, run: EngineRun) -> None:
         + (f"<h2>{html.escape(tr('Warnings'))}</h2><ul>{warnings}</ul>" if warnings else "")
         + f"<pre>{html.escape(run.plan_text)}</pre></body></html>\n"
     )
-    partial = path + ".part"
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(page)
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+    tables.write_page(path, page)
 
 
 def _is_temporary(output: str, context: QgsProcessingContext) -> bool:
