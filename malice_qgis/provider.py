@@ -10,6 +10,8 @@ from .algorithms.change import ChangeAlgorithm
 from .algorithms.classify import ClassifyAlgorithm
 from .algorithms.cluster import ClusterAlgorithm
 from .algorithms.embed import EmbedAlgorithm
+from .algorithms.inspect import InspectAlgorithm
+from .algorithms.models import ModelsAlgorithm
 from .algorithms.pca import PcaAlgorithm
 from .algorithms.regress import RegressAlgorithm
 from .algorithms.sample import SampleAlgorithm
@@ -18,7 +20,9 @@ from .pictures import icon_path
 from .texts import tr
 
 ALGORITHMS = (
+    InspectAlgorithm,
     EmbedAlgorithm,
+    ModelsAlgorithm,
     PcaAlgorithm,
     SimilarityAlgorithm,
     ClusterAlgorithm,

@@ -58,6 +58,10 @@ class Samples:
             self._kept[key] = part
         return self._kept[key]
 
+    def seen(self, source: Source) -> np.ndarray | None:
+        """As :meth:`of`, None also of an image that was not looked at."""
+        return self._kept.get(source_key(source))
+
     def found(self, sources: Sequence[Source], pool: Pool) -> list[tuple[Source, np.ndarray]]:
         """Those of every image that has any, oldest first. Every image, because one in another unit among many would
         go unnoticed."""
