@@ -36,6 +36,12 @@ class SeriesAlgorithm(EngineAlgorithm):
         self.images: checks.Chosen = {}
         self._area: list[str] = []
 
+    def group(self) -> str:
+        return tr("Image time series")
+
+    def groupId(self) -> str:
+        return "series"
+
     def refuse(self, parameters: dict[str, Any], context: QgsProcessingContext) -> None:
         checks.refuse(parameters, context, self.OUTPUTS)
 

@@ -25,14 +25,14 @@ from qgis.core import (
 
 from helpers_qgis import Log, command_line, pixels
 
+LEARNING = "INPUT LABELS FIELD METHOD CLASSIFIER FOLDS FOLD_SIZE PER_PLACE SEED OUTPUT REPORT SAVE_CLASSIFIER"
 #: Parameters by tool; those of computing are in all of them.
 TOOLS = {
     "pca": "INPUT COMPONENTS FIT SAMPLE SEED OUTPUT SAVE_FIT",
     "similarity": "INPUT REFERENCES FIELD MEASURE OUTPUT",
     "cluster": "INPUT CLUSTERS FIT SAMPLE SEED OUTPUT SAVE_FIT",
-    "classify": "INPUT LABELS FIELD METHOD CLASSIFIER FOLDS FOLD_SIZE PER_PLACE PER_CLASS SEED OUTPUT PROBABILITY REPORT "
-    "SAVE_CLASSIFIER",
-    "regress": "INPUT LABELS FIELD METHOD CLASSIFIER FOLDS FOLD_SIZE PER_PLACE PIXELS SEED OUTPUT REPORT SAVE_CLASSIFIER",
+    "classify": f"{LEARNING} PER_CLASS PROBABILITY",
+    "regress": f"{LEARNING} PIXELS",
     "change": "BEFORE AFTER MEASURE THRESHOLD OUTPUT",
     "sample": "INPUT POINTS OUTPUT",
 }
@@ -261,5 +261,5 @@ def saved(layer: QgsVectorLayer, path: Path) -> str:
     options = QgsVectorFileWriter.SaveVectorOptions()
     options.driverName = "GeoJSON" if path.suffix == ".geojson" else "GPKG"
     options.layerOptions = ["COORDINATE_PRECISION=15"] if path.suffix == ".geojson" else []
-    QgsVectorFileWriter.writeAsVectorFormatV2(layer, str(path), QgsProject.instance().transformContext(), options)
+    QgsVectorFileWriter.writeAsVectorFormatV3(layer, str(path), QgsProject.instance().transformContext(), options)
     return str(path)
