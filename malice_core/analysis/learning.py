@@ -11,12 +11,15 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from malice_core.errors import InputError, MaliceError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 METHODS = ("linear", "knn", "forest")
 WEIGHTS = ("balanced", "none")
@@ -24,8 +27,6 @@ WEIGHTS = ("balanced", "none")
 PENALTY, RIDGE, NEIGHBOURS, TREES = 1.0, 1.0, 5, 200
 #: Steps of the optimiser at most; some hundred are usual.
 STEPS = 2000
-
-Floats = NDArray[np.float64]
 
 
 @contextmanager

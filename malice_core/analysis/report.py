@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -72,7 +72,7 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
-def headline(scores: dict[str, Any]) -> str:
+def headline(scores: Mapping[str, Any]) -> str:
     """The scores in one line."""
     if "rmse" in scores:
         half = "" if scores["interval"] is None else f" ± {number(scores['interval'])}"
@@ -95,7 +95,7 @@ def page(report: dict[str, Any]) -> str:
     """
     numeric = report["tool"] == "regress"
     title = f"{'Regression' if numeric else 'Classification'} of {report['embedding']['file']}"
-    method = METHODS[report["method"]][numeric]
+    method = METHODS[report["settings"]["method"]][numeric]
     parts = [
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
@@ -243,7 +243,8 @@ def _folds(report: dict[str, Any], numeric: bool) -> str:
 def _provenance(report: dict[str, Any], method: str) -> str:
     source = report["embedding"]
     rows = [
-        ("method", f"{method}, seed {report['seed']}" + _weights(report)),
+        ("method", method),
+        ("settings", ", ".join(f"{name} {value}" for name, value in report["settings"].items())),
         ("embedding", f"{source['file']}, {source['crs']}"),
         ("model", f"{source['model']} ({source['model_id']})"),
         ("queries", ", ".join(map(str, source["queries"]))),
@@ -255,7 +256,3 @@ def _provenance(report: dict[str, Any], method: str) -> str:
     rows.append(("made with", f"MALICE {report['version']}, scikit-learn {report['scikit_learn']}"))
     inner = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows)
     return f"<section><h2>Where this comes from</h2><dl>{inner}</dl></section>"
-
-
-def _weights(report: dict[str, Any]) -> str:
-    return "" if report["class_weights"] is None else f", class weights {report['class_weights']}"

@@ -200,6 +200,8 @@ def _require_sound(trained: Trained) -> None:
     if [type(step) for _, step in steps] != [type(step) for _, step in wanted.steps]:
         raise ValueError(f"it holds {[type(step).__name__ for _, step in steps]}, not {trained.method}")
     last = steps[-1][1]
+    if trained.method == "knn":
+        _require_neighbours(last, features, numeric)
     if trained.method == "forest":
         for tree in last.estimators_:
             _require_tree(tree.tree_, features)
@@ -218,6 +220,19 @@ def _require_sound(trained: Trained) -> None:
         raise ValueError("what it predicts does not fit its classes")
 
 
+def _require_neighbours(last: Any, features: int, numeric: bool) -> None:
+    """Raises ValueError if neighbours have classes there are none of: scikit-learn would write beyond an array."""
+    points, labels = np.asarray(last._fit_X), np.asarray(last._y)
+    if points.ndim != 2 or points.shape[1] != features or labels.shape != (len(points),):
+        raise ValueError("its neighbours do not fit the embedding")
+    if not np.isfinite(points).all() or not np.isfinite(labels).all():
+        raise ValueError("its neighbours hold what is no number")
+    if not numeric and not ((labels >= 0) & (labels < len(last.classes_))).all():
+        raise ValueError("its neighbours have classes that there are none of")
+    if not 1 <= int(last.n_neighbors) <= len(points) or last._fit_method != "brute":
+        raise ValueError("it does not look for neighbours as it should")
+
+
 def _require_tree(tree: Any, features: int) -> None:
     """Raises ValueError if a tree points beyond its nodes or features, or in circles."""
     count = tree.node_count
@@ -228,7 +243,7 @@ def _require_tree(tree: Any, features: int) -> None:
     forward = (left > own) & (left < count) & (right > own) & (right < count)
     if count < 1 or not forward[inner].all() or not ((feature >= 0) & (feature < features))[inner].all():
         raise ValueError("a tree in it points beyond its ends")
-    if not np.isfinite(tree.value).all():
+    if tree.n_outputs != 1 or not np.isfinite(tree.value).all():
         raise ValueError("a tree in it holds what is no number")
 
 
