@@ -72,9 +72,7 @@ def write(name: str, source: QgsProcessingFeatureSource, field: str, path: str, 
             count += 1
             _put(name, writer, feature.geometry(), [_plain(feature.attribute(take))] if field else [], path)
     if not count:
-        raise VectorError(
-            tr("{0}: {1} has no shapes to read (of those that are selected).").format(name, _said(source))
-        )
+        raise _empty(name, source)
     _close(name, writer, path)
 
 
@@ -175,9 +173,8 @@ def fill(
         feature.setGeometry(points[row].geometry())
         feature.setAttributes([*points[row].attributes(), *values])
         if not sink.addFeature(feature, QgsFeatureSink.Flag.FastInsert):
-            raise VectorError(
-                tr("OUTPUT {0} cannot be written: {1}").format(target, sink.lastError() or tr("disk full?"))
-            )
+            says = sink.lastError() or tr("the disk may be full")
+            raise VectorError(tr("OUTPUT {0} cannot be written: {1}.").format(target, says))
     return empty
 
 
