@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -11,22 +9,15 @@ from typing import Any
 import pytest
 from osgeo import gdal
 from qgis.core import (
-    QgsCoordinateReferenceSystem,
-    QgsCoordinateTransform,
-    QgsFeature,
-    QgsGeometry,
     QgsProcessingContext,
-    QgsProcessingFeatureSourceDefinition,
-    QgsProcessingOutputHtml,
     QgsProcessingUtils,
     QgsProject,
     QgsProperty,
     QgsRasterLayer,
-    QgsVectorFileWriter,
-    QgsVectorLayer,
 )
 
-from helpers_qgis import Log, command_line, pixels
+from helpers_qgis import Log, pixels
+from helpers_tools import drawn, engine_run, run, saved, says, spot
 
 LEARNING = "INPUT LABELS FIELD METHOD CLASSIFIER FOLDS FOLD_SIZE PER_PLACE SEED OUTPUT REPORT SAVE_CLASSIFIER"
 #: Parameters by tool; those of computing are in all of them.
@@ -40,43 +31,6 @@ TOOLS = {
     "sample": "INPUT POINTS OUTPUT",
 }
 ADVANCED = {"SAMPLE", "SEED", "FOLDS", "FOLD_SIZE", "PER_PLACE", "PER_CLASS", "PIXELS", "MEMORY", "THREADS"}
-
-
-@pytest.fixture(scope="module")
-def years(tmp_path_factory: pytest.TempPathFactory, scene: Path, engine_python: str) -> Path:
-    """``before.tif`` and ``after.tif``: two embeddings of the same place; ``other.tif``: of other queries."""
-    folder = tmp_path_factory.mktemp("years")
-    for name, days, queries in (
-        ("before", "2018-01-05/2018-01-25", "0"),
-        ("after", "2018-01-15/2018-02-04", "0"),
-        ("other", "2018-01-05/2018-01-25", "1"),
-    ):
-        options = ("--s2", scene / "S2", "--dates", days, "--queries", queries)
-        command_line(engine_python, scene, *options, "--output", folder / f"{name}.tif")
-    return folder
-
-
-def engine_run(python: str, tool: str, *arguments: object) -> None:
-    """A tool from the shell."""
-    command = [python, "-I", "-m", f"malice_core.{tool}", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-
-
-def run(provider: Any, context: QgsProcessingContext, tool: str, **parameters: Any) -> dict[str, Any]:
-    log = Log()
-    results, good = provider.algorithm(tool).run(parameters, context, log)
-    assert good, log.texts
-    return results
-
-
-def says(provider: Any, context: QgsProcessingContext, tool: str, **parameters: Any) -> str:
-    """The one line of a refusal, before the run and of the run itself, which models begin without the former."""
-    algorithm = provider.algorithm(tool).create()
-    good, before = algorithm.checkParameterValues(parameters, context)
-    assert not good
-    assert "\n" not in before
-    return before
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -232,143 +186,6 @@ def test_expressions_give_parameters(provider: Any, context: QgsProcessingContex
     given = {"INPUT": f"'{years}' || '/before.tif'", "COMPONENTS": "1 + 1", "OUTPUT": f"'{tmp_path}' || '/q.tif'"}
     run(provider, context, "pca", **{name: QgsProperty.fromExpression(text) for name, text in given.items()})
     assert gdal.Open(str(tmp_path / "q.tif")).RasterCount == 2
-
-
-def spot(row: int, col: int) -> str:
-    """The centre of a pixel of the embeddings."""
-    return f"Point ({500000 + 10 * col + 5} {5600000 - 10 * row - 5})"
-
-
-def square(row: int, col: int, side: int = 4) -> str:
-    """Some whole pixels."""
-    left, top = 500000 + 10 * col, 5600000 - 10 * row
-    right, bottom = left + 10 * side, top - 10 * side
-    return f"Polygon (({left} {top}, {right} {top}, {right} {bottom}, {left} {bottom}, {left} {top}))"
-
-
-def drawn(kind: str, rows: list[tuple[str, list[Any]]], crs: str = "EPSG:32631") -> QgsVectorLayer:
-    """A layer in memory with the fields ``crop`` and ``cover``; geometries are given in the embeddings' CRS."""
-    layer = QgsVectorLayer(f"{kind}?crs={crs}&field=crop:string&field=cover:double", "drawn", "memory")
-    turn = QgsCoordinateTransform(QgsCoordinateReferenceSystem("EPSG:32631"), layer.crs(), QgsProject.instance())
-    for wkt, attributes in rows:
-        feature, geometry = QgsFeature(layer.fields()), QgsGeometry.fromWkt(wkt)
-        geometry.transform(turn)
-        feature.setGeometry(geometry)
-        feature.setAttributes(attributes)
-        assert layer.dataProvider().addFeature(feature)
-    layer.updateExtents()
-    return layer
-
-
-def saved(layer: QgsVectorLayer, path: Path) -> str:
-    options = QgsVectorFileWriter.SaveVectorOptions()
-    options.driverName = "GeoJSON" if path.suffix == ".geojson" else "GPKG"
-    options.layerOptions = ["COORDINATE_PRECISION=15"] if path.suffix == ".geojson" else []
-    QgsVectorFileWriter.writeAsVectorFormatV3(layer, str(path), QgsProject.instance().transformContext(), options)
-    return str(path)
-
-
-def samples() -> list[tuple[str, list[Any]]]:
-    """Squares of three crops over the whole place, with a cover each."""
-    rows = []
-    for number, (row, col) in enumerate((row, col) for row in range(4, 36, 6) for col in range(4, 44, 6)):
-        rows.append((square(row, col), [("wheat", "maize", "Wiese é")[number % 3], 10.0 * (number % 7)]))
-    return rows
-
-
-@pytest.mark.parametrize("crs", ["EPSG:32631", "EPSG:4326"])
-def test_a_layer_drawn_in_memory_teaches_classes(
-    provider: Any, context: QgsProcessingContext, years: Path, tmp_path: Path, engine: str, crs: str
-) -> None:
-    """The numbers are the engine's, of the same polygons in a file; with report, probability and classifier."""
-    layer = drawn("Polygon", samples(), crs)
-    outputs = {
-        "OUTPUT": str(tmp_path / "q.tif"),
-        "PROBABILITY": str(tmp_path / "qp.tif"),
-        "REPORT": str(tmp_path / "q.html"),
-        "SAVE_CLASSIFIER": str(tmp_path / "q.skops"),
-    }
-    given = {"INPUT": str(years / "before.tif"), "LABELS": layer, "FIELD": "crop", "FOLDS": 2, "FOLD_SIZE": 100}
-    assert run(provider, context, "classify", **given, **outputs) == outputs
-    engine_run(
-        engine,
-        *("classify", "--input", years / "before.tif", "--labels", saved(layer, tmp_path / "labels.gpkg")),
-        *("--field", "crop", "--folds", 2, "--fold-size", 100, "--probability", tmp_path / "sp.tif"),
-        *("--output", tmp_path / "s.tif"),
-    )
-    assert pixels(tmp_path / "q.tif") == pixels(tmp_path / "s.tif")
-    assert pixels(tmp_path / "qp.tif") == pixels(tmp_path / "sp.tif")
-    page = (tmp_path / "q.html").read_text(encoding="utf-8")
-    assert "Wiese é" in page
-    # What was learned is applied as it is; what is about learning is not handed on.
-    again = {**given, "LABELS": None, "CLASSIFIER": outputs["SAVE_CLASSIFIER"], "REPORT": str(tmp_path / "a.html")}
-    log = Log()
-    results, good = provider.algorithm("classify").run({**again, "OUTPUT": str(tmp_path / "a.tif")}, context, log)
-    assert good
-    assert results == {"OUTPUT": str(tmp_path / "a.tif")}
-    assert any("No REPORT is written" in text for text in log.warnings)
-    assert pixels(tmp_path / "a.tif") == pixels(tmp_path / "q.tif")
-
-
-def test_only_selected_features_teach_where_that_is_wanted(
-    provider: Any, context: QgsProcessingContext, years: Path, tmp_path: Path
-) -> None:
-    layer = drawn("Polygon", samples())
-    QgsProject.instance().addMapLayer(layer)
-    layer.selectByExpression("crop <> 'maize'")
-    given = {"INPUT": str(years / "before.tif"), "FIELD": "crop", "FOLDS": 0}
-    chosen = QgsProcessingFeatureSourceDefinition(layer.id(), True)
-    for name, labels, classes in (
-        ("all", layer, ["Wiese é", "maize", "wheat"]),
-        ("some", chosen, ["Wiese é", "wheat"]),
-    ):
-        run(provider, context, "classify", **given, LABELS=labels, OUTPUT=str(tmp_path / f"{name}.tif"))
-        told = json.loads(gdal.Open(str(tmp_path / f"{name}.tif")).GetMetadataItem("MALICE_CLASSES"))
-        assert sorted(one["name"] for one in told.values()) == classes
-    layer.selectByExpression("crop = 'rye'")
-    log = Log()
-    wrong = {**given, "LABELS": chosen, "OUTPUT": str(tmp_path / "none.tif")}
-    assert not provider.algorithm("classify").run(wrong, context, log)[1]
-    assert "LABELS: layer 'drawn' has no shapes, or none of them is selected" in log.errors[0]
-
-
-def test_numbers_are_learned_from_points(
-    provider: Any, context: QgsProcessingContext, years: Path, tmp_path: Path, engine: str
-) -> None:
-    rows = [(spot(row, col), ["", float(row)]) for row in range(4, 38, 3) for col in range(4, 46, 3)]
-    layer = drawn("Point", rows)
-    given = {"INPUT": str(years / "before.tif"), "LABELS": layer, "FIELD": "cover", "METHOD": "knn"}
-    run(provider, context, "regress", **given, OUTPUT=str(tmp_path / "q.tif"))
-    labels = saved(layer, tmp_path / "labels.gpkg")
-    options = ("--labels", labels, "--field", "cover", "--method", "knn", "--output", tmp_path / "s.tif")
-    engine_run(engine, "regress", "--input", years / "before.tif", *options)
-    assert pixels(tmp_path / "q.tif") == pixels(tmp_path / "s.tif")
-    assert gdal.Open(str(tmp_path / "q.tif")).GetRasterBand(1).GetDescription() == "cover"
-
-
-def test_maps_that_were_learned_are_dressed_and_the_report_is_shown(
-    provider: Any, context: QgsProcessingContext, years: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As the dialog runs it, to temporary files."""
-    import processing
-
-    monkeypatch.setattr("processing.gui.Postprocessing.iface", None, raising=False)
-    layer = drawn("Polygon", samples())
-    given = {"INPUT": str(years / "before.tif"), "LABELS": layer, "FOLDS": 2, "FOLD_SIZE": 100}
-    wanted = dict.fromkeys(("OUTPUT", "PROBABILITY", "REPORT"), "TEMPORARY_OUTPUT")
-    processing.runAndLoadResults("malice:classify", {**given, **wanted, "FIELD": "crop"}, context=context)
-    # The dialog puts outputs of this kind into the results viewer.
-    assert isinstance(provider.algorithm("classify").outputDefinition("REPORT"), QgsProcessingOutputHtml)
-    del wanted["PROBABILITY"]
-    processing.runAndLoadResults("malice:regress", {**given, **wanted, "FIELD": "cover"}, context=context)
-    layers = {one.name(): one for one in QgsProject.instance().mapLayers().values()}
-    assert set(layers) == {"Classes (crop) – before", "Probability – before", "cover – before"}
-    told = {one.label: one.color.name() for one in layers["Classes (crop) – before"].renderer().classes()}
-    assert set(told) == {"wheat", "maize", "Wiese é"}
-    assert len(set(told.values())) == 3
-    limits = layers["Probability – before"].renderer()
-    assert (limits.classificationMin(), limits.classificationMax()) == (0, 1)
-    assert 0 <= layers["cover – before"].renderer().classificationMin() < 60
 
 
 def test_clusters_are_the_engines_and_found_again(
