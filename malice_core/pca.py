@@ -96,7 +96,8 @@ def run(options: argparse.Namespace, run: Run) -> None:
             }
         )
         if options.save_fit is not None:
-            outputs.file(options.save_fit).write_text(fit.text(), encoding="utf-8")
+            with outputs.text(options.save_fit) as file:
+                file.write(fit.text())
         progress.finish()
 
 
