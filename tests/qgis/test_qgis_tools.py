@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from osgeo import gdal
 from qgis.core import (
@@ -14,10 +15,11 @@ from qgis.core import (
     QgsProject,
     QgsProperty,
     QgsRasterLayer,
+    QgsVectorLayer,
 )
 
 from helpers_qgis import Log, pixels
-from helpers_tools import drawn, engine_run, run, saved, says, spot
+from helpers_tools import drawn, engine_run, run, saved, says, spot, square
 
 LEARNING = "INPUT LABELS FIELD METHOD CLASSIFIER FOLDS FOLD_SIZE PER_PLACE SEED OUTPUT REPORT SAVE_CLASSIFIER"
 #: Parameters by tool; those of computing are in all of them.
@@ -28,7 +30,7 @@ TOOLS = {
     "classify": f"{LEARNING} PER_CLASS PROBABILITY",
     "regress": f"{LEARNING} PIXELS",
     "change": "BEFORE AFTER MEASURE THRESHOLD OUTPUT",
-    "sample": "INPUT POINTS OUTPUT",
+    "sample": "INPUT POINTS PREFIX OUTPUT",
 }
 ADVANCED = {"SAMPLE", "SEED", "FOLDS", "FOLD_SIZE", "PER_PLACE", "PER_CLASS", "PIXELS", "MEMORY", "THREADS"}
 
@@ -203,3 +205,100 @@ def test_clusters_are_the_engines_and_found_again(
     look = provider.algorithm("cluster").create().look("OUTPUT", str(tmp_path / "q.tif"), given)
     assert [name for _, _, name in look.style.entries] == [f"cluster {number}" for number in range(1, 6)]
     assert len({colour for _, colour, _ in look.style.entries}) == 5
+
+
+def test_change_of_two_years(
+    provider: Any,
+    context: QgsProcessingContext,
+    years: Path,
+    tmp_path: Path,
+    engine: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import processing
+
+    monkeypatch.setattr("processing.gui.Postprocessing.iface", None, raising=False)
+    given = {"BEFORE": str(years / "before.tif"), "AFTER": str(years / "after.tif"), "MEASURE": "euclidean"}
+    processing.runAndLoadResults(
+        "malice:change", {**given, "OUTPUT": str(tmp_path / "q.tif")}, context=context, feedback=Log()
+    )
+    options = ("--measure", "euclidean", "--output", tmp_path / "s.tif")
+    engine_run(engine, "change", "--before", years / "before.tif", "--after", years / "after.tif", *options)
+    assert pixels(tmp_path / "q.tif") == pixels(tmp_path / "s.tif")
+    run(provider, context, "change", **given, THRESHOLD="2.5", OUTPUT=str(tmp_path / "t.tif"))
+    distance, _, changed = gdal.Open(str(tmp_path / "t.tif")).ReadAsArray()
+    np.testing.assert_array_equal(changed[np.isfinite(distance)], distance[np.isfinite(distance)] > 2.5)
+    (layer,) = QgsProject.instance().mapLayers().values()
+    assert layer.name() == "Change – before → after"
+    assert sorted(layer.styleManager().styles()) == ["changed", "default", "significance"]
+    span = layer.temporalProperties().fixedTemporalRange()
+    days = [moment.toString("yyyy-MM-dd") for moment in (span.begin(), span.end())]
+    assert days == ["2018-01-05", "2018-02-04"]
+    log = Log()
+    wrong = {**given, "AFTER": str(years / "other.tif"), "OUTPUT": str(tmp_path / "o.tif")}
+    assert not provider.algorithm("change").run(wrong, context, log)[1]
+    assert "before.tif is of queries 0" in log.errors[0]
+    assert "other.tif of 1" in log.errors[0]
+
+
+@pytest.mark.parametrize("kind", ["Point", "Polygon"])
+def test_similarity_to_what_is_drawn(
+    provider: Any, context: QgsProcessingContext, years: Path, tmp_path: Path, engine: str, kind: str
+) -> None:
+    """One band for all, or one a value, with a style each; in another CRS than the raster."""
+    draw = spot if kind == "Point" else square
+    rows = [(draw(6, 8), ["maize", 1.0]), (draw(20, 30), ["wheat", 2.0]), (draw(30, 12), ["maize", 3.0])]
+    layer = drawn(kind, rows, "EPSG:3857")
+    given = {"INPUT": str(years / "before.tif"), "REFERENCES": layer}
+    labels = saved(layer, tmp_path / "r.gpkg")
+    for name, more, options in (
+        ("all", {}, ()),
+        ("each", {"FIELD": "crop", "MEASURE": "euclidean"}, ("--field", "crop", "--measure", "euclidean")),
+    ):
+        run(provider, context, "similarity", **given, **more, OUTPUT=str(tmp_path / f"{name}.tif"))
+        options = ("--references", labels, *options, "--output", tmp_path / f"s{name}.tif")
+        engine_run(engine, "similarity", "--input", years / "before.tif", *options)
+        assert pixels(tmp_path / f"{name}.tif") == pixels(tmp_path / f"s{name}.tif")
+    algorithm = provider.algorithm("similarity").create()
+    look = algorithm.look("OUTPUT", str(tmp_path / "all.tif"), given)
+    assert (look.style.channel.low, look.style.channel.high) == (0, 1)
+    look = algorithm.look("OUTPUT", str(tmp_path / "each.tif"), {**given, "FIELD": "crop", "MEASURE": "euclidean"})
+    assert look.style.channel.low < look.style.channel.high
+    assert [*look.others] == ["wheat"]
+
+
+def test_the_embedding_at_points_as_a_layer(
+    provider: Any, context: QgsProcessingContext, years: Path, tmp_path: Path
+) -> None:
+    """Every number is that of the pixel below, beside the points' own attributes; also into a layer in memory."""
+    places = [(6, 8), (39, 47), (0, 0), (20, 30)]
+    rows = [(spot(row, col), [f"place {number}", None]) for number, (row, col) in enumerate(places)]
+    rows.append(("Point (0 0)", ["elsewhere", 5.0]))
+    layer = drawn("Point", rows, "EPSG:4326")
+    raster = gdal.Open(str(years / "before.tif"))
+    values = raster.ReadAsArray()
+    names = [raster.GetRasterBand(number).GetDescription() for number in range(1, raster.RasterCount + 1)]
+    given = {"INPUT": str(years / "before.tif"), "POINTS": layer, "PREFIX": "a_"}
+    for output in ("TEMPORARY_OUTPUT", str(tmp_path / "q.gpkg"), str(tmp_path / "q.geojson")):
+        results = run(provider, context, "sample", **given, OUTPUT=output)
+        made = QgsProcessingUtils.mapLayerFromString(results["OUTPUT"], context)
+        own = [name for name in made.fields().names() if name != "fid"]
+        assert own == ["crop", "cover", *(f"a_{name}" for name in names)]
+        found = {one["crop"]: one for one in made.getFeatures()}
+        assert len(found) == 5
+        for number, (row, col) in enumerate(places):
+            one = found[f"place {number}"]
+            told = [one[f"a_{name}"] for name in names]
+            if np.isnan(values[0, row, col]):
+                assert all(value is None or value.isNull() for value in told)
+            else:
+                np.testing.assert_array_equal(np.float32(told), values[:, row, col])
+        assert found["elsewhere"]["cover"] == 5.0
+    assert np.isnan(values[0, 0, 0]), "one of the points lies on nodata"
+    # A second year beside the first.
+    first = QgsVectorLayer(str(tmp_path / "q.gpkg"), "first", "ogr")
+    second = {**given, "INPUT": str(years / "after.tif"), "POINTS": first, "OUTPUT": str(tmp_path / "two.gpkg")}
+    run(provider, context, "sample", **{**second, "PREFIX": "b_"})
+    assert QgsVectorLayer(str(tmp_path / "two.gpkg"), "two", "ogr").fields().count() == 3 + 2 * len(names)
+    told = says(provider, context, "sample", **{**second, "POINTS": first, "OUTPUT": str(tmp_path / "q.gpkg")})
+    assert "POINTS and OUTPUT are the same file" in told
