@@ -44,10 +44,8 @@ def parser(tool: str, description: str, *, output: str = "FILE.tif", inputs: Seq
     p = Parser(prog=f"python -m malice_core.{tool}", description=description)
     g = p.add_argument_group("files")
     for name in inputs:
-        g.add_argument(
-            f"--{name}", type=_path, required=True, metavar="FILE", help="an embedding, of malice_core.embed"
-        )
-    g.add_argument("--output", type=_path, required=True, metavar=output, help="what to write")
+        g.add_argument(f"--{name}", type=path, required=True, metavar="FILE", help="an embedding, of malice_core.embed")
+    g.add_argument("--output", type=path, required=True, metavar=output, help="what to write")
     g.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     g = p.add_argument_group("running")
     g.add_argument("--memory", default="2GB", metavar="SIZE", help="memory to stay under, default 2GB")
@@ -61,7 +59,8 @@ def add_seed(p: argparse.ArgumentParser) -> None:
     p.add_argument("--seed", type=flags.whole(0), default=SEED, metavar="N", help=f"of what is random, default {SEED}")
 
 
-def _path(text: str) -> Path:
+def path(text: str) -> Path:
+    """A path that is not empty."""
     return Path(flags.path(text))
 
 
@@ -126,8 +125,10 @@ class Run:
         advance: Callable[[int], None],
         size: int = 0,
         kept: int = 0,
+        result: int = 0,
+        tiles: Sequence[Window] | None = None,
     ) -> Iterator[tuple[Window, Iterator[tuple[Window, T]]]]:
-        """Goes over all pixels, see :func:`malice_core.analysis.windows.over`.
+        """Goes over all pixels, or those of some tiles, see :func:`malice_core.analysis.windows.over`.
 
         Args:
             embeddings: all of one grid.
@@ -135,11 +136,16 @@ class Run:
             advance: told how many pixels were done.
             size: bytes a pixel that the work takes.
             kept: bytes that are held all the time.
+            result: bytes a pixel that are held until a window is written.
+            tiles: of ``windows.STRIP`` pixels, in order; None: all of them.
         """
         from malice_core.analysis import windows
 
-        sides = windows.plan(embeddings, self.memory, self.threads, work=size, kept=kept)
-        cut = windows.windows(embeddings[0].area, sides)
+        sides = windows.plan(embeddings, self.memory, self.threads, work=size, kept=kept, result=result)
+        if tiles is None:
+            cut = windows.windows(embeddings[0].area, sides)
+        else:
+            cut = [part for tile in tiles for part in windows.parts(tile, min(sides[0], windows.STRIP))]
         for window, results in windows.over(embeddings, cut, work, self.threads, self.check):
             yield window, results
             advance(window.pixels)
