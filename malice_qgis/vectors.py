@@ -72,9 +72,7 @@ def write(name: str, source: QgsProcessingFeatureSource, field: str, path: str, 
             count += 1
             _put(name, writer, feature.geometry(), [_plain(feature.attribute(take))] if field else [], path)
     if not count:
-        raise VectorError(
-            tr("{0}: {1} has no shapes to read (of those that are selected).").format(name, _said(source))
-        )
+        raise _empty(name, source)
     _close(name, writer, path)
 
 
@@ -152,33 +150,26 @@ def fill(
     sink: QgsFeatureSink,
     target: str,
     cancelled: Callable[[], bool],
-) -> int:
+) -> None:
     """Puts the points with their values into a sink.
 
     Args:
         fields: of the sink: those of the points, then the table's.
         target: where the sink writes, for messages.
 
-    Returns:
-        How many points have no values.
-
     Raises:
         VectorError: if the sink takes no more.
         EngineCancelled: if ``cancelled`` said so.
     """
-    empty = 0
     for row, values in table.rows():
         if cancelled():
             raise EngineCancelled(tr("cancelled"))
-        empty += all(value is None for value in values)
         feature = QgsFeature(fields)
         feature.setGeometry(points[row].geometry())
         feature.setAttributes([*points[row].attributes(), *values])
         if not sink.addFeature(feature, QgsFeatureSink.Flag.FastInsert):
-            raise VectorError(
-                tr("OUTPUT {0} cannot be written: {1}").format(target, sink.lastError() or tr("disk full?"))
-            )
-    return empty
+            says = sink.lastError() or tr("the disk may be full")
+            raise VectorError(tr("OUTPUT {0} cannot be written: {1}.").format(target, says))
 
 
 def require_field(name: str, source: QgsProcessingFeatureSource, field: str) -> int:

@@ -40,6 +40,12 @@ class ChangeAlgorithm(ToolAlgorithm):
         return [
             options.embedding("BEFORE", tr("Embedding before")),
             options.embedding("AFTER", tr("Embedding after")),
+            options.choice(
+                "MEASURE",
+                tr("Measure"),
+                options.MEASURES,
+                tr("cosine: of directions, 0 to 2. euclidean: in the space of the embedding."),
+            ),
             helped(
                 QgsProcessingParameterString("THRESHOLD", tr("Threshold (otsu or a distance)"), "otsu"),
                 tr("otsu: chosen so that changed and unchanged pixels fall apart best. Or a distance, a number."),

@@ -41,8 +41,14 @@ class ClassifyAlgorithm(LearningAlgorithm):
         field = options.field(
             "LABELS", tr("Class"), tr("The field of the labels with the class: text or whole numbers.")
         )
+        most = options.whole(
+            "PER_CLASS",
+            tr("Pixels of a class at most"),
+            tr("So many labelled pixels of each class are learned from, drawn by chance. By default 2000."),
+            None,
+        )
         return [
-            *self.learned(labels, field),
+            *self.learned(labels, field, most),
             options.raster(
                 "OUTPUT", tr("Classes"), tr("GeoTIFF of whole numbers with names and colours; 0 is nodata.")
             ),

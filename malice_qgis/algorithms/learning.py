@@ -19,7 +19,12 @@ from .tool import ToolAlgorithm
 
 METHODS = ["linear", "knn", "forest"]
 #: What is about learning, and so means nothing to a classifier that is there.
-_TRAINING = ("LABELS", "FIELD", "METHOD", "FOLDS", "FOLD_SIZE", "SEED", "REPORT", "SAVE_CLASSIFIER")
+_TRAINING = frozenset(
+    (
+        *("LABELS", "FIELD", "METHOD", "FOLDS", "FOLD_SIZE", "PER_PLACE", "PER_CLASS", "PIXELS", "SEED"),
+        *("REPORT", "SAVE_CLASSIFIER"),
+    )
+)
 
 
 class LearningAlgorithm(ToolAlgorithm):
@@ -28,7 +33,7 @@ class LearningAlgorithm(ToolAlgorithm):
     SHAPES = (("LABELS", "FIELD"),)
 
     def unused(self, parameters: dict[str, Any]) -> frozenset[str]:
-        return frozenset(_TRAINING if parameters.get("CLASSIFIER") else ())
+        return _TRAINING if parameters.get("CLASSIFIER") else frozenset()
 
     def refuse(self, parameters: dict[str, Any], context: QgsProcessingContext) -> None:
         super().refuse(parameters, context)
@@ -48,11 +53,14 @@ class LearningAlgorithm(ToolAlgorithm):
         if parameters.get("CLASSIFIER") and checks.target(parameters, "REPORT") not in ("", "TEMPORARY_OUTPUT"):
             feedback.pushWarning(tr("No REPORT is written: it is about training, and CLASSIFIER was trained already."))
 
-    def learned(self, labels: str, field: QgsProcessingParameterDefinition) -> list[QgsProcessingParameterDefinition]:
+    def learned(
+        self, labels: str, field: QgsProcessingParameterDefinition, most: QgsProcessingParameterDefinition
+    ) -> list[QgsProcessingParameterDefinition]:
         """The parameters of what is learned.
 
         Args:
             labels: help of the labels.
+            most: how many pixels are learned from.
         """
         return [
             options.embedding(),
@@ -77,13 +85,22 @@ class LearningAlgorithm(ToolAlgorithm):
                 options.whole(
                     "FOLDS",
                     tr("Folds of cross-validation"),
-                    tr("So many times it is trained without a share of the blocks of labels and tested on it."),
+                    tr("So many times it is trained without a share of the blocks and tested on it. 0: no test."),
                     5,
-                    2,
-                    100,
+                    0,
+                    1000,
                 )
             ),
             advanced(_fold_size()),
+            advanced(
+                options.whole(
+                    "PER_PLACE",
+                    tr("Pixels of a polygon at most"),
+                    tr("Of a larger polygon some are drawn by chance, so that it outweighs no others. By default 100."),
+                    None,
+                )
+            ),
+            advanced(most),
             options.seed(),
             *options.computing(),
         ]
@@ -112,5 +129,5 @@ def _fold_size() -> QgsProcessingParameterDefinition:
     )
     kind = QgsProcessingParameterNumber.Type.Double
     return helped(
-        QgsProcessingParameterNumber("FOLD_SIZE", tr("Side of the blocks (metres)"), kind, None, True, 1, 1e7), text
+        QgsProcessingParameterNumber("FOLD_SIZE", tr("Side of the blocks (metres)"), kind, None, True, 1, 1e6), text
     )

@@ -23,6 +23,8 @@ from .parameters import MEMORY, advanced, helped
 
 #: Whole numbers that may be very large, as Qt holds them.
 MOST = 2**31 - 1
+#: How two embeddings are compared.
+MEASURES = ["cosine", "euclidean"]
 
 
 def embedding(name: str = "INPUT", label: str = "") -> QgsProcessingParameterDefinition:

@@ -43,8 +43,14 @@ class RegressAlgorithm(LearningAlgorithm):
         field = options.field(
             "LABELS", tr("Number"), tr("The numeric field of the labels that is learned."), numeric=True
         )
+        most = options.whole(
+            "PIXELS",
+            tr("Labelled pixels at most"),
+            tr("So many labelled pixels are learned from, drawn by chance. By default 20000."),
+            None,
+        )
         return [
-            *self.learned(labels, field),
+            *self.learned(labels, field, most),
             options.raster("OUTPUT", tr("Prediction"), tr("GeoTIFF, float32, in the unit of the field.")),
             *self.written(report),
         ]

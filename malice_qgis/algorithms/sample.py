@@ -14,6 +14,7 @@ from qgis.core import (
     QgsProcessingParameterDefinition,
     QgsProcessingParameterFeatureSink,
     QgsProcessingParameterFeatureSource,
+    QgsProcessingParameterString,
     QgsProcessingUtils,
     QgsWkbTypes,
 )
@@ -59,6 +60,10 @@ class SampleAlgorithm(ToolAlgorithm):
             helped(
                 QgsProcessingParameterFeatureSource("POINTS", tr("Points"), [point]),
                 tr("In any CRS, also a layer in memory. Selected features only, if told."),
+            ),
+            helped(
+                QgsProcessingParameterString("PREFIX", tr("Prefix of the columns"), None, False, True),
+                tr("Before the names of the bands, such as y2024_, to keep the columns of several years apart."),
             ),
             *options.computing(),
             helped(
@@ -108,12 +113,8 @@ class SampleAlgorithm(ToolAlgorithm):
             )
             if sink is None:
                 raise checks.Refusal(self.invalidSinkError(parameters, "OUTPUT"))
-            empty = vectors.fill(table, points, fields, sink, target, run.cancelled)
+            vectors.fill(table, points, fields, sink, target, run.cancelled)
             del sink
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        if empty:
-            feedback.pushWarning(
-                tr("{0} of {1} points have no values: outside, or no data.").format(empty, len(points))
-            )
         return {"OUTPUT": target}

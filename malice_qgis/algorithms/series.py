@@ -43,6 +43,12 @@ class SeriesAlgorithm(EngineAlgorithm):
 
         return EmbedDialog(self, parent=parent)
 
+    def group(self) -> str:
+        return tr("Image time series")
+
+    def groupId(self) -> str:
+        return "series"
+
     def refuse(self, parameters: dict[str, Any], context: QgsProcessingContext) -> None:
         checks.refuse(parameters, context, self.OUTPUTS)
 

@@ -11,8 +11,6 @@ from ..texts import tr
 from . import options
 from .tool import ToolAlgorithm
 
-MEASURES = ["cosine", "euclidean"]
-
 
 class SimilarityAlgorithm(ToolAlgorithm):
     """Parameters and texts."""
@@ -57,7 +55,7 @@ class SimilarityAlgorithm(ToolAlgorithm):
             options.choice(
                 "MEASURE",
                 tr("Measure"),
-                MEASURES,
+                options.MEASURES,
                 tr("cosine: of directions, -1 to 1. euclidean: of distances in the space of the embedding."),
             ),
             *options.computing(),
@@ -65,5 +63,5 @@ class SimilarityAlgorithm(ToolAlgorithm):
         ]
 
     def look(self, output: str, path: str, parameters: dict[str, Any]) -> styling.Look:
-        span = (0.0, 1.0) if checks.choice(parameters, "MEASURE", MEASURES) == "cosine" else None
+        span = (0.0, 1.0) if checks.choice(parameters, "MEASURE", options.MEASURES) == "cosine" else None
         return styling.numbers(path, tr("Similarity of embeddings to examples."), span).named(tr("Similarity"))

@@ -108,7 +108,11 @@ def plain(path: str, what: str) -> Look:
     """Without colours: what the file says of itself."""
     dataset = open_raster(path)
     tags = dict(dataset.GetMetadata() or {}) if dataset is not None else {}
-    days = {sensor: _days(tags.get(f"MALICE_DATES_{sensor.upper()}", "")) for sensor in ("s2", "s1")}
+    # What is made of two embeddings has the dates of both.
+    days = {
+        sensor: _days(",".join(tags.get(f"MALICE_DATES_{sensor.upper()}{which}", "") for which in ("", "_AFTER")))
+        for sensor in ("s2", "s1")
+    }
     return Look("", what, days={sensor: found for sensor, found in days.items() if found}, tags=tags)
 
 
@@ -247,4 +251,4 @@ def _days(text: str) -> list[date]:
             found.append(date.fromisoformat(part.strip()))
         except ValueError:
             continue
-    return sorted(found)
+    return sorted(set(found))
