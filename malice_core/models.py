@@ -42,9 +42,11 @@ def search_path() -> list[Path]:
     """
     chosen = [Path(entry) for entry in os.environ.get("MALICE_MODELS", "").split(os.pathsep) if entry]
     checkout = Path(__file__).resolve().parents[1]
-    # Installed from a wheel, the package lies among others, and a folder "models" beside it is somebody else's.
-    own = [checkout / "models"] if (checkout / "pyproject.toml").is_file() else []
-    return [*chosen, user_folder(), *own]
+    # Installed from a wheel, the package lies among others, and a folder "models" beside it is somebody else's: models
+    # that come along (the QGIS plugin's set-up brings those for trying out) are in the environment's share folder.
+    in_checkout = (checkout / "pyproject.toml").is_file()
+    own = checkout / "models" if in_checkout else Path(sys.prefix) / "share" / "malice" / "models"
+    return [*chosen, user_folder(), own]
 
 
 def scan() -> tuple[list[Card], list[str]]:
