@@ -1,18 +1,27 @@
-"""The plugin: registers the Processing provider and removes it again."""
+"""The plugin: registers the Processing provider and the entries of the menu, and removes them again."""
 
 from __future__ import annotations
 
+from typing import Any, Callable
+
 from qgis.core import QgsApplication, QgsSettings
+from qgis.PyQt.QtGui import QIcon
+from qgis.PyQt.QtWidgets import QAction
 
 from . import engine, models
-from .provider import MaliceProvider
+from .provider import ICON, MaliceProvider
+from .texts import tr
+
+MENU = "MALICE"
 
 
 class MalicePlugin:
-    """What QGIS loads; everything is in the provider."""
+    """What QGIS loads; everything but two entries of the menu is in the provider."""
 
-    def __init__(self) -> None:
+    def __init__(self, iface: Any = None) -> None:
         self.provider: MaliceProvider | None = None
+        self._iface = iface
+        self._actions: list[QAction] = []
 
     def initProcessing(self) -> None:
         """Registers the provider; qgis_process calls this alone."""
@@ -29,10 +38,35 @@ class MalicePlugin:
             # The editor of settings shows, and so lets change, those that are there.
             settings.setValue(engine.SETTING, "")
         models.INSTALLED.watch(self.provider.refreshAlgorithms)
+        if self._iface is not None:
+            self._entry(tr("Set up the engine…"), self.set_up)
+            self._entry(tr("Diagnosis…"), self.diagnose)
+
+    def _entry(self, text: str, run: Callable[[], Any]) -> None:
+        action = QAction(QIcon(ICON), text, self._iface.mainWindow())
+        action.triggered.connect(lambda _checked: run())
+        self._iface.addPluginToMenu(MENU, action)
+        self._actions.append(action)
+
+    def set_up(self) -> None:
+        """Opens the dialog of ``malice:setup``."""
+        # Processing's windows are there in desktop QGIS only.
+        import processing
+
+        processing.execAlgorithmDialog("malice:setup")
+
+    def diagnose(self) -> None:
+        """Opens the diagnosis."""
+        from .setup.dialog import DiagnosisDialog
+
+        DiagnosisDialog(self._iface.mainWindow()).show()
 
     def unload(self) -> None:
         """Takes everything back."""
         models.INSTALLED.stop()
+        for action in self._actions:
+            self._iface.removePluginMenu(MENU, action)
+        self._actions = []
         # False only where QGIS, which is closing, has removed it already.
         if self.provider is not None and QgsApplication.processingRegistry().removeProvider(self.provider):
             self.provider = None

@@ -9,6 +9,7 @@ from qgis.PyQt.QtGui import QIcon
 from qgis.utils import pluginMetadata
 
 from .algorithms.embed import EmbedAlgorithm
+from .algorithms.setup import SetupAlgorithm
 
 ICON = os.path.join(os.path.dirname(__file__), "icons", "malice.svg")
 
@@ -43,3 +44,4 @@ class MaliceProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:
         self.addAlgorithm(EmbedAlgorithm())
+        self.addAlgorithm(SetupAlgorithm())
