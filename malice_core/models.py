@@ -42,8 +42,8 @@ def search_path() -> list[Path]:
     """
     chosen = [Path(entry) for entry in os.environ.get("MALICE_MODELS", "").split(os.pathsep) if entry]
     checkout = Path(__file__).resolve().parents[1]
-    # Installed from a wheel, the package lies among others, and a folder "models" beside it is somebody else's: models
-    # that come along (the QGIS plugin's set-up brings those for trying out) are in the environment's share folder.
+    # Installed from a wheel, the package lies among others, and a folder "models" beside it is somebody else's: the
+    # wheel brings those for trying out into the environment's share folder.
     in_checkout = (checkout / "pyproject.toml").is_file()
     own = checkout / "models" if in_checkout else Path(sys.prefix) / "share" / "malice" / "models"
     return [*chosen, user_folder(), own]

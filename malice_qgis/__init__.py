@@ -6,12 +6,12 @@ Nothing here imports the engine; modules import QGIS, ``qgis.PyQt``, numpy, osge
 from __future__ import annotations
 
 
-def classFactory(iface):
-    """Called by QGIS when the plugin is loaded; qgis_process has no interface, which is for the menu alone."""
+def classFactory(_iface):
+    """Called by QGIS when the plugin is loaded. The interface is not there in qgis_process: who needs it, asks."""
     from . import interrupts
 
     # Before the imports below: the longer QGIS is not listened to, the more often a Ctrl-C at its start is lost.
     interrupts.listen()
     from .plugin import MalicePlugin
 
-    return MalicePlugin(iface)
+    return MalicePlugin()

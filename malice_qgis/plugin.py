@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
+from qgis import utils
 from qgis.core import QgsApplication, QgsSettings
 from qgis.PyQt.QtGui import QIcon
 from qgis.PyQt.QtWidgets import QAction
@@ -18,9 +19,8 @@ MENU = "MALICE"
 class MalicePlugin:
     """What QGIS loads; everything but two entries of the menu is in the provider."""
 
-    def __init__(self, iface: Any = None) -> None:
+    def __init__(self) -> None:
         self.provider: MaliceProvider | None = None
-        self._iface = iface
         self._actions: list[QAction] = []
 
     def initProcessing(self) -> None:
@@ -38,14 +38,14 @@ class MalicePlugin:
             # The editor of settings shows, and so lets change, those that are there.
             settings.setValue(engine.SETTING, "")
         models.INSTALLED.watch(self.provider.refreshAlgorithms)
-        if self._iface is not None:
+        if utils.iface is not None:
             self._entry(tr("Set up the engine…"), self.set_up)
             self._entry(tr("Diagnosis…"), self.diagnose)
 
     def _entry(self, text: str, run: Callable[[], Any]) -> None:
-        action = QAction(QIcon(ICON), text, self._iface.mainWindow())
+        action = QAction(QIcon(ICON), text, utils.iface.mainWindow())
         action.triggered.connect(lambda _checked: run())
-        self._iface.addPluginToMenu(MENU, action)
+        utils.iface.addPluginToMenu(MENU, action)
         self._actions.append(action)
 
     def set_up(self) -> None:
@@ -59,13 +59,13 @@ class MalicePlugin:
         """Opens the diagnosis."""
         from .setup.dialog import DiagnosisDialog
 
-        DiagnosisDialog(self._iface.mainWindow()).show()
+        DiagnosisDialog(utils.iface.mainWindow()).show()
 
     def unload(self) -> None:
         """Takes everything back."""
         models.INSTALLED.stop()
         for action in self._actions:
-            self._iface.removePluginMenu(MENU, action)
+            utils.iface.removePluginMenu(MENU, action)
         self._actions = []
         # False only where QGIS, which is closing, has removed it already.
         if self.provider is not None and QgsApplication.processingRegistry().removeProvider(self.provider):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-#: scheme://user:password@host
+#: What stands before the @ of an address.
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@\"']+@")
 #: password=…, "token": "…", X-Amz-Signature=…, sig=…, --key …
 _NAMED = re.compile(

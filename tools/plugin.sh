@@ -8,17 +8,16 @@ PYTHON=${MALICE_BUILD_PYTHON:-.venv/bin/python}
 #: plugins.qgis.org takes 25 MB.
 LIMIT=25000000
 
-tree() { # the folder QGIS loads, into $1: plugin, the engine's wheel, the models for trying out
+tree() { # the folder QGIS loads, into $1: plugin, and the engine's wheel with the models for trying out
     local work
     rm -rf "$1"
     mkdir -p "$1/engine_source"
     cp -R malice_qgis/. metadata.txt LICENSE "$1"/
-    cp -R models "$1/engine_source/models"
-    rm -rf "$1/ruff.toml" "$1/engine_source/models/malice"
+    rm -f "$1/ruff.toml"
     find "$1" -name __pycache__ -type d -prune -exec rm -rf {} +
     # setuptools leaves its work where it builds: in a copy, from which stale modules cannot get into the wheel.
     work=$(mktemp -d)
-    cp -R malice_core pyproject.toml README.md LICENSE "$work"/
+    cp -R malice_core models pyproject.toml README.md LICENSE "$work"/
     find "$work" -name __pycache__ -type d -prune -exec rm -rf {} +
     # The time of the last commit, so that the same source makes the same wheel.
     SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 1700000000) \

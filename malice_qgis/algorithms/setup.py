@@ -170,16 +170,7 @@ class SetupAlgorithm(QgsProcessingAlgorithm):
                 raise SetupError(tr("{0} '{1}' is none of {2}.").format(name, told[name][:80], ", ".join(words)))
         told["WHEELS"] = self.parameterAsString(parameters, "WHEELS", context).strip()
         told["REPORT"] = self.parameterAsFileOutput(parameters, "REPORT", context)
-        if told["WHEELS"] and not os.path.isdir(told["WHEELS"]):
-            raise SetupError(tr("WHEELS: {} is no folder.").format(told["WHEELS"]))
-        for name in ("PYTHON", "ENGINE"):
-            path = told[name]
-            if path and not (os.path.isfile(path) and os.access(path, os.X_OK)):
-                raise SetupError(tr("{0}: {1} is no program: give the path of a Python.").format(name, path))
-        if told["ENGINE"] and (told["ACTION"] != "install" or told["PYTHON"] or told["WHEELS"]):
-            raise SetupError(tr("ENGINE is an engine that is there: it goes with ACTION install alone."))
-        if told["REPORT"] and not told["REPORT"].lower().endswith((".html", ".htm", ".txt")):
-            raise SetupError(tr("REPORT {}: give a name that ends in .html or .txt.").format(told["REPORT"]))
+        _refuse(told)
         return told
 
     def _install(self, builder: Builder, told: dict[str, str], feedback: QgsProcessingFeedback) -> str:
@@ -268,6 +259,22 @@ class SetupAlgorithm(QgsProcessingAlgorithm):
         builder.say(tr("MALICE engine {0}: {1}").format(version, python))
         builder.say(tr("It computes on {}.").format(", ".join(building.computing(found))))
         return version
+
+
+def _refuse(told: dict[str, str]) -> None:
+    """Raises:
+    SetupError: if a path is not there or parameters do not go together.
+    """
+    if told["WHEELS"] and not os.path.isdir(told["WHEELS"]):
+        raise SetupError(tr("WHEELS: {} is no folder.").format(told["WHEELS"]))
+    for name in ("PYTHON", "ENGINE"):
+        path = told[name]
+        if path and not (os.path.isfile(path) and os.access(path, os.X_OK)):
+            raise SetupError(tr("{0}: {1} is no program: give the path of a Python.").format(name, path))
+    if told["ENGINE"] and (told["ACTION"] != "install" or told["PYTHON"] or told["WHEELS"]):
+        raise SetupError(tr("ENGINE is an engine that is there: it goes with ACTION install alone."))
+    if told["REPORT"] and not told["REPORT"].lower().endswith((".html", ".htm", ".txt")):
+        raise SetupError(tr("REPORT {}: give a name that ends in .html or .txt.").format(told["REPORT"]))
 
 
 def _begin_log() -> None:

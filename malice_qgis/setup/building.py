@@ -10,7 +10,6 @@ import glob
 import hashlib
 import json
 import os
-import shutil
 import time
 from dataclasses import dataclass
 from typing import Any, Callable
@@ -27,7 +26,7 @@ from . import pips, places, platforms, pythons
 NEEDED = {"cpu": 1_500_000_000, "cuda": 9_000_000_000}
 #: What is written down beside an engine.
 RECORD = "malice-setup.json"
-#: Where the plugin carries the engine's wheel, and the models for trying out.
+#: Where the plugin carries the engine's wheel, in which the models for trying out are too.
 PLUGIN = os.path.dirname(os.path.dirname(__file__))
 SOURCE = os.path.join(PLUGIN, "engine_source")
 #: Percent of the bar at the end of each step.
@@ -186,9 +185,6 @@ class Builder:
             raise (GpuError if wish.device == "cuda" else SetupError)(str(error)) from error
         self._step(INSTALLED, tr("The engine itself is installed"))
         self._run(tr("the engine"), [python, *pips.install(pip, ["--no-index", own_wheel()])], self.note)
-        models = os.path.join(SOURCE, "models")
-        if os.path.isdir(models):
-            shutil.copytree(models, os.path.join(folder, "share", "malice", "models"))
         unmark = platforms.unquarantine(folder)
         if unmark:
             # It ends with an error where nothing bears the mark.
@@ -296,28 +292,35 @@ class Builder:
             raise SetupError(_sentence(what, code, told))
 
 
-#: Signs in pip's words, and what they mean to a user.
-_CURES = (
-    (("THESE PACKAGES DO NOT MATCH THE HASHES", "do not match the hashes"), "a file is not the one that is expected"),
-    (("CERTIFICATE_VERIFY_FAILED", "SSLError"), "the server's certificate is not trusted: docs/setup.md, proxies"),
-    (("ProxyError", "407 Proxy"), "the proxy refuses: set it in Settings > Options > Network"),
-    (
-        ("NewConnectionError", "Name or service not known", "getaddrinfo failed", "Connection refused", "timed out"),
-        "the package index cannot be reached: is there a network? Without one give a folder of wheels (WHEELS)",
-    ),
-    (
-        ("No matching distribution found", "Could not find a version"),
-        "a package is missing: in the folder of wheels, or in the index for this system and Python",
-    ),
-    (("No space left", "not enough space", "Errno 28"), "the disk is full: make room"),
-    (("Permission denied", "PermissionError", "Access is denied"), "a file may not be written, or a program holds it"),
-)
+def _cures() -> list[tuple[tuple[str, ...], str]]:
+    """Signs in the words of pip and of Python, and what they mean to a user."""
+    return [
+        (("DO NOT MATCH THE HASHES", "do not match the hashes"), tr("a file is not the one that is expected")),
+        (
+            ("CERTIFICATE_VERIFY_FAILED", "SSLError"),
+            tr("the server's certificate is not trusted: see Proxies in the help page"),
+        ),
+        (("ProxyError", "407 Proxy"), tr("the proxy refuses: set it in Settings > Options > Network")),
+        (
+            ("NewConnectionError", "not known", "getaddrinfo failed", "Connection refused", "timed out"),
+            tr("the package index cannot be reached: is there a network? Without one give a folder of wheels (WHEELS)"),
+        ),
+        (
+            ("No matching distribution found", "Could not find a version"),
+            tr("a package is missing in the folder of wheels, or in the index for this system and Python"),
+        ),
+        (("No space left", "not enough space", "Errno 28"), tr("the disk is full: make room")),
+        (
+            ("Permission denied", "PermissionError", "Access is denied"),
+            tr("a file may not be written, or a program holds it"),
+        ),
+    ]
 
 
 def _sentence(what: str, code: int | None, told: list[str]) -> str:
     """One line for a step that failed."""
     words = " ".join(told)
-    cure = next((tr(text) for signs, text in _CURES if any(sign in words for sign in signs)), "")
+    cure = next((text for signs, text in _cures() if any(sign in words for sign in signs)), "")
     errors = [line for line in told if line.startswith("ERROR")] or told
     last = " ".join(" ".join(errors[-2:]).split())[:400] or (tr("killed") if code is None else f"code {code}")
     whole = tr("Installing {0} failed{1}: {2}. The engine of before was not touched; the log is {3}.")

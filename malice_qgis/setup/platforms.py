@@ -11,6 +11,8 @@ import sys
 import time
 from typing import Any, Callable
 
+from ..texts import tr
+
 #: Processors by platform that the lock file has wheels for.
 MACHINES = {"linux": ("x86_64", "aarch64"), "win32": ("AMD64",), "darwin": ("x86_64", "arm64")}
 #: Windows' limit for a path, and the longest one inside an engine (onnxruntime's, with pip's temporary ending).
@@ -86,14 +88,14 @@ def patiently(
 
 
 def install_python(platform: str, version: str) -> str:
-    """What a user does who has no fitting Python, in English; ``version`` such as ``3.12``."""
+    """What a user does who has no fitting Python; ``version`` such as ``3.12``."""
     if platform == "win32":
-        return f"install Python {version} (64 bit) from https://www.python.org/downloads/windows/"
-    if platform == "darwin":
-        return (
-            f"install Python {version} from https://www.python.org/downloads/macos/ (or: brew install python@{version})"
+        advice = tr("install Python {0} (64 bit) from https://www.python.org/downloads/windows/")
+    elif platform == "darwin":
+        advice = tr("install Python {0} from https://www.python.org/downloads/macos/ (or: brew install python@{0})")
+    else:
+        advice = tr(
+            "install Python {0} with the system's packages (Debian, Ubuntu: sudo apt install python{0}; Fedora: sudo "
+            "dnf install python{0})"
         )
-    return (
-        f"install Python {version} with the system's packages (Debian, Ubuntu: sudo apt install python{version}; "
-        f"Fedora: sudo dnf install python{version})"
-    )
+    return advice.format(version)
