@@ -15,11 +15,13 @@ from .algorithms.models import ModelsAlgorithm
 from .algorithms.pca import PcaAlgorithm
 from .algorithms.regress import RegressAlgorithm
 from .algorithms.sample import SampleAlgorithm
+from .algorithms.setup import SetupAlgorithm
 from .algorithms.similarity import SimilarityAlgorithm
 from .pictures import icon_path
 from .texts import tr
 
 ALGORITHMS = (
+    SetupAlgorithm,
     InspectAlgorithm,
     EmbedAlgorithm,
     ModelsAlgorithm,

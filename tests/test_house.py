@@ -60,7 +60,7 @@ def test_the_plugin_metadata_is_complete() -> None:
         assert general[key].strip(), key
     assert general["qgisMinimumVersion"] == "3.22"
     assert general["qgisMaximumVersion"] == "4.99"
-    assert general["hasProcessingProvider"] == "yes"
+    assert general["hasProcessingProvider"] == "True"
 
 
 def test_every_dependency_has_a_range_and_a_reason() -> None:
