@@ -60,6 +60,16 @@
     </message>
     <message>
         <location filename="../algorithms/change.py"/>
+        <source>Measure</source>
+        <translation>Mesure</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/change.py"/>
+        <source>cosine: of directions, 0 to 2. euclidean: in the space of the embedding.</source>
+        <translation>cosine : de directions, de 0 à 2. euclidean : dans l’espace du plongement.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/change.py"/>
         <source>Threshold (otsu or a distance)</source>
         <translation>Seuil (otsu ou une distance)</translation>
     </message>
@@ -127,6 +137,16 @@
         <location filename="../algorithms/classify.py"/>
         <source>The field of the labels with the class: text or whole numbers.</source>
         <translation>Le champ des étiquettes qui contient la classe : du texte ou des nombres entiers.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>Pixels of a class at most</source>
+        <translation>Pixels d’une classe, au plus</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>So many labelled pixels of each class are learned from, drawn by chance. By default 2000.</source>
+        <translation>On apprend d’autant de pixels étiquetés de chaque classe, tirés au hasard. Par défaut 2000.</translation>
     </message>
     <message>
         <location filename="../algorithms/classify.py"/>
@@ -274,6 +294,61 @@
         <translation>Avertissements</translation>
     </message>
     <message>
+        <location filename="../algorithms/inspect.py"/>
+        <source>MALICE inspect images</source>
+        <translation>MALICE : examiner des images</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/inspect.py"/>
+        <source>What is in a series of images, and what embedding it would take, before it is computed.</source>
+        <translation>Ce que contient une série d’images, et ce que coûterait son plongement, avant de le calculer.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/inspect.py"/>
+        <source>&lt;p&gt;Looks at a series of Sentinel-2 and/or Sentinel-1 images as &lt;i&gt;MALICE embed&lt;/i&gt; would, with the same parameters, and computes nothing.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Report:&lt;/b&gt; which dates would be used, which not and why; clouds and valid pixels of each; gaps; doubts about units, offsets, bands and grids; the memory and disk a run needs at most, and about how long it computes, by a short trial of the model on this machine. What would end a run is said too, all of it at once.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Table:&lt;/b&gt; a row for each date, to sort and filter.&lt;/p&gt;&lt;p&gt;In areas larger than 512 × 512 pixels, cloud and valid shares are estimated from points, so that a whole Sentinel-2 tile takes minutes; &lt;i&gt;Look at all pixels&lt;/i&gt; counts them.&lt;/p&gt;</source>
+        <translation>&lt;p&gt;Examine une série d’images Sentinel-2 et/ou Sentinel-1 comme le ferait &lt;i&gt;MALICE : plongement&lt;/i&gt;, avec les mêmes paramètres, et ne calcule rien.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Rapport :&lt;/b&gt; quelles dates serviraient, lesquelles non et pourquoi ; les nuages et les pixels valides de chacune ; les lacunes ; les doutes sur les unités, les décalages, les bandes et les grilles ; la mémoire et le disque qu’une exécution demande au plus, et à peu près combien de temps elle calcule, d’après un court essai du modèle sur cette machine. Ce qui mettrait fin à une exécution est dit aussi, en une seule fois.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Table :&lt;/b&gt; une ligne par date, à trier et à filtrer.&lt;/p&gt;&lt;p&gt;Dans les zones de plus de 512 × 512 pixels, les parts de nuages et de pixels valides sont estimées à partir de points, si bien qu’une tuile Sentinel-2 entière prend des minutes ; &lt;i&gt;Regarder tous les pixels&lt;/i&gt; les compte.&lt;/p&gt;</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/inspect.py"/>
+        <source>Look at all pixels</source>
+        <translation>Regarder tous les pixels</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/inspect.py"/>
+        <source>Counts clouds and valid pixels as a run does, however large the area; slower for whole tiles.</source>
+        <translation>Compte les nuages et les pixels valides comme une exécution, si grande que soit la zone ; plus lent pour des tuiles entières.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/inspect.py"/>
+        <source>Report</source>
+        <translation>Rapport</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/inspect.py"/>
+        <source>HTML files (*.html)</source>
+        <translation>Fichiers HTML (*.html)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/inspect.py"/>
+        <source>A page with tables and plots, which needs no network.</source>
+        <translation>Une page avec des tableaux et des graphiques, qui n’a pas besoin de réseau.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/inspect.py"/>
+        <source>Dates</source>
+        <translation>Dates</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/inspect.py"/>
+        <source>A table without geometry: a row for each date, with sensor, orbit, clouds, valid share, files, use.</source>
+        <translation>Une table sans géométrie : une ligne par date, avec capteur, orbite, nuages, part valide, fichiers, usage.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/inspect.py"/>
+        <source>The engine's report cannot be read: {}</source>
+        <translation>Le rapport du moteur ne peut pas être lu : {}</translation>
+    </message>
+    <message>
         <location filename="../algorithms/learning.py"/>
         <source>LABELS are learned from, CLASSIFIER has learned already: leave out one.</source>
         <translation>On apprend de LABELS, CLASSIFIER a déjà appris : ne donnez que l’un des deux.</translation>
@@ -325,18 +400,18 @@
     </message>
     <message>
         <location filename="../algorithms/learning.py"/>
-        <source>So many times it is trained without a share of the blocks of labels and tested on it.</source>
-        <translation>Autant de fois, on entraîne sans une partie des blocs d’étiquettes et on teste sur elle.</translation>
+        <source>So many times it is trained without a share of the blocks and tested on it. 0: no test.</source>
+        <translation>Autant de fois, on entraîne sans une partie des blocs et on teste sur elle. 0 : aucun test.</translation>
     </message>
     <message>
         <location filename="../algorithms/learning.py"/>
-        <source>Report</source>
-        <translation>Rapport</translation>
+        <source>Pixels of a polygon at most</source>
+        <translation>Pixels d’un polygone, au plus</translation>
     </message>
     <message>
         <location filename="../algorithms/learning.py"/>
-        <source>HTML files (*.html)</source>
-        <translation>Fichiers HTML (*.html)</translation>
+        <source>Of a larger polygon some are drawn by chance, so that it outweighs no others. By default 100.</source>
+        <translation>D’un polygone plus grand, quelques-uns sont tirés au hasard, pour qu’il ne pèse pas plus que les autres. Par défaut 100.</translation>
     </message>
     <message>
         <location filename="../algorithms/learning.py"/>
@@ -362,6 +437,136 @@
         <location filename="../algorithms/learning.py"/>
         <source>Side of the blocks (metres)</source>
         <translation>Côté des blocs (mètres)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>MALICE models</source>
+        <translation>MALICE : modèles</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>Lists, installs, imports, checks and removes the models of the engine.</source>
+        <translation>Liste, installe, importe, vérifie et supprime les modèles du moteur.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>&lt;p&gt;Looks after the models (networks) the engine has.&lt;/p&gt;&lt;p&gt;&lt;b&gt;list&lt;/b&gt;: all of them. &lt;b&gt;info&lt;/b&gt;: what is known of one. &lt;b&gt;verify&lt;/b&gt;: reads a model's files, compares them with its card and runs them in every runtime.&lt;/p&gt;&lt;p&gt;&lt;b&gt;install&lt;/b&gt;: downloads the published encoders, &lt;i&gt;malice&lt;/i&gt;. Their weights have the licence AGPL-3.0-only (https://spdx.org/licenses/AGPL-3.0-only.html), which has to be accepted.&lt;/p&gt;&lt;p&gt;&lt;b&gt;import&lt;/b&gt;: makes a model of files: the published ONNX files, one a sensor, or a checkpoint of your own training. For machines without a network.&lt;/p&gt;&lt;p&gt;&lt;b&gt;remove&lt;/b&gt;: deletes a model. Those that come with the engine stay.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Result:&lt;/b&gt; a table (and a page, if wanted) of the models that are there afterwards: sensors, size, licence, identity (a hash of all files), whether the files are what the card says, folder.&lt;/p&gt;</source>
+        <translation>&lt;p&gt;S’occupe des modèles (réseaux) que le moteur possède.&lt;/p&gt;&lt;p&gt;&lt;b&gt;list&lt;/b&gt; : tous. &lt;b&gt;info&lt;/b&gt; : ce qu’on sait d’un modèle. &lt;b&gt;verify&lt;/b&gt; : lit les fichiers d’un modèle, les compare à sa fiche et les exécute dans chaque bibliothèque.&lt;/p&gt;&lt;p&gt;&lt;b&gt;install&lt;/b&gt; : télécharge les encodeurs publiés, &lt;i&gt;malice&lt;/i&gt;. Leurs poids ont la licence AGPL-3.0-only (https://spdx.org/licenses/AGPL-3.0-only.html), qu’il faut accepter.&lt;/p&gt;&lt;p&gt;&lt;b&gt;import&lt;/b&gt; : fait un modèle à partir de fichiers : les fichiers ONNX publiés, un par capteur, ou un point de sauvegarde de votre propre entraînement. Pour les machines sans réseau.&lt;/p&gt;&lt;p&gt;&lt;b&gt;remove&lt;/b&gt; : supprime un modèle. Ceux qui viennent avec le moteur restent.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Résultat :&lt;/b&gt; une table (et une page, si on la veut) des modèles présents ensuite : capteurs, taille, licence, identité (une empreinte de tous les fichiers), si les fichiers sont ce que dit la fiche, dossier.&lt;/p&gt;</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>Name of the model</source>
+        <translation>Nom du modèle</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>What to do</source>
+        <translation>Que faire</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>list, install, import, verify, remove or info.</source>
+        <translation>list, install, import, verify, remove ou info.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>Of an installed model; for install, malice (the default); for import, the name it gets: lower-case letters, digits and . _ -</source>
+        <translation>D’un modèle installé ; pour install, malice (par défaut) ; pour import, le nom qu’il reçoit : des lettres minuscules, des chiffres et . _ -</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>Files to import</source>
+        <translation>Fichiers à importer</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>Published ONNX files, one a sensor, or one checkpoint (.ckpt).</source>
+        <translation>Des fichiers ONNX publiés, un par capteur, ou un point de sauvegarde (.ckpt).</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>I accept the licence of the weights</source>
+        <translation>J’accepte la licence des poids</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>For install. The published encoders: AGPL-3.0-only. Without it nothing is downloaded.</source>
+        <translation>Pour install. Les encodeurs publiés : AGPL-3.0-only. Sans cela, rien n’est téléchargé.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>Replace a model of that name</source>
+        <translation>Remplacer un modèle de ce nom</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>For install and import.</source>
+        <translation>Pour install et import.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>Models</source>
+        <translation>Modèles</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>A table without geometry: a row for each model.</source>
+        <translation>Une table sans géométrie : une ligne par modèle.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>A page with what was done, and the models.</source>
+        <translation>Une page avec ce qui a été fait, et les modèles.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>NAME '{}' is no name of a model: at most 64 lower-case letters, digits and . _ -</source>
+        <translation>NAME '{}' n’est pas un nom de modèle : au plus 64 lettres minuscules, chiffres et . _ -</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>ACTION {} needs NAME, the name of a model.</source>
+        <translation>ACTION {} a besoin de NAME, le nom d’un modèle.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>ACTION import needs FILES: the published ONNX files, or a checkpoint.</source>
+        <translation>ACTION import a besoin de FILES : les fichiers ONNX publiés, ou un point de sauvegarde.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>FILES are for ACTION import, not for {}: leave them out.</source>
+        <translation>FILES va avec ACTION import, pas avec {} : ne le donnez pas.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>FILES: there is no file {}; check the path.</source>
+        <translation>FILES : il n’y a pas de fichier {} ; vérifiez le chemin.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>The weights of {0} ({1}) have the licence {2} (https://spdx.org/licenses/{2}.html): set ACCEPT_LICENCE to install them.</source>
+        <translation>Les poids de {0} ({1}) ont la licence {2} (https://spdx.org/licenses/{2}.html) : cochez ACCEPT_LICENCE pour les installer.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>Set ACCEPT_LICENCE to install a model: its weights have a licence of their own.</source>
+        <translation>Cochez ACCEPT_LICENCE pour installer un modèle : ses poids ont leur propre licence.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>yes</source>
+        <translation>oui</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>no</source>
+        <translation>non</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>Models of the engine</source>
+        <translation>Modèles du moteur</translation>
     </message>
     <message>
         <location filename="../algorithms/options.py"/>
@@ -820,6 +1025,16 @@
     </message>
     <message>
         <location filename="../algorithms/regress.py"/>
+        <source>Labelled pixels at most</source>
+        <translation>Pixels étiquetés, au plus</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/regress.py"/>
+        <source>So many labelled pixels are learned from, drawn by chance. By default 20000.</source>
+        <translation>On apprend d’autant de pixels étiquetés, tirés au hasard. Par défaut 20000.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/regress.py"/>
         <source>Prediction</source>
         <translation>Prédiction</translation>
     </message>
@@ -860,6 +1075,16 @@
     </message>
     <message>
         <location filename="../algorithms/sample.py"/>
+        <source>Prefix of the columns</source>
+        <translation>Préfixe des colonnes</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/sample.py"/>
+        <source>Before the names of the bands, such as y2024_, to keep the columns of several years apart.</source>
+        <translation>Devant les noms des bandes, comme y2024_, pour distinguer les colonnes de plusieurs années.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/sample.py"/>
         <source>Points with the embedding</source>
         <translation>Points avec le plongement</translation>
     </message>
@@ -874,9 +1099,9 @@
         <translation>OUTPUT {0} aurait {1} colonnes, et un Shapefile en prend {2} : choisissez un GeoPackage (.gpkg).</translation>
     </message>
     <message>
-        <location filename="../algorithms/sample.py"/>
-        <source>{0} of {1} points have no values: outside, or no data.</source>
-        <translation>{0} points sur {1} n’ont pas de valeurs : hors du raster, ou sans données.</translation>
+        <location filename="../algorithms/series.py"/>
+        <source>Image time series</source>
+        <translation>Séries temporelles d’images</translation>
     </message>
     <message>
         <location filename="../algorithms/series.py"/>
@@ -892,6 +1117,171 @@
         <location filename="../algorithms/series.py"/>
         <source>EXTENT: the CRS '{}' is not known.</source>
         <translation>EXTENT : le SCR '{}' est inconnu.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>MALICE set-up</source>
+        <translation>MALICE : installation du moteur</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>Sets up the engine that computes: run it once after the plugin is installed.</source>
+        <translation>Installe le moteur qui calcule : à exécuter une fois après l’installation de l’extension.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>&lt;p&gt;Sets up the MALICE engine: a Python environment of its own in your QGIS profile, with every package in a fixed release whose content is checked. QGIS' own Python is not changed. It fetches about 250 MB and takes 700 MB; allow 1.5 GB.&lt;/p&gt;&lt;p&gt;&lt;b&gt;install:&lt;/b&gt; makes the engine, if it is not there as it should be. &lt;b&gt;repair:&lt;/b&gt; makes it anew. &lt;b&gt;remove:&lt;/b&gt; deletes it (models you installed stay). &lt;b&gt;check:&lt;/b&gt; tries it. &lt;b&gt;diagnose:&lt;/b&gt; a report for asking for help, without passwords.&lt;/p&gt;&lt;p&gt;A new engine is built beside the old one and counts only after it has computed something; what is cancelled or fails leaves the old one as it was.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Without a network:&lt;/b&gt; give a folder of wheels. &lt;b&gt;An engine that is there already&lt;/b&gt; (a checkout, a cluster's module): give the path of its Python.&lt;/p&gt;</source>
+        <translation>&lt;p&gt;Installe le moteur MALICE : un environnement Python à part dans votre profil QGIS, avec chaque paquet dans une version fixe dont le contenu est vérifié. Le Python de QGIS n’est pas modifié. Environ 250 Mo sont téléchargés, et 700 Mo occupés ; prévoyez 1,5 Go.&lt;/p&gt;&lt;p&gt;&lt;b&gt;install :&lt;/b&gt; crée le moteur, s’il n’est pas là comme il devrait. &lt;b&gt;repair :&lt;/b&gt; le refait à neuf. &lt;b&gt;remove :&lt;/b&gt; le supprime (les modèles que vous avez installés restent). &lt;b&gt;check :&lt;/b&gt; l’essaie. &lt;b&gt;diagnose :&lt;/b&gt; un rapport pour demander de l’aide, sans mots de passe.&lt;/p&gt;&lt;p&gt;Un nouveau moteur est construit à côté de l’ancien et ne compte qu’après avoir calculé quelque chose ; ce qui est annulé ou échoue laisse l’ancien tel quel.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Sans réseau :&lt;/b&gt; donnez un dossier de paquets (wheels). &lt;b&gt;Un moteur qui existe déjà&lt;/b&gt; (une copie des sources, le module d’un cluster) : donnez le chemin de son Python.&lt;/p&gt;</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>install, repair, remove, check or diagnose, as described.</source>
+        <translation>install, repair, remove, check ou diagnose, comme décrit.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>Compute on</source>
+        <translation>Calculer sur</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>cpu: any processor. cuda: an NVIDIA GPU as well, on Linux and Windows; fetches 2 GB more. Where no GPU works, the engine for processors is made and the reason told.</source>
+        <translation>cpu : n’importe quel processeur. cuda : aussi un GPU NVIDIA, sous Linux et Windows ; télécharge 2 Go de plus. Si aucun GPU ne fonctionne, le moteur pour processeurs est créé et la raison est dite.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>Folder of wheels (no network)</source>
+        <translation>Dossier de paquets wheel (sans réseau)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>Packages are taken from this folder alone; the help page says how to fill it.</source>
+        <translation>Les paquets viennent de ce dossier seulement ; la page d’aide dit comment le remplir.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>Python to make it with</source>
+        <translation>Python pour le créer</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>A Python from 3.11 to 3.14. Empty: one is looked for.</source>
+        <translation>Un Python de 3.11 à 3.14. Vide : on en cherche un.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>Engine that is there</source>
+        <translation>Moteur existant</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>Path of the Python of an engine: it is asked, and used from now on; nothing is made.</source>
+        <translation>Chemin du Python d’un moteur : il est interrogé, et sert à partir de maintenant ; rien n’est créé.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>Diagnosis</source>
+        <translation>Diagnostic</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>HTML files (*.html);;Text files (*.txt)</source>
+        <translation>Fichiers HTML (*.html);;Fichiers texte (*.txt)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>Where the diagnosis is written as well.</source>
+        <translation>Où le diagnostic est aussi écrit.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>Python of the engine that counts</source>
+        <translation>Python du moteur qui compte</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>Version of the engine</source>
+        <translation>Version du moteur</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>{0} '{1}' is none of {2}.</source>
+        <translation>{0} '{1}' n’est aucun de {2}.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>The engine is there as it should be, and works: nothing is done. (repair makes it anew.)</source>
+        <translation>Le moteur est là comme il devrait, et fonctionne : rien n’est fait. (repair le refait à neuf.)</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>The GPU is not used: {} An engine for processors is made instead.</source>
+        <translation>Le GPU ne sert pas : {} Un moteur pour processeurs est créé à la place.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>The engine that is there does not work: {}</source>
+        <translation>Le moteur qui est là ne fonctionne pas : {}</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>MALICE engine {0} is used from now on: {1}</source>
+        <translation>Le moteur MALICE {0} sert à partir de maintenant : {1}</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>The setting {0} was {1}; it is {2} now.</source>
+        <translation>Le paramètre {0} était {1} ; il est maintenant {2}.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>The environment variable {0} names another engine, which is used as long as it is set: {1}</source>
+        <translation>La variable d’environnement {0} nomme un autre moteur, qui sert tant qu’elle est définie : {1}</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>The engine is at work: wait for the run to end, or cancel it.</source>
+        <translation>Le moteur est au travail : attendez la fin de l’exécution, ou annulez-la.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>{} is held by a program: close other QGIS windows and run this again.</source>
+        <translation>{} est tenu par un programme : fermez les autres fenêtres de QGIS et recommencez.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>The engine in {} is removed.</source>
+        <translation>Le moteur dans {} est supprimé.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>There was no engine.</source>
+        <translation>Il n’y avait pas de moteur.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>It computes on {}.</source>
+        <translation>Il calcule sur {}.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>WHEELS: {} is no folder.</source>
+        <translation>WHEELS : {} n’est pas un dossier.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>{0}: {1} is no program: give the path of a Python.</source>
+        <translation>{0} : {1} n’est pas un programme : donnez le chemin d’un Python.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>ENGINE is an engine that is there: it goes with ACTION install alone.</source>
+        <translation>ENGINE est un moteur existant : il ne va qu’avec ACTION install.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>REPORT {}: give a name that ends in .html or .txt.</source>
+        <translation>REPORT {} : donnez un nom qui finit par .html ou .txt.</translation>
     </message>
     <message>
         <location filename="../algorithms/similarity.py"/>
@@ -927,11 +1317,6 @@
         <location filename="../algorithms/similarity.py"/>
         <source>A field of the examples; by default one band for all.</source>
         <translation>Un champ des exemples ; par défaut, une bande pour tous.</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/similarity.py"/>
-        <source>Measure</source>
-        <translation>Mesure</translation>
     </message>
     <message>
         <location filename="../algorithms/similarity.py"/>
@@ -1025,11 +1410,6 @@
     </message>
     <message>
         <location filename="../checks.py"/>
-        <source>{0} '{1}' is none of {2}.</source>
-        <translation>{0} '{1}' n’est aucun de {2}.</translation>
-    </message>
-    <message>
-        <location filename="../checks.py"/>
         <source>MEMORY '{}' is no size; write it such as 2GB.</source>
         <translation>MEMORY '{}' n’est pas une taille ; écrivez-la par exemple 2GB.</translation>
     </message>
@@ -1065,13 +1445,13 @@
     </message>
     <message>
         <location filename="../checks.py"/>
-        <source>PLAN {} is a web page: give a name that ends in .html.</source>
-        <translation>PLAN {} est une page web : donnez un nom qui finit par .html.</translation>
+        <source>{0} {1} is a web page: give a name that ends in .html.</source>
+        <translation>{0} {1} est une page web : donnez un nom qui finit par .html.</translation>
     </message>
     <message>
         <location filename="../checks.py"/>
-        <source>PLAN {} cannot be written there: choose a folder that can.</source>
-        <translation>PLAN {} ne peut pas être écrit là : choisissez un dossier où c’est possible.</translation>
+        <source>{0} {1} cannot be written there: choose a folder that can.</source>
+        <translation>{0} {1} ne peut pas être écrit là : choisissez un dossier où c’est possible.</translation>
     </message>
     <message>
         <location filename="../checks.py"/>
@@ -1115,8 +1495,8 @@
     </message>
     <message>
         <location filename="../engine.py"/>
-        <source>There is no MALICE engine: {0} says {1}, where there is no Python. Make one (in a checkout of MALICE: make setup, then make deploy), or put the path of its Python into the setting {2} (Settings &gt; Options &gt; Advanced) or into the environment variable {3}.</source>
-        <translation>Il n’y a pas de moteur MALICE : {0} donne {1}, où il n’y a pas de Python. Faites-en un (dans une copie des sources de MALICE : make setup, puis make deploy), ou mettez le chemin de son Python dans le paramètre {2} (Préférences &gt; Options &gt; Avancé) ou dans la variable d’environnement {3}.</translation>
+        <source>There is no MALICE engine: {0} says {1}, where there is no Python. Set it up: MALICE set-up (malice:setup) in the Processing toolbox, or Plugins &gt; MALICE &gt; Set up the engine. It also takes an engine that is there already.</source>
+        <translation>Il n’y a pas de moteur MALICE : {0} donne {1}, où il n’y a pas de Python. Installez-le : MALICE : installation du moteur (malice:setup) dans la boîte à outils de traitements, ou Extensions &gt; MALICE &gt; Installer le moteur. Un moteur existant convient aussi.</translation>
     </message>
     <message>
         <location filename="../engine.py"/>
@@ -1259,9 +1639,289 @@
         <translation>météo, MNT et angles</translation>
     </message>
     <message>
+        <location filename="../plugin.py"/>
+        <source>Set up the engine…</source>
+        <translation>Installer le moteur…</translation>
+    </message>
+    <message>
+        <location filename="../plugin.py"/>
+        <source>Diagnosis…</source>
+        <translation>Diagnostic…</translation>
+    </message>
+    <message>
         <location filename="../provider.py"/>
         <source>MALICE: embeddings of satellite image time series</source>
         <translation>MALICE : plongements de séries temporelles d’images satellite</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>The plugin in {} comes without its engine: install it from its zip, or, in a checkout of MALICE, by make deploy.</source>
+        <translation>L’extension dans {} est venue sans son moteur : installez-la depuis son zip ou, dans une copie des sources de MALICE, par make deploy.</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>the log {0} cannot be written: {1}</source>
+        <translation>le journal {0} ne peut pas être écrit : {1}</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>The engine is made with {}.</source>
+        <translation>Le moteur est créé avec {}.</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>No GPU can be used: {}.</source>
+        <translation>Aucun GPU ne peut servir : {}.</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>its driver does not answer</source>
+        <translation>son pilote ne répond pas</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>{} is a long path: if files cannot be written, let Windows have long ones (the registry's LongPathsEnabled), or use a QGIS profile with a shorter path.</source>
+        <translation>{} est un chemin long : si des fichiers ne peuvent pas être écrits, permettez à Windows les chemins longs (LongPathsEnabled dans le registre), ou prenez un profil QGIS dont le chemin est plus court.</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>The new engine counts from now on: {}</source>
+        <translation>Le nouveau moteur compte à partir de maintenant : {}</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>The engine needs {0:.1f} GB, {1} has {2:.1f} GB free: make room.</source>
+        <translation>Le moteur demande {0:.1f} Go, {1} a {2:.1f} Go libres : faites de la place.</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>A virtual environment is made</source>
+        <translation>Un environnement virtuel est créé</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>a virtual environment</source>
+        <translation>un environnement virtuel</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>Packages are fetched and installed</source>
+        <translation>Les paquets sont téléchargés et installés</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>packages</source>
+        <translation>paquets</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>The engine itself is installed</source>
+        <translation>Le moteur lui-même est installé</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>the engine</source>
+        <translation>le moteur</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>The engine is tried</source>
+        <translation>Le moteur est essayé</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>The engine works</source>
+        <translation>Le moteur fonctionne</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>The new engine does not work: {}</source>
+        <translation>Le nouveau moteur ne fonctionne pas : {}</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>MALICE engine {0}: computes on {1}.</source>
+        <translation>Moteur MALICE {0} : calcule sur {1}.</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>A run still uses the old engine in {}; the next set-up removes it.</source>
+        <translation>Une exécution se sert encore de l’ancien moteur dans {} ; la prochaine installation le supprime.</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>The old engine in {} is held by a program; the next set-up removes it.</source>
+        <translation>L’ancien moteur dans {} est tenu par un programme ; la prochaine installation le supprime.</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>Installing {0} failed: {1}</source>
+        <translation>L’installation de {0} a échoué : {1}</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>a file is not the one that is expected</source>
+        <translation>un fichier n’est pas celui qui est attendu</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>the server's certificate is not trusted: see Proxies in the help page</source>
+        <translation>le certificat du serveur n’est pas reconnu : voyez Proxies dans la page d’aide</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>the proxy refuses: set it in Settings &gt; Options &gt; Network</source>
+        <translation>le proxy refuse : réglez-le dans Préférences &gt; Options &gt; Réseau</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>the package index cannot be reached: is there a network? Without one give a folder of wheels (WHEELS)</source>
+        <translation>l’index des paquets ne peut pas être atteint : y a-t-il un réseau ? Sans réseau, donnez un dossier de paquets (WHEELS)</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>a package is missing in the folder of wheels, or in the index for this system and Python</source>
+        <translation>un paquet manque dans le dossier de paquets, ou dans l’index pour ce système et ce Python</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>the disk is full: make room</source>
+        <translation>le disque est plein : faites de la place</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>a file may not be written, or a program holds it</source>
+        <translation>un fichier ne peut pas être écrit, ou un programme le tient</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>killed</source>
+        <translation>tué</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>Installing {0} failed{1}: {2}. The engine of before was not touched; the log is {3}.</source>
+        <translation>L’installation de {0} a échoué{1} : {2}. Le moteur d’avant n’a pas été touché ; le journal est {3}.</translation>
+    </message>
+    <message>
+        <location filename="../setup/dialog.py"/>
+        <source>MALICE diagnosis</source>
+        <translation>Diagnostic de MALICE</translation>
+    </message>
+    <message>
+        <location filename="../setup/dialog.py"/>
+        <source>The engine is asked…</source>
+        <translation>Le moteur est interrogé…</translation>
+    </message>
+    <message>
+        <location filename="../setup/dialog.py"/>
+        <source>Copy</source>
+        <translation>Copier</translation>
+    </message>
+    <message>
+        <location filename="../setup/dialog.py"/>
+        <source>Passwords, tokens and the name of your folder are not in it.</source>
+        <translation>Il n’y a dedans ni mots de passe, ni jetons, ni le nom de votre dossier.</translation>
+    </message>
+    <message>
+        <location filename="../setup/dialog.py"/>
+        <source>Copied</source>
+        <translation>Copié</translation>
+    </message>
+    <message>
+        <location filename="../setup/pips.py"/>
+        <source>{} is damaged: install the plugin anew.</source>
+        <translation>{} est endommagé : réinstallez l’extension.</translation>
+    </message>
+    <message>
+        <location filename="../setup/pips.py"/>
+        <source>This Python comes without pip (Debian, Ubuntu: sudo apt install python3-venv)</source>
+        <translation>Ce Python vient sans pip (Debian, Ubuntu : sudo apt install python3-venv)</translation>
+    </message>
+    <message>
+        <location filename="../setup/pips.py"/>
+        <source>{0}, and the folder {1} has no {2}: put it there.</source>
+        <translation>{0}, et le dossier {1} n’a pas {2} : mettez-le là.</translation>
+    </message>
+    <message>
+        <location filename="../setup/pips.py"/>
+        <source>{0}, and {1} is not the file that was expected.</source>
+        <translation>{0}, et {1} n’est pas le fichier attendu.</translation>
+    </message>
+    <message>
+        <location filename="../setup/pips.py"/>
+        <source>{0} cannot be fetched: {1}.</source>
+        <translation>{0} ne peut pas être téléchargé : {1}.</translation>
+    </message>
+    <message>
+        <location filename="../setup/pips.py"/>
+        <source>Everything is fetched; now it is unpacked, which takes a minute.</source>
+        <translation>Tout est téléchargé ; il faut maintenant décompresser, ce qui prend une minute.</translation>
+    </message>
+    <message>
+        <location filename="../setup/places.py"/>
+        <source>Another set-up of the MALICE engine is under way: wait for it, or cancel it.</source>
+        <translation>Une autre installation du moteur MALICE est en cours : attendez-la, ou annulez-la.</translation>
+    </message>
+    <message>
+        <location filename="../setup/platforms.py"/>
+        <source>install Python {0} (64 bit) from https://www.python.org/downloads/windows/</source>
+        <translation>installez Python {0} (64 bits) depuis https://www.python.org/downloads/windows/</translation>
+    </message>
+    <message>
+        <location filename="../setup/platforms.py"/>
+        <source>install Python {0} from https://www.python.org/downloads/macos/ (or: brew install python@{0})</source>
+        <translation>installez Python {0} depuis https://www.python.org/downloads/macos/ (ou : brew install python@{0})</translation>
+    </message>
+    <message>
+        <location filename="../setup/platforms.py"/>
+        <source>install Python {0} with the system's packages (Debian, Ubuntu: sudo apt install python{0}; Fedora: sudo dnf install python{0})</source>
+        <translation>installez Python {0} avec les paquets du système (Debian, Ubuntu : sudo apt install python{0} ; Fedora : sudo dnf install python{0})</translation>
+    </message>
+    <message>
+        <location filename="../setup/pythons.py"/>
+        <source>it does not answer as a Python does: {}</source>
+        <translation>il ne répond pas comme un Python : {}</translation>
+    </message>
+    <message>
+        <location filename="../setup/pythons.py"/>
+        <source>it ends with code {}</source>
+        <translation>il se termine avec le code {}</translation>
+    </message>
+    <message>
+        <location filename="../setup/pythons.py"/>
+        <source>version {0} is not one of {1} to {2}</source>
+        <translation>la version {0} n’est pas entre {1} et {2}</translation>
+    </message>
+    <message>
+        <location filename="../setup/pythons.py"/>
+        <source>it is another kind of Python ({}): the engine's packages are made for the usual one</source>
+        <translation>c’est une autre sorte de Python ({}) : les paquets du moteur sont faits pour la sorte habituelle</translation>
+    </message>
+    <message>
+        <location filename="../setup/pythons.py"/>
+        <source>there are no packages for {0} {1} with {2} bits</source>
+        <translation>il n’y a pas de paquets pour {0} {1} en {2} bits</translation>
+    </message>
+    <message>
+        <location filename="../setup/pythons.py"/>
+        <source>on Macs with Intel processors the newest that packages are made for is {}</source>
+        <translation>sur les Mac à processeur Intel, la plus récente pour laquelle il y a des paquets est {}</translation>
+    </message>
+    <message>
+        <location filename="../setup/pythons.py"/>
+        <source>PYTHON {0} cannot be used: {1}. Leave it empty, or {2}.</source>
+        <translation>PYTHON {0} ne peut pas servir : {1}. Laissez-le vide, ou {2}.</translation>
+    </message>
+    <message>
+        <location filename="../setup/pythons.py"/>
+        <source>No Python from {0} to {1} was found (QGIS' own is {2}; {3} others were tried): {4}, then run this again, or give its path as PYTHON.</source>
+        <translation>Aucun Python de {0} à {1} n’a été trouvé (celui de QGIS est {2} ; {3} autres ont été essayés) : {4}, puis recommencez, ou donnez son chemin comme PYTHON.</translation>
+    </message>
+    <message>
+        <location filename="../setup/report.py"/>
+        <source>MALICE diagnosis, {}</source>
+        <translation>Diagnostic de MALICE, {}</translation>
     </message>
     <message>
         <location filename="../styling/looks.py"/>
@@ -1344,9 +2004,14 @@
         <translation>MODEL {0} a besoin de {1} en plus des images : donnez {2}{3}.</translation>
     </message>
     <message>
-        <location filename="../vectors.py"/>
-        <source>{0}: {1} has no shapes to read (of those that are selected).</source>
-        <translation>{0} : {1} n’a pas de géométries à lire (parmi celles qui sont sélectionnées).</translation>
+        <location filename="../tables.py"/>
+        <source>{0}: the table {1} cannot be made there; give another name.</source>
+        <translation>{0} : la table {1} ne peut pas être créée là ; donnez un autre nom.</translation>
+    </message>
+    <message>
+        <location filename="../tables.py"/>
+        <source>{0}: {1} cannot be written: {2}</source>
+        <translation>{0} : {1} ne peut pas être écrit : {2}</translation>
     </message>
     <message>
         <location filename="../vectors.py"/>
@@ -1355,13 +2020,13 @@
     </message>
     <message>
         <location filename="../vectors.py"/>
-        <source>OUTPUT {0} cannot be written: {1}</source>
-        <translation>OUTPUT {0} ne peut pas être écrit : {1}</translation>
+        <source>the disk may be full</source>
+        <translation>le disque est peut-être plein</translation>
     </message>
     <message>
         <location filename="../vectors.py"/>
-        <source>disk full?</source>
-        <translation>disque plein ?</translation>
+        <source>OUTPUT {0} cannot be written: {1}.</source>
+        <translation>OUTPUT {0} ne peut pas être écrit : {1}.</translation>
     </message>
     <message>
         <location filename="../vectors.py"/>
