@@ -40,7 +40,7 @@ def test_the_map_and_the_test_are_scikit_learns(tmp_path: Path, method: str, mon
     monkeypatch.setattr(learning, "TREES", 20)
     values = features()
     missing = np.zeros(SHAPE, bool)
-    missing[70:, 30:60] = True
+    missing[72:, 30:60] = True
     run(
         regress,
         *("--input", embedding(tmp_path / "e.tif", missing=missing), "--labels", labels(tmp_path / "l.geojson")),
