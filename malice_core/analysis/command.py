@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import malice_core
 from malice_core import flags
@@ -20,7 +20,10 @@ from malice_core.reporting import Reporter
 if TYPE_CHECKING:
     from malice_core.analysis.embedding import Embedding
     from malice_core.analysis.result import Outputs
+    from malice_core.analysis.sampling import Sample
+    from malice_core.grid import Window
 
+T = TypeVar("T")
 CANCELLED = "cancelled; nothing was written"
 #: Random choices are made by this seed unless another is given.
 SEED = 1
@@ -41,10 +44,8 @@ def parser(tool: str, description: str, *, output: str = "FILE.tif", inputs: Seq
     p = Parser(prog=f"python -m malice_core.{tool}", description=description)
     g = p.add_argument_group("files")
     for name in inputs:
-        g.add_argument(
-            f"--{name}", type=_path, required=True, metavar="FILE", help="an embedding, of malice_core.embed"
-        )
-    g.add_argument("--output", type=_path, required=True, metavar=output, help="what to write")
+        g.add_argument(f"--{name}", type=path, required=True, metavar="FILE", help="an embedding, of malice_core.embed")
+    g.add_argument("--output", type=path, required=True, metavar=output, help="what to write")
     g.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     g = p.add_argument_group("running")
     g.add_argument("--memory", default="2GB", metavar="SIZE", help="memory to stay under, default 2GB")
@@ -58,7 +59,8 @@ def add_seed(p: argparse.ArgumentParser) -> None:
     p.add_argument("--seed", type=flags.whole(0), default=SEED, metavar="N", help=f"of what is random, default {SEED}")
 
 
-def _path(text: str) -> Path:
+def path(text: str) -> Path:
+    """A path that is not empty."""
     return Path(flags.path(text))
 
 
@@ -115,6 +117,48 @@ class Run:
         Cancelled: if the run was stopped.
         """
         self.cancel.check()
+
+    def over(
+        self,
+        embeddings: Sequence[Embedding],
+        work: Callable[..., T],
+        advance: Callable[[int], None],
+        size: int = 0,
+        kept: int = 0,
+        result: int = 0,
+        tiles: Sequence[Window] | None = None,
+    ) -> Iterator[tuple[Window, Iterator[tuple[Window, T]]]]:
+        """Goes over all pixels, or those of some tiles, see :func:`malice_core.analysis.windows.over`.
+
+        Args:
+            embeddings: all of one grid.
+            work: from a cell and its pixels in each embedding; called in several threads.
+            advance: told how many pixels were done.
+            size: bytes a pixel that the work takes.
+            kept: bytes that are held all the time.
+            result: bytes a pixel that are held until a window is written.
+            tiles: of ``windows.STRIP`` pixels, in order; None: all of them.
+        """
+        from malice_core.analysis import windows
+
+        sides = windows.plan(embeddings, self.memory, self.threads, work=size, kept=kept, result=result)
+        if tiles is None:
+            cut = windows.windows(embeddings[0].area, sides)
+        else:
+            cut = [part for tile in tiles for part in windows.parts(tile, min(sides[0], windows.STRIP))]
+        for window, results in windows.over(embeddings, cut, work, self.threads, self.check):
+            yield window, results
+            advance(window.pixels)
+
+    def drawn(
+        self, embedding: Embedding, count: int, seed: int, advance: Callable[[int], None], kept: int = 0
+    ) -> Sample:
+        """Pixels for a fit, see :func:`malice_core.analysis.sampling.draw`; arguments as of :meth:`over`."""
+        from malice_core.analysis import sampling, windows
+
+        kept += sampling.bytes_of(embedding, count)
+        sides = windows.plan([embedding], self.memory, self.threads, kept=kept)
+        return sampling.draw(embedding, count, seed, sides[0], self.threads, self.check, advance)
 
     @contextmanager
     def outputs(self, names: Mapping[str, Path | None], inputs: Iterable[Path], overwrite: bool) -> Iterator[Outputs]:

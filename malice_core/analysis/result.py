@@ -6,13 +6,15 @@ that fails or is cancelled deletes it; one that is killed leaves it to the next.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import rasterio
@@ -115,6 +117,40 @@ class Outputs:
         """A file that is gone when the run is over."""
         return self._folder / name
 
+    def array(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """An array on the disk that is gone when the run is over; larger than the memory may be.
+
+        Raises:
+            OutputError: if the disk has no space for it.
+        """
+        path = self.temporary(f"{name}.npy")
+        self._require_space(path, 4 * math.prod(shape))
+        try:
+            found: NDArray[np.float32] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        except OSError as error:
+            raise unwritten(path, error.strerror) from error
+        return found
+
+    @contextmanager
+    def text(self, target: Path) -> Iterator[TextIO]:
+        """A text file, UTF-8, that is to be called ``target``.
+
+        Raises:
+            OutputError: if the disk does not take it.
+        """
+        try:
+            with open(self.file(target), "w", encoding="utf-8", newline="") as file:
+                yield file
+        except OSError as error:
+            raise unwritten(target, error.strerror or error) from error
+
+    def _require_space(self, path: Path, size: int) -> None:
+        if (free := shutil.disk_usage(self._folder).free) < size:
+            raise OutputError(
+                f"{path} needs up to {size / 1e9:.2f} GB, {self._folder.parent} has {free / 1e9:.2f} GB free: "
+                "free space, or choose another --output"
+            )
+
     def file(self, target: Path) -> Path:
         """Where to write what is to be called ``target``."""
         path = self._folder / f"{len(self._files)}{target.suffix}"
@@ -133,11 +169,7 @@ class Outputs:
             OutputError: if the disk has no space for it, or does not take it.
         """
         size = place.shape[0] * place.shape[1] * len(raster.bands) * np.dtype(raster.dtype).itemsize
-        if (free := shutil.disk_usage(self._folder).free) < size:
-            raise OutputError(
-                f"{raster.path} needs up to {size / 1e9:.2f} GB, {self._folder.parent} has {free / 1e9:.2f} GB free: "
-                "free space, or choose another --output"
-            )
+        self._require_space(raster.path, size)
         self._rasters.append(ResultRaster(raster, self.file(raster.path), place, threads))
         return self._rasters[-1]
 
@@ -154,8 +186,11 @@ class Outputs:
         for raster in self._rasters:
             raster.close(self._cancel.check)
         for path, target in self._files:
-            if not path.exists():
-                raise OutputError(f"{target} was not written")
+            try:
+                with open(path, "rb+") as file:
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise unwritten(target, error.strerror) from error
         self._cancel.check()
         for path, target in reversed(self._files):
             place_file(path, target)
@@ -228,8 +263,6 @@ class ResultRaster:
                     check()
                     if _sum(file.read(window=window)) != wanted:
                         raise OSError("what was written cannot be read back, the disk may be full")
-            with open(self._target, "rb+") as written:
-                os.fsync(written.fileno())
         except (RasterioError, CPLE_BaseError, OSError) as error:
             raise self._unwritten(error) from error
 
@@ -243,7 +276,12 @@ class ResultRaster:
                 self._file = None
 
     def _unwritten(self, error: object) -> OutputError:
-        return OutputError(f"cannot write {self._raster.path}: {error}; free space or choose another --output")
+        return unwritten(self._raster.path, error)
+
+
+def unwritten(path: Path, error: object) -> OutputError:
+    """What is said of an output that the disk does not take."""
+    return OutputError(f"cannot write {path}: {error}; free space, or choose another --output")
 
 
 def _sum(values: NDArray[Any]) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malice_core.analysis.embedding import Embedding, Floats, Pixels
-from malice_core.analysis.windows import STRIP, over, parts, windows
+from malice_core.analysis.windows import STRIP, over, parts
 from malice_core.errors import InputError
 from malice_core.grid import Window
 
@@ -124,6 +124,24 @@ def keys(places: NDArray[np.integer], seed: int) -> Keys:
         return z ^ (z >> np.uint64(31))
 
 
+def tiles_of(
+    embedding: Embedding, rows: NDArray[np.integer], cols: NDArray[np.integer]
+) -> list[tuple[Window, Indices]]:
+    """The tiles of 128 x 128 pixels that hold some of the pixels, in order, and which these are; those outside of the
+    raster are in none."""
+    height, width = embedding.place.shape
+    inside = np.flatnonzero((rows >= 0) & (rows < height) & (cols >= 0) & (cols < width))
+    # By one sorting.
+    numbers = rows[inside] // STRIP * -(-width // STRIP) + cols[inside] // STRIP
+    order = np.argsort(numbers, kind="stable")
+    present, starts = np.unique(numbers[order], return_index=True)
+    tiles = embedding.area.tiles(STRIP)
+    return [
+        (tiles[number], members)
+        for number, members in zip(present.tolist(), np.split(inside[order], starts[1:]), strict=True)
+    ]
+
+
 def gather(
     embedding: Embedding,
     rows: NDArray[np.integer],
@@ -137,27 +155,23 @@ def gather(
     """Numbers at some pixels; only tiles that hold some of them are read.
 
     Args:
-        rows, cols: (n,) pixels inside the raster.
+        rows, cols: (n,) pixels; they may be outside the raster.
         out: (n, features), filled in: NaN where there is no data.
         height: of the windows, as :func:`malice_core.analysis.windows.plan` gives it.
         threads: that read and work.
         check: raises when the run was cancelled.
         advance: told how many pixels were looked at.
     """
-    across = -(-embedding.area.width // STRIP)
-    # Which pixels are in a tile, by one sorting.
-    tile = rows // STRIP * across + cols // STRIP
-    order = np.argsort(tile, kind="stable")
-    numbers, starts = np.unique(tile[order], return_index=True)
-    members = dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
-    tiles = windows(embedding.area, (STRIP, STRIP))
+    out[...] = np.nan
+    touched = tiles_of(embedding, rows, cols)
+    members = {(tile.row, tile.col): found for tile, found in touched}
 
     def work(cell: Window, pixels: Pixels) -> None:
-        inside = members[cell.row // STRIP * across + cell.col // STRIP]
+        inside = members[cell.row // STRIP * STRIP, cell.col // STRIP * STRIP]
         row, col = rows[inside] - cell.row, cols[inside] - cell.col
         good = (row >= 0) & (row < cell.height)
         out[inside[good]] = pixels.values[:, row[good] * cell.width + col[good]].T
 
-    touched = [part for number in numbers for part in parts(tiles[number], min(height, STRIP))]
-    for window, _ in over([embedding], touched, work, threads, check):
+    cut = [part for tile, _ in touched for part in parts(tile, min(height, STRIP))]
+    for window, _ in over([embedding], cut, work, threads, check):
         advance(window.pixels)

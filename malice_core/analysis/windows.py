@@ -39,6 +39,7 @@ def plan(
     *,
     work: int = 0,
     kept: int = 0,
+    result: int = 0,
 ) -> tuple[int, int]:
     """(height, width) of the windows that fit the memory.
 
@@ -48,6 +49,7 @@ def plan(
         threads: cells that are worked on at once.
         work: bytes a pixel of a cell that the work takes, beside the numbers themselves.
         kept: bytes that are held all the time.
+        result: bytes a pixel of what is made of a window.
 
     Raises:
         InputError: if not even one cell fits.
@@ -55,8 +57,10 @@ def plan(
     rows, cols = embeddings[0].place.shape
     cell = (min(CELL[0], rows), min(CELL[1], cols))
     numbers = 4 * sum(one.kind.features for one in embeddings)
-    # Two windows, one being read and one being worked on, codes that are being decoded, and copies of cells.
-    pixel = 2 * numbers + max(one.kind.features * (one.itemsize + 1) for one in embeddings)
+    # Two windows, one being read and one being worked on, with codes that are being decoded.
+    codes = max(one.kind.features * (one.itemsize + 1) for one in embeddings)
+    # Results are there as cells, and put together.
+    pixel = 2 * numbers + codes + 2 * result
     fixed = PROGRAM_BYTES + GDAL_CACHE_BYTES + kept + threads * cell[0] * cell[1] * (numbers + work)
     needed = fixed + pixel * cell[0] * cell[1]
     if needed > memory:

@@ -15,6 +15,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from malice_core.errors import InputError
+from malice_core.grid import Window as Block
 from malice_core.product import scale_path
 
 Floats = npt.NDArray[np.float32]
@@ -49,6 +50,11 @@ class Place:
     def transform(self) -> Affine:
         """From (column, row) to coordinates."""
         return Affine(self.pixel[0], 0.0, self.left, 0.0, self.pixel[1], self.top)
+
+    def part(self, window: Block) -> Place:
+        """The grid of a window, which counts from this grid's first pixel."""
+        left, top = self.left + window.col * self.pixel[0], self.top + window.row * self.pixel[1]
+        return Place(self.crs, left, top, self.pixel, window.shape)
 
     @property
     def extent(self) -> str:
