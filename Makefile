@@ -13,8 +13,9 @@ STAMP := .venv/.set-up
 BENCH_ARGS ?=
 DEMO_ARGS ?=
 MODELS_ARGS ?=
+LOCK_ARGS ?=
 
-.PHONY: help setup demo models test acceptance lint bench package deploy clean
+.PHONY: help setup demo models test acceptance lint bench docs translate package validate lock deploy clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '%-11s %s\n' "$$name" "$$text"; done
@@ -50,10 +51,25 @@ lint: setup ## ruff and mypy; on the plugin, the scanners that plugins.qgis.org 
 bench: setup ## speed and memory against the published way; needs MALICE_TESTDATA
 	@$(RUN) benchmarks/speed.py $(BENCH_ARGS)
 
+docs: setup ## the documentation as a website: build/docs
+	@$(RUN) -m mkdocs build --strict --site-dir build/docs
+	@echo "build/docs/index.html"
+
+translate: setup ## the plugin's texts into malice_qgis/i18n/*.ts; says which lack a translation
+	@$(RUN) tools/translate.py
+
 package: setup ## wheel and source archive of the engine, zip of the plugin, in dist/
 	@rm -rf build dist
 	@$(RUN) -m build --outdir dist .
 	@bash tools/plugin.sh package
+
+validate: package ## what plugins.qgis.org and reviewers run, on the zip (makes .venv-validate)
+	@$(RUN) tools/validate.py dist/malice_qgis-$$(sed -n 's/^version=//p' metadata.txt).zip
+
+lock: ## the lock files of the engine the plugin sets up, anew (LOCK_ARGS=--upgrade: the newest releases)
+	@$(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/python -m pip install --quiet 'uv>=0.9,<1'
+	@.venv-lock/bin/python tools/lock.py $(LOCK_ARGS)
 
 deploy: setup ## the plugin into a QGIS profile (PROFILE=folder), pointed at .venv
 	@bash tools/plugin.sh deploy

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from malice_core.errors import Cancelled
 
@@ -19,10 +21,25 @@ GRACE_SECONDS = 0.6
 
 
 class Cancel:
-    """Set from a signal or another thread; checked between calls of the graphs and between writes."""
+    """Set from a signal or another thread; checked between calls of the graphs and between writes.
 
-    def __init__(self) -> None:
+    Args:
+        message: what the user is told.
+    """
+
+    def __init__(self, message: str = MESSAGE) -> None:
+        self.message = message
         self._event = threading.Event()
+        self._folders: list[Path] = []
+
+    def deletes(self, folder: Path) -> None:
+        """Has a folder deleted where the run does not end tidily."""
+        self._folders.append(folder)
+
+    def tidy(self) -> None:
+        """Deletes those folders, as far as the system allows."""
+        for folder in self._folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def set(self) -> None:
         self._event.set()
@@ -32,7 +49,7 @@ class Cancel:
         Cancelled: once ``set`` was called.
         """
         if self._event.is_set():
-            raise Cancelled(MESSAGE)
+            raise Cancelled(self.message)
 
 
 @contextlib.contextmanager
@@ -99,4 +116,5 @@ def _stop(cancel: Cancel, report: Callable[[], None]) -> None:
     teller.start()
     teller.join(0.2)
     end_children()
+    cancel.tidy()
     os._exit(Cancelled.exit_code)

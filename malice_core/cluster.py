@@ -1,375 +1,142 @@
-"""Has the blocks of a plan computed by workers of ``dask.distributed``: processes of this machine, or of a cluster.
+"""Clusters of an embedding, without labels: ``python -m malice_core.cluster --input FILE --output FILE.tif``.
 
-Everything is planned here, once. A task is a block (``worker.py``): a worker opens the images itself, and saves the
-block in the scratch folder beside the output, which all workers must see. What is finished is never lost with a worker
-or with this process, and the result is put together here as that of any run.
+Mini-batch k-means; a fit can be saved and used on other embeddings of the model, so that clusters match between years.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import json
-import logging
-import os
-import queue
-import signal
-import threading
-import time
-import traceback
-import uuid
-import warnings
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import replace
+import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import malice_core
-from malice_core.errors import ClusterError, DeviceError, InputError, MaliceError, OutputError
-from malice_core.images.paths import absolute
-from malice_core.job import Job
-from malice_core.scratch import Scratch, write_whole
+from malice_core import flags
+from malice_core.analysis import command
+from malice_core.analysis.command import Run
+from malice_core.errors import InputError
 
 if TYPE_CHECKING:
-    from malice_core.cancelling import Cancel
-    from malice_core.grid import Block
-    from malice_core.pipeline import Progress
-    from malice_core.plan import Plan
-    from malice_core.reporting import Reporter
+    from malice_core.analysis.clustering import Clusters
+    from malice_core.analysis.embedding import Embedding
+    from malice_core.analysis.result import ResultRaster
 
-#: Seconds a scheduler may take to answer, and workers to come, at the beginning or when all are gone.
-CONNECTING, WAITING = 15.0, 120.0
-#: Blocks in the hands of a worker: one is computed while the next one's images are read.
-AHEAD = 2
-#: Threads a local process is given where their number was left open: beyond, two runs of a graph at once gain little.
-THREADS = 4
-#: Seconds that a file of another machine may take to be seen here.
-PATIENCE = 90.0
+#: Clusters, and pixels drawn to find them, unless other numbers are given.
+CLUSTERS, SAMPLE = 10, 20_000
 
 
-def processes(dask: str) -> int | None:
-    """How many processes of this machine ``--dask`` asks for; None: it is a scheduler's address or file."""
-    kind, _, number = dask.partition(":")
-    if kind != "local" or not (number.isdigit() or dask == "local"):
-        return None
-    return int(number or 1)
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = command.parser("cluster", "Clusters of pixels that are alike, found without labels, as a raster of classes.")
+    g = p.add_argument_group("clusters")
+    g.add_argument("--clusters", type=_clusters, metavar="N", help=f"how many, default {CLUSTERS}")
+    g.add_argument("--sample", type=flags.count, metavar="N", help=f"pixels drawn to find them, default {SAMPLE}")
+    one = g.add_mutually_exclusive_group()
+    one.add_argument("--fit", type=Path, metavar="FIT.json", help="use a saved fit: clusters match those of its raster")
+    one.add_argument("--save-fit", type=Path, metavar="FIT.json", help="save the fit for other years or places")
+    command.add_seed(p)
+    return p
 
 
-def prepared(job: Job, connecting: bool) -> Job:
-    """The job as it can be planned for other processes: names of files as all of them see them.
-
-    Args:
-        connecting: workers will be needed.
-
-    Raises:
-        ClusterError: if distributed is not installed, or there is no such scheduler.
-        InputError: if --threads is of no use.
-    """
-    dask = job.dask
-    assert dask is not None
-    count = processes(dask)
-    for package in ("distributed", *(() if count is None else ("cryptography",))):
-        if connecting and importlib.util.find_spec(package) is None:
-            raise ClusterError(f"--dask {dask} needs the package {package}: pip install 'malice-core[dask]'")
-    if count is not None:
-        count = max(1, _cores(job) // THREADS) if dask == "local" else count
-        job = replace(job, dask=f"local:{count}")
-    else:
-        if job.threads is not None:
-            raise InputError(
-                f"--threads {job.threads}: with --dask {dask} the workers have theirs (dask worker --nthreads): drop it"
-            )
-        if connecting:
-            _address(dask)
-    many: dict[str, Any] = {
-        name: tuple(map(absolute, getattr(job, name)))
-        for name in ("s2", "s1", "scl", "weather", "s2_angles", "s1_angles")
-    }
-    return replace(
-        job,
-        **many,
-        dem=absolute(job.dem) if job.dem is not None else None,
-        output=job.output.absolute(),
-        counts=job.counts.absolute() if job.counts is not None else None,
-    )
+def _clusters(text: str) -> int:
+    return int(flags.number(text, int, 2, 1000, "a number of clusters, 2 to 1000"))
 
 
-def threads(job: Job) -> int | None:
-    """Threads that blocks of a prepared job are computed with, in one process; None: all."""
-    if job.dask is None:
-        return job.threads
-    count = processes(job.dask)
-    # Workers of others have theirs. What is planned for are two runs of a graph at once.
-    return 2 if count is None else max(1, _cores(job) // count)
+def run(options: argparse.Namespace, run: Run) -> None:
+    """The command line's work."""
+    from malice_core.analysis import learning
+    from malice_core.analysis.clustering import Clusters
+    from malice_core.analysis.embedding import Embedding
+    from malice_core.analysis.legend import NODATA
+    from malice_core.analysis.result import require_suffix
+    from malice_core.job import SUFFIXES
+    from malice_core.product import Raster
 
-
-def _cores(job: Job) -> int:
-    from malice_core.runtime import processors
-
-    return job.threads or processors()
-
-
-def encode(
-    job: Plan, todo: list[Block], scratch: Scratch, progress: Progress, reporter: Reporter, cancel: Cancel
-) -> None:
-    """Has blocks computed and saved; returns when all are there.
-
-    Raises:
-        ClusterError: if there is no scheduler, or no worker.
-        MaliceError: of a worker, or if workers died again and again; Cancelled.
-    """
-    dask = job.job.dask
-    assert dask is not None
-    local = processes(dask)
-    if local is not None and local > 1 and job.backend.device == "cuda":
-        raise DeviceError(f"--dask {dask}: its processes would share one GPU; give --dask local:1, or --device cpu")
-    for sensor in job.stacks:
-        for role in job.card.roles():
-            write_whole(scratch.folder / job.card.graph_path(sensor, role).name, job.card.graph_bytes(sensor, role))
-    _quieten()
-    with _connected(dask, job.backend.threads) as client:
-        from distributed.protocol import serialize_bytes
-
-        from malice_core.worker import Order
-
-        order = Order(
-            version=malice_core.__version__,
-            fingerprint=job.fingerprint,
-            folder=f"{scratch.folder.absolute()}",
-            plan=serialize_bytes(job),
-            threads=None if local is None else job.backend.threads,
-            named=local is None,
+    require_suffix("--output", options.output, SUFFIXES["gtiff"])
+    if options.save_fit is not None:
+        require_suffix("--save-fit", options.save_fit, (".json",))
+    embedding = Embedding.open(options.input)
+    fit = None
+    if options.fit is not None:
+        for name in ("clusters", "sample"):
+            if getattr(options, name) is not None:
+                raise InputError(f"--{name} is of a fit that is made, --fit gives one: leave one of them out")
+        fit = Clusters.read(options.fit)
+        fit.kind.require(embedding.kind, f"{options.fit}", f"{embedding.path}")
+    names = {"--output": options.output, "--save-fit": options.save_fit}
+    inputs = [*embedding.files, *([options.fit] if options.fit else [])]
+    with learning.one_thread(), run.outputs(names, inputs, options.overwrite) as outputs:
+        pixels = embedding.area.pixels
+        progress = run.progress(({} if fit else {"drawing": pixels}) | {"writing": pixels})
+        if fit is None:
+            fit = _fitted(embedding, options, run, progress)
+        told = {"clusters": len(fit.centres)} | (
+            {"fit": options.fit.name} if options.fit else {"sample": options.sample or SAMPLE, "seed": options.seed}
         )
-        _Blocks(client, order, dask).compute(todo, progress, reporter, cancel)
-    _await_files(job, todo, scratch, cancel)
+        tags = command.tags("cluster", embedding, told) | fit.legend.tags() | {"MALICE_FIT": fit.identity}
+        known = fit.legend
+        band = Raster("", options.output, known.dtype, ["cluster"], NODATA, tags, colours=known.colours)
+        _write(embedding, fit, outputs.raster(band, embedding.place, run.threads), run, progress)
+        if options.save_fit is not None:
+            outputs.file(options.save_fit).write_text(fit.text(), encoding="utf-8")
+        progress.finish()
 
 
-class _Blocks:
-    """Gives blocks to workers as they become free, and waits for them."""
+def _fitted(embedding: Embedding, options: argparse.Namespace, run: Run, progress: command.Progress) -> Clusters:
+    """Centres found on drawn pixels."""
+    from malice_core.analysis import memories, sampling, windows
+    from malice_core.analysis.clustering import Clusters
 
-    def __init__(self, client: Any, order: Any, dask: str) -> None:
-        self._client, self._order, self._dask = client, order, dask
-        self._run = uuid.uuid4().hex
-        self._done: queue.Queue[Any] = queue.Queue()
-        self._workers, self._asked = 0, -1.0
-        self._alone = time.monotonic()
-        self._warned = False
-
-    def compute(self, todo: list[Block], progress: Progress, reporter: Reporter, cancel: Cancel) -> None:
-        """Returns when all are saved.
-
-        Raises:
-            MaliceError: the first one.
-        """
-        waiting, running = deque(todo), dict[str, Any]()
-        try:
-            while waiting or running:
-                cancel.check()
-                self._count_workers(reporter)
-                # dask decides where a block is computed; few at once, so that each goes where there is time for it.
-                while waiting and len(running) < AHEAD * self._workers:
-                    future = self._submit(waiting.popleft().index)
-                    running[future.key] = future
-                with contextlib.suppress(queue.Empty):
-                    future = self._done.get(timeout=0.1)
-                    del running[future.key]
-                    self._require_good(future)
-                    progress.encoded(progress.units)
-        finally:
-            for future in running.values():
-                future.cancel()
-
-    def _submit(self, index: int) -> Any:
-        from malice_core import worker
-
-        future = self._client.submit(
-            worker.compute, self._order, index, key=f"malice_block-{self._run}-{index}", pure=False
-        )
-        future.add_done_callback(self._done.put)
-        return future
-
-    def _require_good(self, future: Any) -> None:
-        """Raises what is wrong with a block that is done."""
-        from distributed import KilledWorker
-
-        if future.status == "finished":
-            return
-        if future.status != "error":
-            raise MaliceError(f"--dask {self._dask}: the scheduler is gone; start it again, then run with --resume")
-        error, index = future.exception(), future.key.rpartition("-")[2]
-        if isinstance(error, KilledWorker):
-            raise MaliceError(
-                f"{error.allowed_failures + 1} workers died one after the other while they computed block {index}: out "
-                "of memory? give a smaller --memory or --block, or start fewer on a machine"
-            ) from error
-        if _lacking(error, future.traceback()):
-            raise ClusterError(
-                f"a worker lacks malice-core {malice_core.__version__} ({error}): install it in the environment of the "
-                "workers"
-            ) from error
-        raise error
-
-    def _count_workers(self, reporter: Reporter) -> None:
-        """Asks once a second.
-
-        Raises:
-            ClusterError: if there has been none for too long.
-        """
-        now = time.monotonic()
-        if now - self._asked < 1.0:
-            return
-        self._asked = now
-        try:
-            self._workers = len(self._client.nthreads())
-        except OSError as error:
-            raise MaliceError(
-                f"--dask {self._dask}: the scheduler is gone; start it again, then run with --resume"
-            ) from error
-        if self._workers:
-            self._alone, self._warned = now, False
-        elif now - self._alone > WAITING:
-            raise ClusterError(
-                f"--dask {self._dask}: no worker for {WAITING:.0f} seconds; start some with dask worker, then run with "
-                "--resume"
-            )
-        elif now - self._alone > WAITING / 10 and not self._warned:
-            self._warned = True
-            reporter.warning(f"--dask {self._dask}: there is no worker; waiting for one, {WAITING:.0f} seconds at most")
+    count, wanted = options.clusters or CLUSTERS, options.sample or SAMPLE
+    if wanted < count:
+        raise InputError(f"--sample {wanted}: fewer pixels than --clusters {count}; give more")
+    # Beside what drawing takes: the drawn pixels in double precision, and scikit-learn.
+    kept = sampling.bytes_of(embedding, wanted) + memories.sample_bytes(embedding, min(wanted, embedding.area.pixels))
+    sides = windows.plan([embedding], run.memory, run.threads, kept=kept)
+    advance = progress.step("drawing")
+    drawn = sampling.draw(embedding, wanted, options.seed, sides[0], run.threads, run.check, advance)
+    source = {"file": embedding.path.name, **embedding.provenance(), "sample": wanted, "seed": options.seed}
+    fit = Clusters.fitted(embedding.kind, drawn.values, count, options.seed, source, f"{embedding.path}")
+    run.check()
+    progress.ended("drawing")
+    return fit
 
 
-@contextlib.contextmanager
-def _connected(dask: str, threads: int) -> Iterator[Any]:
-    """A client; with local processes these live as long as it.
+def _write(embedding: Embedding, fit: Clusters, raster: ResultRaster, run: Run, progress: command.Progress) -> None:
+    """Writes the cluster of every pixel."""
+    import numpy as np
 
-    Raises:
-        ClusterError: if there is no scheduler, or a process does not start.
-    """
-    from distributed import Client, LocalCluster
+    from malice_core.analysis import memories, windows
+    from malice_core.analysis.clustering import nearest
+    from malice_core.analysis.embedding import Pixels
+    from malice_core.grid import Window
 
-    count = processes(dask)
-    with contextlib.ExitStack() as opened:
-        # Other versions of what is installed are warned of: what matters to us is checked by the workers.
-        opened.enter_context(warnings.catch_warnings(action="ignore"))
-        try:
-            if count is None:
-                client = Client(_address(dask), timeout=CONNECTING, set_as_default=False)
-            else:
-                # Nobody else on this machine may give them work: connections need keys that are made for this run.
-                with _no_interrupts():
-                    cluster = LocalCluster(
-                        n_workers=count,
-                        threads_per_worker=max(AHEAD, threads),
-                        processes=True,
-                        host="127.0.0.1",
-                        security=True,
-                        dashboard_address=None,
-                        memory_limit=0,
-                        silence_logs=_level(),
-                    )
-                opened.callback(_close, cluster)
-                client = Client(cluster, timeout=CONNECTING, set_as_default=False)
-        except (OSError, RuntimeError, ValueError, TimeoutError) as error:
-            what = "processes do not start" if count is not None else "no scheduler answers there; is it running?"
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ClusterError(f"--dask {dask}: {what} ({reason:.200})") from error
-        opened.callback(client.close, timeout=2)
-        yield client
+    codes = fit.legend.codes
 
+    def work(cell: Window, pixels: Pixels) -> np.ndarray[tuple[int], np.dtype[np.integer]]:
+        values = np.zeros(cell.pixels, codes.dtype)
+        if pixels.there.any():
+            values[pixels.there] = codes[nearest(fit.centres, pixels.seen.T.astype(np.float64))]
+        return values
 
-def _lacking(error: BaseException, trace: TracebackType | None) -> bool:
-    """True if a worker could not begin a task as it has no ``malice_core``, or another one; not if a block failed."""
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == malice_core.__name__:
-        return True
-    begun = any(
-        frame.f_code.co_name == "compute" and frame.f_globals.get("__name__") == "malice_core.worker"
-        for frame, _ in traceback.walk_tb(trace)
+    sides = windows.plan(
+        [embedding],
+        run.memory,
+        run.threads,
+        work=8 * (embedding.kind.features + 2 * len(codes)),
+        kept=memories.LIBRARY_BYTES,
     )
-    return isinstance(error, ImportError | AttributeError) and not begun
+    advance = progress.step("writing")
+    given = windows.windows(embedding.area, sides)
+    for window, parts in windows.over([embedding], given, work, run.threads, run.check):
+        raster.write(window, parts)
+        advance(window.pixels)
 
 
-def _close(cluster: Any) -> None:
-    """Ends local processes at once, not at the end of what they are at: what is finished is saved."""
-    for nanny in cluster.workers.values():
-        nanny.close_gracefully()  # no process is started in the place of one that ends
-        if (process := nanny.pid) is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))
-    cluster.close(timeout=5)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the tool; returns the exit code: 0 done, 2 bad input, 3 cancelled, 1 anything else."""
+    return command.main(arguments, parser, run)
 
 
-def _address(dask: str) -> str:
-    """A scheduler's address, out of its file where that is what was given.
-
-    Raises:
-        ClusterError: if it is neither.
-    """
-    if "://" in dask:
-        return dask
-    try:
-        return str(json.loads(Path(dask).read_text(encoding="utf-8"))["address"])
-    except OSError as error:
-        raise ClusterError(
-            f"--dask {dask} is neither local[:N], nor an address such as tcp://HOST:8786, nor the file of a running "
-            f"dask scheduler --scheduler-file ({error.strerror})"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ClusterError(f"--dask {dask}: is no file of dask scheduler --scheduler-file") from error
-
-
-@contextlib.contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Processes started by threads that are started inside get no Ctrl-C: this one stops them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    from multiprocessing import resource_tracker
-
-    # It would be started with the first process, and unblock signals then. When this process leaves at once, it frees
-    # what is left, and would say so.
-    told = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker:UserWarning"
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        del os.environ["PYTHONWARNINGS"]
-        if told is not None:
-            os.environ["PYTHONWARNINGS"] = told
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _level() -> int:
-    return logging.WARNING if os.environ.get("MALICE_DEBUG") else logging.CRITICAL + 1
-
-
-def _quieten() -> None:
-    """A failure is one line on stderr: what the libraries say of it besides is not for users."""
-    import distributed  # noqa: F401  sets its loggers up
-
-    for name in ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio"):
-        logging.getLogger(name).setLevel(_level())
-
-
-def _await_files(job: Plan, todo: list[Block], scratch: Scratch, cancel: Cancel) -> None:
-    """Waits until the blocks are seen here: a file server may tell of them late.
-
-    Raises:
-        OutputError: if they are not.
-    """
-    deadline = time.monotonic() + PATIENCE
-    for block in todo:
-        while not scratch.finished(block.index, job.layout.keys):
-            cancel.check()
-            if time.monotonic() > deadline:
-                raise OutputError(
-                    f"block {block.index} was saved by a worker, but is not in {scratch.folder}: is that the same "
-                    "folder for all workers?"
-                )
-            # Reading the folder makes a network file system ask its server anew.
-            os.listdir(scratch.folder)
-            threading.Event().wait(0.2)
+if __name__ == "__main__":
+    sys.exit(main())

@@ -47,12 +47,12 @@ SHARD, SHARD_BYTES = 512, 16 << 20
 ARRAYS = {"codes": "embedding", "counts": "counts", "scales": "scales"}
 
 
-def require() -> None:
+def require(what: str = "--format zarr") -> None:
     """Raises:
-    InputError: if the package is not installed.
+    InputError: if the package is not installed, which ``what`` needs.
     """
     if importlib.util.find_spec("zarr") is None:
-        raise InputError("--format zarr needs the package zarr: pip install 'malice-core[zarr]'")
+        raise InputError(f"{what} needs the package zarr: pip install 'malice-core[zarr]'")
 
 
 def whole(path: Path, rasters: Sequence[Raster]) -> bool:

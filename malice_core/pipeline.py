@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import malice_core
-from malice_core import assembling, bands, cluster, mosaic, plan
+from malice_core import assembling, bands, mosaic, plan, workers
 from malice_core.blocks import BlockEncoder, units_of
 from malice_core.cancelling import Cancel
 from malice_core.cards import Modality
@@ -40,7 +40,7 @@ def run(job: Plan, reporter: Reporter, cancel: Cancel) -> list[str]:
         todo = [block for block in blocks if not scratch.finished(block.index, job.layout.keys)]
         progress = Progress(job, len(blocks), len(todo), reporter)
         if todo and job.job.dask is not None:
-            cluster.encode(job, todo, scratch, progress, reporter, cancel)
+            workers.encode(job, todo, scratch, progress, reporter, cancel)
         elif todo:
             _encode_blocks(job, todo, scratch, progress, cancel)
         assembling.assemble(job, blocks, scratch, tags(job), progress.assembled, cancel)

@@ -9,6 +9,25 @@ from pathlib import Path
 
 from malice_core.errors import OutputError
 
+#: Bytes that a file's name may have on the usual file systems, and those kept for suffixes such as ``.malice``.
+NAME_MAX, LONGEST_SUFFIX = 255, 40
+
+
+def require_folder(option: str, path: Path) -> None:
+    """Refuses an output whose folder does not take it.
+
+    Raises:
+        OutputError: that names the option.
+    """
+    folder = path.absolute().parent
+    # Beside it lie, for a time, files and folders with longer names.
+    if len(os.fsencode(path.name)) + LONGEST_SUFFIX > NAME_MAX:
+        raise OutputError(f"{option} {path.name:.40}…: the name is too long; give one of at most 200 letters")
+    if not folder.is_dir():
+        raise OutputError(f"{option} {path}: the folder {folder} does not exist; create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{option} {path}: the folder {folder} cannot be written to")
+
 
 def place_file(source: Path, target: Path) -> None:
     """Renames a whole file to its name; on another file system it is copied beside that name first.

@@ -17,20 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import malice_core
-from malice_core import bands, cluster, cube, memory, models, mosaic, runtime, scratch, selection
+from malice_core import bands, cube, memory, models, mosaic, runtime, scratch, selection, workers
 from malice_core.cards import Card
 from malice_core.classes import ClassLayout
 from malice_core.errors import InputError, OutputError
 from malice_core.grid import BlockGrid, Lattice, Window
 from malice_core.job import FILE_FORMATS, FORMATS, SUFFIXES, Job
 from malice_core.outputs import Product
+from malice_core.placing import require_folder
 from malice_core.product import Layout, companions, is_store, owner
 from malice_core.stack import Stack, discover
 from malice_core.surroundings import inputs
 from malice_core.surroundings.inputs import Inputs
-
-#: Bytes that a file's name may have on the usual file systems, and those kept for suffixes such as ``.malice``.
-NAME_MAX, LONGEST_SUFFIX = 255, 40
 
 
 @dataclass
@@ -99,7 +97,7 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
         card = classes.card
     else:
         card = models.load(job.model) if job.model else models.default()
-    backend = runtime.choose(job.runtime, job.device, job.precision, cluster.threads(job))
+    backend = runtime.choose(job.runtime, job.device, job.precision, workers.threads(job))
     wanted = [sensor for sensor in ("s2", "s1") if getattr(job, sensor)]
     for sensor in wanted:
         if sensor not in card.modalities:
@@ -179,7 +177,7 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
             stacks=stacks,
             layout=layout,
             budget=budget,
-            disk=_disk(layout, area, job.format),
+            disk=disk_bytes(layout, area, job.format),
             fingerprint="",
             surroundings=around,
             warnings=list(dict.fromkeys(warnings)),
@@ -228,14 +226,7 @@ def check_outputs(job: Job, classes: ClassLayout | None = None) -> None:
     seen: dict[Path, str] = {}
     for option, path in outputs.items():
         _check_name(job, option, path)
-        folder = path.absolute().parent
-        # Beside it lie, for a time, files and folders with longer names.
-        if len(os.fsencode(path.name)) + LONGEST_SUFFIX > NAME_MAX:
-            raise OutputError(f"{option} {path.name:.40}…: the name is too long; give one of at most 200 letters")
-        if not folder.is_dir():
-            raise OutputError(f"{option} {path}: the folder {folder} does not exist; create it first")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"{option} {path}: the folder {folder} cannot be written to")
+        require_folder(option, path)
         if is_store(path):
             if path.is_symlink() or (path.exists() and owner(path) is None):
                 # Whatever is in there, --overwrite is not meant for it.
@@ -281,7 +272,7 @@ def _check_name(job: Job, option: str, path: Path) -> None:
     raise OutputError(f"{option} {path}: outputs are GeoTIFF files, give a name that ends in .tif")
 
 
-def _disk(layout: Product, area: Window, format: str) -> int:
+def disk_bytes(layout: Product, area: Window, format: str) -> int:
     """Bytes at the worst moment: all blocks in scratch and the whole output beside them, uncompressed.
 
     A cloud-optimised file is laid out from a plain one; both have a third more for their overviews.
@@ -403,7 +394,7 @@ def _computes(plan: Plan) -> str:
     where = plan.job.dask
     if where is None:
         return plan.backend.describe()
-    if (count := cluster.processes(where)) is not None:
+    if (count := workers.processes(where)) is not None:
         return f"{plan.backend.describe()}, in {'each of ' * (count > 1)}{count} process{'es' * (count > 1)}"
     return f"{plan.backend.name}, on the workers of {where}, with their threads"
 

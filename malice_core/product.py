@@ -76,9 +76,8 @@ class Layout:
 
     @property
     def names(self) -> list[str]:
-        """Band descriptions: ``Q00F00`` …, with ``S2_``, ``S1_`` before them when there are both."""
-        prefixes = [sensor.upper() + "_" for sensor in self.sensors] if len(self.sensors) > 1 else [""]
-        return [f"{p}Q{q:02d}F{f:02d}" for p in prefixes for q in self.queries for f in range(self.width)]
+        """Band descriptions."""
+        return band_names(self.sensors, self.queries, self.width)
 
     @property
     def storage(self) -> np.dtype[Any]:
@@ -173,6 +172,12 @@ class BlockCodes:
         self.arrays["counts"][modality, pixels] = counts
 
 
+def band_names(sensors: Sequence[str], queries: Sequence[int], width: int) -> list[str]:
+    """Of an embedding: ``Q00F00`` …, with ``S2_``, ``S1_`` before them when there are both."""
+    prefixes = [sensor.upper() + "_" for sensor in sensors] if len(sensors) > 1 else [""]
+    return [f"{p}Q{q:02d}F{f:02d}" for p in prefixes for q in queries for f in range(width)]
+
+
 def is_store(output: Path) -> bool:
     """True for the name of a Zarr store, which holds everything in itself."""
     return output.suffix.lower() == ".zarr"
@@ -245,6 +250,24 @@ def rasters(layout: Layout, output: Path, counts: Path | None, tags: Mapping[str
     return result
 
 
+def creation(dtype: str, shape: tuple[int, int], threads: int) -> dict[str, Any]:
+    """How GeoTIFFs are written: rasterio's options for one of some type and shape."""
+    tile = min(TILE, -(-min(shape) // 16) * 16)
+    # Neighbouring embeddings are alike: differences compress better than values (3 = floating point, 2 = integer).
+    return {
+        "driver": "GTiff",
+        "tiled": True,
+        "blockxsize": tile,
+        "blockysize": tile,
+        "compress": "zstd",
+        "zstd_level": LEVEL,
+        "predictor": 3 if dtype == "float32" else 2,
+        "interleave": "band",
+        "bigtiff": "YES",
+        "num_threads": threads,
+    }
+
+
 def assemble(
     raster: Raster,
     target: Path,
@@ -270,20 +293,8 @@ def assemble(
         OutputError: if the file cannot be written.
     """
     height, width = area.shape
-    tile = min(TILE, -(-min(height, width) // 16) * 16)
-    # Neighbouring embeddings are alike: differences compress better than values (3 = floating point, 2 = integer).
-    options: dict[str, Any] = {
-        "driver": "GTiff",
-        "tiled": True,
-        "blockxsize": tile,
-        "blockysize": tile,
-        "compress": "zstd",
-        "zstd_level": LEVEL,
-        "predictor": 3 if raster.dtype == "float32" else 2,
-        "interleave": "band",
-        "bigtiff": "YES",
-        "num_threads": threads,
-    }
+    options = creation(raster.dtype, area.shape, threads)
+    tile = options["blockysize"]
     if raster.nbits:
         options["nbits"] = raster.nbits
     flat = target.with_name(target.name + ".flat.tif") if cog else target

@@ -1,6 +1,6 @@
 """What a process of a cluster does: computes blocks of a plan, one at a time, and keeps what it compiled for the next.
 
-The task is :func:`compute`; ``cluster.py`` submits it. While a block is computed, the next one's images are read.
+The task is :func:`compute`; ``workers.py`` submits it. While a block is computed, the next one's images are read.
 """
 
 from __future__ import annotations

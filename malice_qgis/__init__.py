@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 def classFactory(_iface):
-    """Called by QGIS when the plugin is loaded; the interface is not used, so qgis_process can load it too."""
+    """Called by QGIS when the plugin is loaded. The interface is not there in qgis_process: who needs it, asks."""
     from . import interrupts
 
     # Before the imports below: the longer QGIS is not listened to, the more often a Ctrl-C at its start is lost.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -17,6 +18,8 @@ from .models import INSTALLED
 from .texts import UserError, tr
 from .wrappers import SCRATCH
 
+#: Outputs that are web pages.
+PAGES = ("PLAN", "REPORT")
 Chosen = dict[str, list[layers.Source]]
 #: Sizes and days as the engine reads them; days with a time, as QGIS writes them into batch files and models.
 _MEMORY = re.compile(r"\d*\.?\d+\s*[kmgt]?i?b?", re.IGNORECASE)
@@ -125,13 +128,16 @@ def _folder(parameters: dict[str, Any], name: str) -> str:
     return told if os.path.exists(told) else told.strip()
 
 
-def number(parameters: dict[str, Any], name: str) -> str:
-    """A number of ``parameters.NUMBERS`` as the engine reads it, "" if it is not set.
+def number(parameters: dict[str, Any], name: str, limits: tuple[bool, float, float] | None = None) -> str:
+    """A number as the engine reads it, "" if it is not set.
+
+    Args:
+        limits: whether it is whole, least, largest; None: those of ``parameters.NUMBERS``.
 
     Raises:
         Refusal: if it is no number, not whole where it has to be, or out of range.
     """
-    whole, low, high = NUMBERS[name]
+    whole, low, high = limits or NUMBERS[name]
     told = _text(parameters, name)
     if not told:
         return ""
@@ -142,8 +148,10 @@ def number(parameters: dict[str, Any], name: str) -> str:
     # Comparisons with NaN are false.
     if not low <= found <= high or (whole and found != int(found)):
         kind = tr("a whole number") if whole else tr("a number")
-        raise Refusal(tr("{0} '{1}' is not {2} from {3} to {4}.").format(name, _short(told), kind, low, high))
-    return f"{found:g}" if not whole else str(int(found))
+        raise Refusal(
+            tr("{0} '{1}' is not {2} from {3} to {4}.").format(name, _short(told), kind, f"{low:.12g}", f"{high:.12g}")
+        )
+    return f"{found:.12g}" if not whole else str(int(found))
 
 
 def switch(parameters: dict[str, Any], name: str) -> bool:
@@ -160,16 +168,29 @@ def switch(parameters: dict[str, Any], name: str) -> bool:
     raise Refusal(tr("{0} '{1}' is neither true nor false.").format(name, _short(told)))
 
 
-def choice(parameters: dict[str, Any], name: str) -> str:
-    """A choice of ``parameters.CHOICES``, the first if it is not set.
+def choice(parameters: dict[str, Any], name: str, words: Sequence[str] | None = None) -> str:
+    """A choice of ``words``, by default those of ``parameters.CHOICES``; the first if it is not set.
 
     Raises:
         Refusal: if it is none of them.
     """
-    told = _text(parameters, name) or CHOICES[name][0]
-    if told not in CHOICES[name]:
-        raise Refusal(tr("{0} '{1}' is none of {2}.").format(name, _short(told), ", ".join(CHOICES[name])))
+    words = words or CHOICES[name]
+    told = _text(parameters, name) or words[0]
+    if told not in words:
+        raise Refusal(tr("{0} '{1}' is none of {2}.").format(name, _short(told), ", ".join(words)))
     return told
+
+
+def memory(parameters: dict[str, Any]) -> str:
+    """The size in MEMORY without blanks, "" if it is not set.
+
+    Raises:
+        Refusal: if it is none.
+    """
+    told = _text(parameters, "MEMORY")
+    if told and not _MEMORY.fullmatch(told):
+        raise Refusal(tr("MEMORY '{}' is no size; write it such as 2GB.").format(_short(told)))
+    return "".join(told.split())
 
 
 def _images(parameters: dict[str, Any], images: Chosen) -> None:
@@ -180,7 +201,7 @@ def _images(parameters: dict[str, Any], images: Chosen) -> None:
     for _, folder_name, _, title in IMAGES:
         folder = _folder(parameters, folder_name)
         if folder and not os.path.exists(folder):
-            raise Refusal(tr("{0}: the folder {1} of {2} does not exist.").format(folder_name, folder, title))
+            raise Refusal(tr("{0}: the folder {1} of {2} does not exist.").format(folder_name, folder, tr(title)))
     if images["--scl"] and not images["--s2"]:
         raise Refusal(tr("The scene classification belongs to Sentinel-2 images: give those too, or leave it out."))
     cloud = _text(parameters, "MAX_CLOUD")
@@ -200,9 +221,7 @@ def _options(parameters: dict[str, Any]) -> None:
     queries = _text(parameters, "QUERIES")
     if queries and not re.fullmatch(r"\d+(\s*,\s*\d+)*", queries):
         raise Refusal(tr("QUERIES '{}' is no list of queries; write it such as 0,3.").format(_short(queries)))
-    memory = _text(parameters, "MEMORY")
-    if memory and not _MEMORY.fullmatch(memory):
-        raise Refusal(tr("MEMORY '{}' is no size; write it such as 2GB.").format(_short(memory)))
+    memory(parameters)
     switch(parameters, "RESUME")
     for name in CHOICES:
         choice(parameters, name)
@@ -224,17 +243,17 @@ def outputs(targets: dict[str, str], images: Chosen) -> None:
         Refusal: if an output would replace what is read or another output, or the plan cannot be written there.
     """
     seen: dict[str, str] = {}
-    scratch = _same(targets.get("OUTPUT") or "") + SCRATCH
+    scratch = same(targets.get("OUTPUT") or "") + SCRATCH
     for name, target in targets.items():
         if not target or target == "TEMPORARY_OUTPUT":
             continue
-        path = _same(target)
-        if name == "PLAN":
+        path = same(target)
+        if name in PAGES:
             # The engine, which guards rasters and folders of images, never hears of the plan's file.
             if not path.lower().endswith((".html", ".htm")):
-                raise Refusal(tr("PLAN {} is a web page: give a name that ends in .html.").format(target))
+                raise Refusal(tr("{0} {1} is a web page: give a name that ends in .html.").format(name, target))
             if os.path.isdir(path) or not os.access(os.path.dirname(path), os.W_OK):
-                raise Refusal(tr("PLAN {} cannot be written there: choose a folder that can.").format(target))
+                raise Refusal(tr("{0} {1} cannot be written there: choose a folder that can.").format(name, target))
         if os.path.dirname(path) == scratch:
             raise Refusal(
                 tr("{0} {1} lies among unfinished work, which is removed: give another folder.").format(name, target)
@@ -244,11 +263,11 @@ def outputs(targets: dict[str, str], images: Chosen) -> None:
             raise Refusal(
                 tr("{0} and {1} are the same file {2}: give them different names.").format(other, name, target)
             )
-        if any(path == _same(source.path) for found in images.values() for source in found):
+        if any(path == same(source.path) for found in images.values() for source in found):
             raise Refusal(tr("{0} {1} is one of the inputs: give another name.").format(name, target))
 
 
-def _target(parameters: dict[str, Any], name: str) -> str:
+def target(parameters: dict[str, Any], name: str) -> str:
     """Where an output goes, "" if that is not said or depends on an expression."""
     value = parameters.get(name)
     if isinstance(value, QgsProcessingOutputLayerDefinition):
@@ -256,16 +275,17 @@ def _target(parameters: dict[str, Any], name: str) -> str:
     return _text(parameters, name)
 
 
-def _same(path: str) -> str:
+def same(path: str) -> str:
     """One text for all names of a file."""
     return os.path.normcase(os.path.realpath(path))
 
 
-def refuse(parameters: dict[str, Any], context: QgsProcessingContext) -> Chosen:
+def refuse(parameters: dict[str, Any], context: QgsProcessingContext, targets: Sequence[str]) -> Chosen:
     """Looks at everything; returns what the engine reads.
 
     Args:
         parameters: as of :func:`given`.
+        targets: names of the outputs.
 
     Raises:
         Refusal, layers.LayerError, surroundings.SurroundingsError: with what is wrong, in one line.
@@ -274,7 +294,7 @@ def refuse(parameters: dict[str, Any], context: QgsProcessingContext) -> Chosen:
     _options(parameters)
     images = chosen(parameters, context)
     _images(parameters, images)
-    outputs({name: _target(parameters, name) for name in ("OUTPUT", "COUNTS", "PLAN")}, images)
+    outputs({name: target(parameters, name) for name in targets}, images)
     # Last, for the engine may have to be asked.
     surroundings.refuse(parameters, images, INSTALLED.meant(_text(parameters, "MODEL")))
     return images

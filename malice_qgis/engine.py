@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from typing import Callable
+from collections.abc import Mapping
+from typing import Callable, ClassVar
 
 from osgeo import gdal
 from qgis.core import QgsApplication, QgsSettings
@@ -22,7 +23,9 @@ from qgis.PyQt.QtCore import (
     QThread,
 )
 
-from . import events
+from . import events, lastwords
+from .setup import places as folders
+from .setup import platforms
 from .texts import UserError, tr
 
 #: The version of options, events and exit codes this plugin speaks (``malice_core.embed --contract``).
@@ -59,8 +62,7 @@ class EngineCancelled(EngineError):
 
 def own_place() -> str:
     """The Python of the engine that the plugin's own set-up makes, whether it is there or not."""
-    parts = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
-    return os.path.join(QgsApplication.qgisSettingsDirPath(), "malice", "engine", *parts)
+    return folders.python()
 
 
 def places() -> list[tuple[str, str]]:
@@ -83,10 +85,10 @@ def find() -> str:
         return path
     raise EngineError(
         tr(
-            "There is no MALICE engine: {0} says {1}, where there is no Python. Make one (in a checkout of MALICE: "
-            "make setup, then make deploy), or put the path of its Python into the setting {2} (Settings > Options > "
-            "Advanced) or into the environment variable {3}."
-        ).format(where, path, SETTING, VARIABLE)
+            "There is no MALICE engine: {0} says {1}, where there is no Python. Set it up: MALICE set-up "
+            "(malice:setup) in the Processing toolbox, or Plugins > MALICE > Set up the engine. It also takes an "
+            "engine that is there already."
+        ).format(where, path)
     )
 
 
@@ -105,9 +107,8 @@ def environment() -> QProcessEnvironment:
             result.insert(name, value)
     if os.name == "nt":
         # Libraries in QGIS' own folders would be taken for the engine's.
-        root = os.path.normcase(os.environ.get("OSGEO4W_ROOT") or QgsApplication.prefixPath())
-        folders = [p for p in os.environ.get("PATH", "").split(os.pathsep) if root not in os.path.normcase(p)]
-        result.insert("PATH", os.pathsep.join(folders))
+        root = os.environ.get("OSGEO4W_ROOT") or platforms.installation(QgsApplication.prefixPath())
+        result.insert("PATH", platforms.without(os.environ.get("PATH", ""), root))
     return result
 
 
@@ -117,16 +118,31 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 class EngineProcess:
-    """One run of the engine. Create and use it in one thread; no event loop is needed."""
+    """One run of the engine. Create and use it in one thread; no event loop is needed.
 
-    def __init__(self, python: str, arguments: list[str]) -> None:
-        self._python = python
+    Args:
+        python, arguments: what is run.
+        more: variables of its environment besides :func:`environment`.
+        kept: a failure is written down for the diagnosis.
+    """
+
+    #: Pythons of the runs under way in this QGIS: a set-up does not remove an engine that works.
+    at_work: ClassVar[list[str]] = []
+
+    def __init__(
+        self, python: str, arguments: list[str], more: Mapping[str, str] | None = None, kept: bool = True
+    ) -> None:
+        self._python, self._command, self._kept = python, [python, *arguments], kept
         self._process = QProcess()
         self._process.setProgram(python)
         self._process.setArguments(arguments)
-        self._process.setProcessEnvironment(environment())
+        told = environment()
+        for name, value in (more or {}).items():
+            told.insert(name, value)
+        self._process.setProcessEnvironment(told)
         self._out, self._err = events.Lines(), events.Lines()
         self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._said: deque[str] = deque(maxlen=2)
 
     def run(
         self,
@@ -152,6 +168,7 @@ class EngineProcess:
         clock = QElapsedTimer()
         clock.start()
         process = self._process
+        self.at_work.append(self._python)
         process.start()
         try:
             if not process.waitForStarted(10000):
@@ -175,14 +192,16 @@ class EngineProcess:
             self._read(on_line, on_error_line, last=True)
         finally:
             self.stop()
+            self.at_work.remove(self._python)
         # Ctrl-C in a terminal reaches the engine too, which may end before the loop above has heard of it.
         _attend()
         failed = process.exitStatus() != QProcess.ExitStatus.NormalExit or process.exitCode() != 0
         if failed and (cancelled() or process.exitCode() == CANCELLED):
             raise EngineCancelled(tr("cancelled"))
-        if process.exitStatus() != QProcess.ExitStatus.NormalExit:
-            return None
-        return process.exitCode()
+        code = process.exitCode() if process.exitStatus() == QProcess.ExitStatus.NormalExit else None
+        if failed and self._kept:
+            lastwords.keep(self._command, code, [*self._said, *self.last_words])
+        return code
 
     def stop(self) -> None:
         """Ends the process within a second: it may end tidily when stdin closes, then it is asked, then killed."""
@@ -198,6 +217,7 @@ class EngineProcess:
 
     def _read(self, on_line: Callable[[str], None], on_error_line: Callable[[str], None], last: bool = False) -> None:
         for line in self._out.feed(bytes(self._process.readAllStandardOutput()), last):
+            self._said.append(events.shown(line))
             on_line(line)
         for line in self._err.feed(bytes(self._process.readAllStandardError()), last):
             self.last_words.append(events.shown(line))

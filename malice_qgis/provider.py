@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-import os
-
 from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 from qgis.utils import pluginMetadata
 
+from .algorithms.change import ChangeAlgorithm
+from .algorithms.classify import ClassifyAlgorithm
+from .algorithms.cluster import ClusterAlgorithm
 from .algorithms.embed import EmbedAlgorithm
+from .algorithms.inspect import InspectAlgorithm
+from .algorithms.models import ModelsAlgorithm
+from .algorithms.pca import PcaAlgorithm
+from .algorithms.regress import RegressAlgorithm
+from .algorithms.sample import SampleAlgorithm
+from .algorithms.setup import SetupAlgorithm
+from .algorithms.similarity import SimilarityAlgorithm
+from .pictures import icon_path
+from .texts import tr
 
-ICON = os.path.join(os.path.dirname(__file__), "icons", "malice.svg")
+ALGORITHMS = (
+    SetupAlgorithm,
+    InspectAlgorithm,
+    EmbedAlgorithm,
+    ModelsAlgorithm,
+    PcaAlgorithm,
+    SimilarityAlgorithm,
+    ClusterAlgorithm,
+    ClassifyAlgorithm,
+    RegressAlgorithm,
+    ChangeAlgorithm,
+    SampleAlgorithm,
+)
 
 
 class MaliceProvider(QgsProcessingProvider):
@@ -23,17 +45,17 @@ class MaliceProvider(QgsProcessingProvider):
         return "MALICE"
 
     def longName(self) -> str:
-        return "MALICE: embeddings of satellite image time series"
+        return tr("MALICE: embeddings of satellite image time series")
 
     def versionInfo(self) -> str:
         version = pluginMetadata(__package__, "version")
         return "" if version == "__error__" else version  # not loaded as a plugin, but by a test
 
     def icon(self) -> QIcon:
-        return QIcon(ICON)
+        return QIcon(icon_path())
 
     def svgIconPath(self) -> str:
-        return ICON
+        return icon_path()
 
     def supportedOutputRasterLayerExtensions(self) -> list[str]:
         return ["tif", "tiff"]
@@ -42,4 +64,5 @@ class MaliceProvider(QgsProcessingProvider):
         return "tif"
 
     def loadAlgorithms(self) -> None:
-        self.addAlgorithm(EmbedAlgorithm())
+        for algorithm in ALGORITHMS:
+            self.addAlgorithm(algorithm())

@@ -60,7 +60,7 @@ def test_the_plugin_metadata_is_complete() -> None:
         assert general[key].strip(), key
     assert general["qgisMinimumVersion"] == "3.22"
     assert general["qgisMaximumVersion"] == "4.99"
-    assert general["hasProcessingProvider"] == "yes"
+    assert general["hasProcessingProvider"] == "True"
 
 
 def test_every_dependency_has_a_range_and_a_reason() -> None:
@@ -77,7 +77,8 @@ def test_every_dependency_has_a_range_and_a_reason() -> None:
 
 def test_make_has_the_targets_and_help_names_them() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in ("setup", "demo", "test", "acceptance", "lint", "bench", "package", "deploy", "clean"):
+    build = ("setup", "docs", "translate", "package", "deploy", "clean")
+    for target in (*build, "demo", "test", "acceptance", "lint", "bench"):
         assert re.search(rf"^{target}:.*## \S", text, re.MULTILINE), target
 
 

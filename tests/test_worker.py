@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers_embed import Array, write_series
 
-from malice_core import cluster, embed, worker
+from malice_core import embed, worker, workers
 from malice_core.blocks import BlockEncoder, environment
 from malice_core.errors import ClusterError, OutputError
 from malice_core.plan import Plan, make_plan
@@ -141,7 +141,7 @@ def test_what_a_worker_lacks_is_told_from_what_fails_in_it(task: Callable[[], ob
     pytest.importorskip("distributed")
     with pytest.raises((ModuleNotFoundError, AttributeError)) as caught:
         task()
-    blocks = cluster._Blocks(None, None, "tcp://there:1")
+    blocks = workers._Blocks(None, None, "tcp://there:1")
     with pytest.raises(Exception, match=told or ".") as seen:
         blocks._require_good(Failed(caught.value))
     assert isinstance(seen.value, ClusterError) if told else seen.value is caught.value

@@ -1,18 +1,36 @@
 #!/usr/bin/env bash
 # The QGIS plugin out of the checkout. Called by make, in the checkout's folder.
-#   plugin.sh deploy   copies it into a QGIS profile (PROFILE, default the user's) and points it at .venv
-#   plugin.sh package  writes dist/malice_qgis-VERSION.zip
+#   plugin.sh tree DIR  the folder that QGIS loads, into DIR
+#   plugin.sh deploy    copies it into a QGIS profile (PROFILE, default the user's) and points it at .venv
+#   plugin.sh package   writes dist/malice_qgis-VERSION.zip
 set -euo pipefail
+PYTHON=${MALICE_BUILD_PYTHON:-.venv/bin/python}
+#: plugins.qgis.org takes 25 MB.
+LIMIT=25000000
 
-tree() { # the folder QGIS loads, into $1
+tree() { # the folder QGIS loads, into $1: plugin, and the engine's wheel with the models for trying out
+    local work
     rm -rf "$1"
-    mkdir -p "$1"
+    mkdir -p "$1/engine_source"
     cp -R malice_qgis/. metadata.txt LICENSE "$1"/
     rm -f "$1/ruff.toml"
+    bash tools/translations.sh "$1"
     find "$1" -name __pycache__ -type d -prune -exec rm -rf {} +
+    # setuptools leaves its work where it builds: in a copy, from which stale modules cannot get into the wheel.
+    work=$(mktemp -d)
+    cp -R malice_core models pyproject.toml README.md LICENSE "$work"/
+    find "$work" -name __pycache__ -type d -prune -exec rm -rf {} +
+    # The time of the last commit, so that the same source makes the same wheel.
+    SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 1700000000) \
+        "$PYTHON" -m build --wheel --no-isolation --outdir "$1/engine_source" "$work" >"$work/log" 2>&1 ||
+        { cat "$work/log" >&2; rm -rf "$work"; return 1; }
+    rm -rf "$work"
 }
 
 case ${1:-} in
+tree)
+    tree "${2:?plugin.sh tree DIR}"
+    ;;
 deploy)
     case $(uname) in
     Darwin) home="$HOME/Library/Application Support" ;;
@@ -20,7 +38,7 @@ deploy)
     esac
     profile=${PROFILE:-$home/QGIS/QGIS3/profiles/default}
     tree "$profile/python/plugins/malice_qgis"
-    .venv/bin/python tools/qgis_settings.py "$profile" "$PWD/.venv/bin/python"
+    "$PYTHON" tools/qgis_settings.py "$profile" "$PWD/.venv/bin/python"
     echo "deployed to $profile/python/plugins/malice_qgis; start QGIS: Processing Toolbox, MALICE"
     ;;
 package)
@@ -29,12 +47,15 @@ package)
     trap 'rm -rf "$work"' EXIT
     tree "$work/malice_qgis"
     mkdir -p dist
-    .venv/bin/python -c 'import shutil, sys; shutil.make_archive(sys.argv[1], "zip", sys.argv[2], "malice_qgis")' \
-        "dist/malice_qgis-$version" "$work"
-    echo "dist/malice_qgis-$version.zip"
+    zip="dist/malice_qgis-$version.zip"
+    "$PYTHON" -c 'import shutil, sys; shutil.make_archive(sys.argv[1][:-4], "zip", sys.argv[2], "malice_qgis")' \
+        "$zip" "$work"
+    size=$(wc -c <"$zip")
+    [ "$size" -le "$LIMIT" ] || { echo "$zip has $size bytes, plugins.qgis.org takes $LIMIT" >&2; exit 1; }
+    echo "$zip ($((size / 1000)) kB)"
     ;;
 *)
-    echo "plugin.sh: deploy or package" >&2
+    echo "plugin.sh: tree, deploy or package" >&2
     exit 2
     ;;
 esac

@@ -29,7 +29,7 @@ qgis_ready() {
     echo "installing QGIS by apt (some minutes, 3 GB)" >&2
     log=$(mktemp)
     if { "${as_root[@]}" apt-get update -qq && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends qgis python3-gdal gdal-bin python3-venv; } >"$log" 2>&1; then
+        apt-get install -y -qq --no-install-recommends qgis python3-gdal gdal-bin python3-venv qttools5-dev-tools; } >"$log" 2>&1; then
         rm -f "$log"
         QGIS_MISSING="QGIS was installed, but $QGIS_PYTHON cannot import it"
         _qgis_found

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import processing
-from osgeo import gdal
+from osgeo import gdal, ogr
 from processing.gui.BatchAlgorithmDialog import BatchAlgorithmDialog
 from qgis.core import (
     QgsApplication,
@@ -43,6 +43,8 @@ from qgis.utils import iface
 
 SHOWN = Path(os.environ["MALICE_SHOWN"])
 PICTURES = Path(os.environ["MALICE_PICTURES"])
+#: Where the embedding of the story lies, and what tools make of it.
+EMBEDDING = SHOWN / "embedding_2024.tif"
 Pause = Any  # seconds, or a function that is true when the wait is over
 
 
@@ -112,15 +114,80 @@ def tell_engine(layers: list[QgsRasterLayer]) -> dict[str, Any]:
         "FOLDER_S1": str(SHOWN / "fields" / "S1"),
         "FOLDER_SCL": str(SHOWN / "fields" / "SCL"),
         "QUERIES": "0,3",
-        "OUTPUT": str(SHOWN / "embedding_2024.tif"),
+        "OUTPUT": str(EMBEDDING),
     }
 
 
-def series_dialog(layers: list[QgsRasterLayer]) -> QDialog:
-    dialog = processing.createAlgorithmDialog("malice:embed", tell_engine(layers))
+def examples(layers: list[QgsRasterLayer]) -> dict[str, dict[str, Any]]:
+    """What the dialogs of the help pages are filled in with, by algorithm; of one that is not here as it opens."""
+    series = {"INPUT_S2": [layer.id() for layer in layers], "FOLDER_SCL": str(SHOWN / "fields" / "SCL")}
+    made, before = str(EMBEDDING), str(SHOWN / "embedding_2023.tif")
+    return {
+        "embed": tell_engine(layers),
+        "inspect": series,
+        "pca": {"INPUT": made, "OUTPUT": str(SHOWN / "colours_2024.tif"), "SAVE_FIT": str(SHOWN / "colours.json")},
+        "similarity": {"INPUT": made, "REFERENCES": str(SHOWN / "meadows.gpkg"), "OUTPUT": str(SHOWN / "like.tif")},
+        "cluster": {"INPUT": made, "OUTPUT": str(SHOWN / "clusters_2024.tif")},
+        "classify": {
+            "INPUT": made,
+            "LABELS": str(SHOWN / "fields.gpkg"),
+            "FIELD": "crop",
+            "OUTPUT": str(SHOWN / "crops_2024.tif"),
+            "REPORT": str(SHOWN / "crops_2024.html"),
+        },
+        "regress": {
+            "INPUT": made,
+            "LABELS": str(SHOWN / "plots.gpkg"),
+            "FIELD": "biomass",
+            "OUTPUT": str(SHOWN / "biomass_2024.tif"),
+        },
+        "change": {"BEFORE": before, "AFTER": made, "OUTPUT": str(SHOWN / "change.tif")},
+        "sample": {"INPUT": made, "POINTS": str(SHOWN / "plots.gpkg"), "OUTPUT": str(SHOWN / "plots_2024.gpkg")},
+    }
+
+
+def write_shapes() -> None:
+    """Places that tools learn from or look for, at points of a grid in the simulated landscape."""
+    labels = gdal.Open(str(SHOWN / "fields" / "labels.tif"))
+    left, step_x, _, top, _, step_y = labels.GetGeoTransform()
+    names = {key[6:]: name for key, name in labels.GetRasterBand(1).GetMetadata().items() if key.startswith("CLASS_")}
+    cover = labels.ReadAsArray()
+    for name, field, kind in (
+        ("fields", "crop", ogr.OFTString),
+        ("meadows", "crop", ogr.OFTString),
+        ("plots", "biomass", ogr.OFTReal),
+    ):
+        store = ogr.GetDriverByName("GPKG").CreateDataSource(str(SHOWN / f"{name}.gpkg"))
+        layer = store.CreateLayer(name, labels.GetSpatialRef(), ogr.wkbPoint)
+        layer.CreateField(ogr.FieldDefn(field, kind))
+        for row in range(4, labels.RasterYSize, 40):
+            for col in range(4, labels.RasterXSize, 40):
+                feature = ogr.Feature(layer.GetLayerDefn())
+                point = ogr.Geometry(ogr.wkbPoint)
+                point.AddPoint_2D(left + (col + 0.5) * step_x, top + (row + 0.5) * step_y)
+                feature.SetGeometry(point)
+                code = int(cover[row, col])
+                feature.SetField(field, float(code) if kind == ogr.OFTReal else names.get(str(code), ""))
+                layer.CreateFeature(feature)
+        store.FlushCache()
+
+
+def dialog_of(name: str, parameters: dict[str, Any]) -> QDialog:
+    dialog = processing.createAlgorithmDialog(f"malice:{name}", parameters)
     dialog.show()
     place(dialog, 1000, 780)
     return dialog
+
+
+def help_pictures(layers: list[QgsRasterLayer]) -> Iterator[Pause]:
+    """The dialog of each algorithm there is, under its name: for its help page."""
+    (PICTURES / "algorithms").mkdir()
+    filled = examples(layers)
+    for algorithm in QgsApplication.processingRegistry().providerById("malice").algorithms():
+        dialog = dialog_of(algorithm.name(), filled.get(algorithm.name(), {}))
+        yield 2
+        picture(f"algorithms/{algorithm.name()}", dialog)
+        dialog.close()
 
 
 def scroll_to(dialog: QDialog, widget: QWidget) -> None:
@@ -168,9 +235,8 @@ def story() -> Iterator[Pause]:
     picture("toolbox_search", window)
     search.clear()
 
-    dialog = series_dialog(layers)
+    dialog = dialog_of("embed", tell_engine(layers))
     yield 2
-    picture("dialog", dialog)
     for area in dialog.findChildren(QScrollArea):
         bar = area.verticalScrollBar()
         bar.setValue(bar.maximum())
@@ -210,6 +276,9 @@ def story() -> Iterator[Pause]:
     yield 2
     picture("batch", batch)
     batch.close()
+
+    write_shapes()
+    yield from help_pictures(layers)
 
     result = next(one for one in QgsProject.instance().mapLayers().values() if one.name().startswith("MALICE"))
     iface.setActiveLayer(result)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Pictures of the plugin in desktop QGIS, into a folder: screenshots.sh [FOLDER]. Without one, those of docs/qgis are
-# made anew.
-# QGIS runs under Xvfb with openbox, in a profile of its own; what it does there is in screenshots.py. The images are
-# and models are those of `make demo`. They are shown under SHOWN (default: ana beside other temporary files), a new folder that is removed.
+# made anew, and docs/qgis/ALGORITHM.png of every algorithm.
+# QGIS runs under Xvfb with openbox, in a profile of its own; what it does there is in screenshots.py. The images and
+# models are those of `make demo`. They are shown under SHOWN (default: ana beside other temporary files), a new folder that is removed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tools/qgis_here.sh
@@ -63,8 +63,12 @@ if command -v convert >/dev/null; then
     find "$work/pictures" -name '*.png' -size +250k -exec convert {} +dither -colors 256 PNG8:{} \;
 fi
 if [ $# = 0 ]; then
-    for picture in docs/qgis/*.png; do cp "$work/pictures/${picture##*/}" "$picture"; done
+    for picture in docs/qgis/*.png; do
+        name=${picture##*/}
+        [ -e "$work/pictures/algorithms/$name" ] || cp "$work/pictures/$name" "$picture"
+    done
+    cp "$work"/pictures/algorithms/*.png docs/qgis
 else
     mkdir -p "$1"
-    cp "$work"/pictures/*.png "$1"
+    cp "$work"/pictures/*.png "$work"/pictures/algorithms/*.png "$1"
 fi

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from malice_core.errors import InputError
+from malice_core.grid import Window as Block
 from malice_core.product import scale_path
 
 Floats = npt.NDArray[np.float32]
@@ -32,6 +34,32 @@ class Place:
     top: float
     pixel: tuple[float, float]
     shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, path: Path, crs: CRS | None, transform: Affine, shape: tuple[int, int]) -> Place:
+        """The grid of the raster at ``path``.
+
+        Raises:
+            InputError: if it is rotated.
+        """
+        if transform.b or transform.d:
+            raise InputError(f"{path} is rotated: warp it to a north-up grid first")
+        return cls(crs, transform.c, transform.f, (transform.a, transform.e), (shape[0], shape[1]))
+
+    @property
+    def transform(self) -> Affine:
+        """From (column, row) to coordinates."""
+        return Affine(self.pixel[0], 0.0, self.left, 0.0, self.pixel[1], self.top)
+
+    def part(self, window: Block) -> Place:
+        """The grid of a window, which counts from this grid's first pixel."""
+        left, top = self.left + window.col * self.pixel[0], self.top + window.row * self.pixel[1]
+        return Place(self.crs, left, top, self.pixel, window.shape)
+
+    @property
+    def extent(self) -> str:
+        """The grid with its size, for messages."""
+        return f"{self}, {self.shape[1]} x {self.shape[0]}"
 
     def __str__(self) -> str:
         return f"{self.crs}, {self.left:.12g} {self.top:.12g}, pixels of {self.pixel[0]:g} x {self.pixel[1]:g}"
@@ -74,10 +102,7 @@ def place_of(path: Path) -> Place:
         InputError: if it cannot be opened, or is rotated.
     """
     with _opened(path) as file:
-        t = file.transform
-        if t.b or t.d:
-            raise InputError(f"{path} is rotated: warp it to a north-up grid first")
-        return Place(file.crs, t.c, t.f, (t.a, t.e), file.shape)
+        return Place.of(path, file.crs, file.transform, file.shape)
 
 
 def labels(path: Path, band: int, place: Place) -> npt.NDArray[np.int64]:
@@ -131,8 +156,8 @@ def features(paths: Sequence[Path], place: Place, rows: Indices, cols: Indices) 
         other = place_of(path)
         if place.offset(other) != (0, 0) or other.shape != place.shape:
             raise InputError(
-                f"{path} ({other}, {other.shape[1]} x {other.shape[0]}) is not on the grid of the others "
-                f"({place}, {place.shape[1]} x {place.shape[0]}): compare embeddings of one area"
+                f"{path} ({other.extent}) is not on the grid of the others ({place.extent}): compare embeddings of one "
+                "area"
             )
         with _opened(path) as file:
             parts.append(_pixels(file, path, rows, cols))

@@ -277,6 +277,31 @@ def read_each(pool: Pool, bands: Sequence[Band], grid: Grid, window: Window) -> 
     return values, observed
 
 
+def read_coarse(pool: Pool, band: Band, grid: Grid, window: Window, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """About every ``step``-th pixel of a window in rows and columns, from the raster's overviews where it has them.
+
+    Args:
+        band: of a layer with the grid ``grid``.
+        window: inside the grid, counted from its corner.
+
+    Returns:
+        values float32 and observed bool, both (h, w) with h = ceil(H / step): those of one band, so that a 0 where
+        other bands have values counts as missing too.
+
+    Raises:
+        StackError: as of :func:`read_layer`.
+    """
+    shape = -(-window.height // step), -(-window.width // step)
+    (plane,) = _read(pool, band, [band.index], grid, window, shape=shape)
+    values, observed = np.empty(shape, np.float32), np.ones(shape, bool)
+    dark = decode(band, plane, values, observed)
+    if band.zero:
+        observed &= ~dark
+    if band.mask:
+        observed &= _read(pool, band, [band.index], grid, window, masks=True, shape=shape)[0] != 0
+    return values, observed
+
+
 def decode(band: Band, plane: np.ndarray, values: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Puts the values of stored numbers (H, W) into ``values``, and False into ``observed`` where they are no values.
 
@@ -314,8 +339,17 @@ def _read_bands(pool: Pool, bands: Sequence[Band], grid: Grid, window: Window) -
     return _read(pool, bands[0], [band.index for band in bands], grid, window)
 
 
-def _read(pool: Pool, band: Band, indexes: list[int], grid: Grid, window: Window, masks: bool = False) -> np.ndarray:
-    """Stored numbers (or the mask) of ``indexes``, (bands, H, W), rows from north to south."""
+def _read(
+    pool: Pool,
+    band: Band,
+    indexes: list[int],
+    grid: Grid,
+    window: Window,
+    masks: bool = False,
+    shape: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Stored numbers (or the mask) of ``indexes``, (bands, H, W), rows from north to south; of ``shape`` if given: then
+    the nearest pixels."""
     row = grid.height - window.end_row if band.flip else window.row
     part = RasterWindow(window.col, row, window.width, window.height)
     dataset = pool.open(band.path)
@@ -323,7 +357,8 @@ def _read(pool: Pool, band: Band, indexes: list[int], grid: Grid, window: Window
     late = masks or dataset.driver == "VRT"
     try:
         with beside(band.path) if late else nullcontext():
-            data: np.ndarray = (dataset.read_masks if masks else dataset.read)(indexes, window=part)
+            read = dataset.read_masks if masks else dataset.read
+            data: np.ndarray = read(indexes, window=part, out_shape=shape and (len(indexes), *shape))
     except RasterioError as error:
         cause = error.__cause__ or error
         raise StackError(

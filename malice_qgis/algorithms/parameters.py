@@ -21,7 +21,7 @@ from qgis.core import (
 )
 
 from ..models import INSTALLED
-from ..texts import tr
+from ..texts import marked, tr
 
 #: Choices by parameter, in the engine's words; the first is the default.
 CHOICES = {
@@ -44,7 +44,7 @@ MEMORY = "2GB"
 IMAGES = (
     ("INPUT_S2", "FOLDER_S2", "--s2", "Sentinel-2"),
     ("INPUT_S1", "FOLDER_S1", "--s1", "Sentinel-1"),
-    ("SCL", "FOLDER_SCL", "--scl", "scene classification"),
+    ("SCL", "FOLDER_SCL", "--scl", marked("scene classification")),
 )
 #: What MALICE Aux networks know besides images, with its option of the engine, and what is done where it has holes.
 #: Other networks take none of it.
@@ -52,24 +52,26 @@ SURROUNDINGS = {"WEATHER": "--weather", "DEM": "--dem", "ANGLES_S2": "--s2-angle
 HOLES = ("WEATHER_GAPS", "DEM_NODATA", "ANGLES")
 
 
-def _helped(parameter: QgsProcessingParameterDefinition, text: str) -> QgsProcessingParameterDefinition:
+def helped(parameter: QgsProcessingParameterDefinition, text: str) -> QgsProcessingParameterDefinition:
+    """The parameter with a help text."""
     parameter.setHelp(text)
     return parameter
 
 
-def _advanced(parameter: QgsProcessingParameterDefinition) -> QgsProcessingParameterDefinition:
+def advanced(parameter: QgsProcessingParameterDefinition) -> QgsProcessingParameterDefinition:
+    """The parameter among the advanced ones."""
     parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
     return parameter
 
 
 def _layers(name: str, label: str, text: str) -> QgsProcessingParameterDefinition:
     kind = QgsProcessing.SourceType.TypeRaster
-    return _helped(QgsProcessingParameterMultipleLayers(name, label, kind, optional=True), text)
+    return helped(QgsProcessingParameterMultipleLayers(name, label, kind, optional=True), text)
 
 
 def _folder(name: str, label: str, text: str) -> QgsProcessingParameterDefinition:
     behaviour = QgsProcessingParameterFile.Behavior.Folder
-    return _helped(QgsProcessingParameterFile(name, label, behaviour, optional=True), text)
+    return helped(QgsProcessingParameterFile(name, label, behaviour, optional=True), text)
 
 
 def _paths(name: str, label: str, text: str) -> QgsProcessingParameterDefinition:
@@ -79,7 +81,7 @@ def _paths(name: str, label: str, text: str) -> QgsProcessingParameterDefinition
     """
     # QGIS' own filter, *.*, refuses names without a dot, as folders have.
     kind, every = QgsProcessingParameterFile.Behavior.File, tr("All files (*)")
-    return _helped(QgsProcessingParameterFile(name, label, kind, optional=True, fileFilter=every), text)
+    return helped(QgsProcessingParameterFile(name, label, kind, optional=True, fileFilter=every), text)
 
 
 def _choice(name: str, label: str, text: str) -> QgsProcessingParameterDefinition:
@@ -87,7 +89,7 @@ def _choice(name: str, label: str, text: str) -> QgsProcessingParameterDefinitio
     parameter = QgsProcessingParameterEnum(
         name, label, options, defaultValue=options[0], optional=False, usesStaticStrings=True
     )
-    return _helped(parameter, text)
+    return helped(parameter, text)
 
 
 def _number(name: str, label: str, text: str, default: Any = None) -> QgsProcessingParameterDefinition:
@@ -96,7 +98,7 @@ def _number(name: str, label: str, text: str, default: Any = None) -> QgsProcess
     parameter = QgsProcessingParameterNumber(name, label, kind, default, True, low, high)
     # Else dialogs show six.
     parameter.setMetadata({"widget_wrapper": {"decimals": 0 if whole else 1}})
-    return _helped(parameter, text)
+    return helped(parameter, text)
 
 
 def _model() -> QgsProcessingParameterDefinition:
@@ -106,7 +108,7 @@ def _model() -> QgsProcessingParameterDefinition:
     if INSTALLED.names:
         parameter.setMetadata({"widget_wrapper": {"value_hints": INSTALLED.names}})
         text += "\n" + "\n".join(INSTALLED.describe())
-    return _helped(parameter, text)
+    return helped(parameter, text)
 
 
 def _surroundings() -> list[QgsProcessingParameterDefinition]:
@@ -128,7 +130,7 @@ def _surroundings() -> list[QgsProcessingParameterDefinition]:
             tr("Days without weather"),
             tr("error: the run ends and names them. nearest: the nearest day is taken. drop-date: a date is left out."),
         ),
-        _helped(
+        helped(
             QgsProcessingParameterRasterLayer("DEM", tr("Elevation (DEM)"), None, True),
             aux
             + tr("A raster of metres above sea level, such as Copernicus GLO-30, in any CRS, that covers the area."),
@@ -195,11 +197,11 @@ def inputs() -> list[QgsProcessingParameterDefinition]:
         ),
         _folder("FOLDER_SCL", tr("Sentinel-2 scene classification (folder)"), tr("As for Sentinel-2.")),
         _model(),
-        _helped(
+        helped(
             QgsProcessingParameterDateTime("DATE_FROM", tr("First date"), date, None, True),
             tr("Images before this day are left out."),
         ),
-        _helped(
+        helped(
             QgsProcessingParameterDateTime("DATE_TO", tr("Last date"), date, None, True),
             tr("Images after this day are left out."),
         ),
@@ -212,7 +214,7 @@ def inputs() -> list[QgsProcessingParameterDefinition]:
             ),
             MAX_CLOUD,
         ),
-        _helped(
+        helped(
             QgsProcessingParameterExtent("EXTENT", tr("Area of interest"), None, True),
             tr("In any CRS, grown outwards to whole pixels of the images. By default all that the images cover."),
         ),
@@ -231,7 +233,7 @@ def options() -> list[QgsProcessingParameterDefinition]:
             ),
         ),
         _choice("FORMAT", tr("File format"), tr("gtiff: tiled GeoTIFF. cog: cloud-optimised, with overviews.")),
-        _helped(
+        helped(
             QgsProcessingParameterString("QUERIES", tr("Queries, such as 0,3 (empty: all)"), None, False, True),
             tr(
                 "Only these of the model's queries, numbers from 0 to 9. Each has 64 bands a sensor; fewer make a "
@@ -239,7 +241,7 @@ def options() -> list[QgsProcessingParameterDefinition]:
             ),
         ),
     ]
-    advanced = [
+    rare = [
         *_surroundings(),
         _choice(
             "EDGE",
@@ -254,7 +256,7 @@ def options() -> list[QgsProcessingParameterDefinition]:
             tr("Missing observations"),
             tr("mask: left out. zero: enter as zeros, as in the published code."),
         ),
-        _helped(
+        helped(
             QgsProcessingParameterString("MEMORY", tr("Memory limit"), MEMORY),
             tr("Memory to stay under, such as 2GB; decides the size of blocks. The result does not depend on it."),
         ),
@@ -270,7 +272,7 @@ def options() -> list[QgsProcessingParameterDefinition]:
             tr("Precision"),
             tr("bfloat16 is faster on processors that have it, and a little less exact."),
         ),
-        _helped(
+        helped(
             QgsProcessingParameterBoolean("RESUME", tr("Go on with an interrupted run"), False),
             tr(
                 "Continues what a cancelled or failed run with the same inputs, options and output file left beside "
@@ -278,21 +280,21 @@ def options() -> list[QgsProcessingParameterDefinition]:
             ),
         ),
     ]
-    return [*plain, *map(_advanced, advanced)]
+    return [*plain, *(advanced(one) for one in rare)]
 
 
 def outputs() -> list[QgsProcessingParameterDefinition]:
     """Where results go."""
     return [
-        _helped(
+        helped(
             QgsProcessingParameterRasterDestination("OUTPUT", tr("Embedding")),
             tr("GeoTIFF with 64 bands a query and sensor, named Q00F00 … Q09F63."),
         ),
-        _helped(
+        helped(
             QgsProcessingParameterRasterDestination("COUNTS", tr("Number of valid dates"), None, True, False),
             tr("How many dates each pixel was seen on, one band a sensor."),
         ),
-        _helped(
+        helped(
             QgsProcessingParameterFileDestination(
                 "PLAN", tr("Plan of the run"), tr("HTML files (*.html)"), None, True, False
             ),

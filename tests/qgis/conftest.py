@@ -47,6 +47,22 @@ def scene(tmp_path_factory: pytest.TempPathFactory, engine_python: str) -> Path:
     return make_scene(tmp_path_factory.mktemp("scene"), engine_python)
 
 
+@pytest.fixture(scope="session")
+def years(tmp_path_factory: pytest.TempPathFactory, scene: Path, engine_python: str) -> Path:
+    """``before.tif`` and ``after.tif``: two embeddings of the same place; ``other.tif``: of other queries."""
+    from helpers_qgis import command_line
+
+    folder = tmp_path_factory.mktemp("years")
+    for name, days, queries in (
+        ("before", "2018-01-05/2018-01-25", "0"),
+        ("after", "2018-01-15/2018-02-04", "0"),
+        ("other", "2018-01-05/2018-01-25", "1"),
+    ):
+        options = ("--s2", scene / "S2", "--dates", days, "--queries", queries)
+        command_line(engine_python, scene, *options, "--output", folder / f"{name}.tif")
+    return folder
+
+
 @pytest.fixture
 def engine(engine_python: str, scene: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The engine as the plugin finds it, with the model ``tiny``."""

@@ -48,7 +48,7 @@ inside() { # a shell command in ROOT, with nothing of this machine's environment
 }
 
 if [ ! -e "$root/.installed" ]; then
-    inside 'apt-get $1 update -qq && apt-get $1 install -y -qq --no-install-recommends qgis python3-gdal gdal-bin \
+    inside 'apt-get $1 update -qq && apt-get $1 install -y -qq --no-install-recommends qgis python3-gdal gdal-bin qttools5-dev-tools \
         >apt.log 2>&1 || { tail -n 3 apt.log >&2; exit 1; }' "${APT_OPTIONS:-}"
     touch "$root/.installed"
 fi

@@ -215,6 +215,7 @@ class Log(QgsProcessingFeedback):
         super().__init__(False)
         self.texts: list[str] = []
         self.warnings: list[str] = []
+        self.errors: list[str] = []
         self.steps: list[float] = []
         self.progressChanged.connect(self.steps.append)
 
@@ -226,3 +227,6 @@ class Log(QgsProcessingFeedback):
 
     def pushWarning(self, warning: str) -> None:
         self.warnings.append(warning)
+
+    def reportError(self, error: str, fatalError: bool = False) -> None:
+        self.errors.append(error)

@@ -124,15 +124,15 @@ def test_channels_differ_where_bands_are_alike(tmp_path: Path, qgis_app: object)
     planes = [np.zeros((64, 64)), a, a * 2, a + 0.01 * b, b, b * -3, c, none, 1e-3 * (a - b - c)]
     look = styling.look_of(write_bands(tmp_path / "x.tif", planes))
     families = {2: "a", 3: "a", 4: "a", 5: "b", 6: "b", 7: "c"}
-    assert {families[channel.band] for channel in look.channels} == {"a", "b", "c"}
-    for channel in look.channels:
+    assert {families[channel.band] for channel in look.style.channels} == {"a", "b", "c"}
+    for channel in look.style.channels:
         low, high = np.percentile(planes[channel.band - 1], (2, 98))
         assert abs(channel.low - low) < 0.5 * (high - low)
         assert abs(channel.high - high) < 0.5 * (high - low)
     # One sensor that saw hardly anything does not hide the other.
     corner = np.where(np.arange(64)[:, None] < 3, c, np.nan)
     look = styling.look_of(write_bands(tmp_path / "y.tif", [a, b, c, corner, corner * 5]))
-    assert {channel.band for channel in look.channels} == {1, 2, 3}
+    assert {channel.band for channel in look.style.channels} == {1, 2, 3}
 
 
 def test_as_a_background_task_the_window_stays_alive(

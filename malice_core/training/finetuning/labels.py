@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
-from rasterio.warp import transform_geom
 from rasterio.windows import Window as RasterWindow
 
+from malice_core import vectors
 from malice_core.classifier import MAX_CLASSES, Class, colour, one_line
 from malice_core.errors import InputError
 from malice_core.evaluation import rasters
 from malice_core.grid import Lattice, Window
-from malice_core.training.finetuning import vectors
 
+#: What messages call the file, its field and layer.
+OPTIONS = vectors.Options("data.labels", "data.field=", "data.layer=")
 #: A label that is none; no class has this number.
 NONE = np.iinfo(np.int32).min
 #: A pixel without a class to learn or to score, or without a label.
@@ -86,11 +87,7 @@ def read(
     Raises:
         InputError: if the file cannot be read, does not fit, or there is no label in ``extent``.
     """
-    if path.suffix.lower() == ".shp":
-        raise InputError(
-            f"data.labels={path}: Shapefiles are not read; save it as GeoPackage (ogr2ogr FILE.gpkg {path.name})"
-        )
-    if vectors.is_vector(path):
+    if vectors.is_vector(path) or path.suffix.lower() == ".shp":
         found = _of_polygons(path, lattice, extent, field, layer, ignore)
     else:
         if field is not None or layer is not None:
@@ -178,29 +175,29 @@ def _about_zero(path: Path, nodata: float | None, ignore: int | None, zeros: int
 def _of_polygons(
     path: Path, lattice: Lattice, extent: Window, field: str | None, layer: str | None, ignore: int | None
 ) -> Labelled:
-    given = vectors.read(path, field, layer)
+    given = vectors.read(path, layer, OPTIONS)
+    if any(one.points for one in given.features):
+        raise InputError(f"data.labels: a feature of {path} is a Point, labels to fine-tune on are polygons")
+    field = vectors.chosen(given, field, OPTIONS)
+    given_classes = vectors.classes(given, field, OPTIONS)
     # Parts of a feature are dealt with one by one: a file may hold all fields of a class as one feature.
-    parts = [(part, value) for several, value in zip(given.polygons, given.values, strict=True) for part in several]
-    shapes = [{"type": "Polygon", "coordinates": part} for part, _ in parts]
-    try:
-        moved = transform_geom(CRS.from_user_input(given.crs), lattice.crs, shapes)
-    # What PROJ cannot do arrives as an exception of GDAL's without a common base.
-    except Exception as error:
-        raise InputError(
-            f"data.labels: cannot bring {path} from {given.crs:.60} to the images' CRS: {error}"
-        ) from error
-    names = sorted({value for value in given.values if isinstance(value, str)})
+    parts = [
+        (part, value)
+        for one, value in zip(given.moved(lattice.crs, OPTIONS).features, given_classes, strict=True)
+        for part in one.polygons
+        if value is not None
+    ]
+    if not parts:
+        raise InputError(f"data.labels: {path} has no polygon with a value in {field}")
+    moved = [{"type": "Polygon", "coordinates": part} for part, _ in parts]
+    names = sorted({value for value in given_classes if isinstance(value, str)})
     if names and ignore is not None:
         raise InputError(f"ignore_index={ignore}: the classes of {path} are texts: leave it out")
     numbers = {name: number for number, name in enumerate(names, 1)}
     labels = [numbers[value] if isinstance(value, str) else value for _, value in parts]
     if any(abs(label) >= -int(NONE) for label in labels):
         raise InputError(f"data.labels={path} has classes beyond {-int(NONE) - 1}: name them by text")
-    points = np.array([p[:2] for shape in moved for ring in shape["coordinates"] for p in ring])
-    if not np.isfinite(points).all():
-        raise InputError(
-            f"data.labels: polygons of {path} cannot be brought to the images' CRS: is {given.crs:.60} right?"
-        )
+    points = np.array([p for part, _ in parts for ring in part for p in ring])
     (left, bottom), (right, top) = points.min(axis=0), points.max(axis=0)
     if left >= right or bottom >= top:
         raise InputError(f"data.labels: the polygons of {path} have no area: draw them around pixels")

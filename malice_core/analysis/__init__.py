@@ -1,0 +1,1 @@
+"""What the tools on embeddings share: reading embeddings window by window, sampling them, and writing results."""

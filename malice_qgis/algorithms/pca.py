@@ -1,0 +1,80 @@
+"""``malice:pca``: embeddings as a few bands, of which three make a picture whose colours match between years."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import QgsProcessingParameterDefinition
+
+from .. import checks, styling
+from ..texts import tr
+from . import options
+from .tool import ToolAlgorithm
+
+
+class PcaAlgorithm(ToolAlgorithm):
+    """Parameters and texts."""
+
+    ID = "pca"
+    MODULE = "malice_core.pca"
+    TAGS = "pca,principal components,embedding,rgb,composite,dimension reduction,features,malice"
+
+    def displayName(self) -> str:
+        return tr("Principal components (PCA)")
+
+    def shortDescription(self) -> str:
+        return tr("A picture of an embedding: its principal components, in colours that match between years.")
+
+    def shortHelpString(self) -> str:
+        return tr(
+            "<p>Reduces the hundreds of bands of an embedding to a few <b>principal components</b>: those directions "
+            "in which the pixels differ most. The first three are shown as red, green and blue, so that places with "
+            "like years have like colours.</p>"
+            "<p><b>Other years:</b> save the fit (SAVE_FIT) of one year and give it as FIT for the others. Their "
+            "components then mean the same, and the colours, whose stretch is part of the fit, can be compared. The "
+            "embeddings must be of the same model, sensors and queries.</p>"
+            "<p><b>Result:</b> float32, bands PC1, PC2, …; no unit.</p>"
+        )
+
+    def definitions(self) -> list[QgsProcessingParameterDefinition]:
+        fits = tr("Fits (*.json)")
+        return [
+            options.embedding(),
+            options.whole(
+                "COMPONENTS",
+                tr("Number of components"),
+                tr("Bands of the result. Not used with FIT, which has its own number."),
+                3,
+                1,
+                1280,
+            ),
+            options.file(
+                "FIT",
+                tr("Fit of another run"),
+                "json",
+                tr("A fit that SAVE_FIT wrote, of an embedding of the same model: nothing is fitted anew."),
+            ),
+            options.sample(),
+            options.seed(),
+            *options.computing(),
+            options.raster("OUTPUT", tr("Components"), tr("GeoTIFF, float32, bands PC1, PC2, … without unit.")),
+            options.saved(
+                "SAVE_FIT", tr("Fit"), fits, tr("A file (.json) for FIT in later runs, for colours that match.")
+            ),
+        ]
+
+    def unused(self, parameters: dict[str, Any]) -> frozenset[str]:
+        return frozenset(("COMPONENTS", "SAMPLE", "SEED") if parameters.get("FIT") else ())
+
+    def refuse(self, parameters: dict[str, Any], context: Any) -> None:
+        super().refuse(parameters, context)
+        one_fit(parameters)
+
+    def look(self, output: str, path: str, parameters: dict[str, Any]) -> styling.Look:
+        return styling.components(path, tr("Principal components of embeddings.")).named(tr("PCA"))
+
+
+def one_fit(parameters: dict[str, Any]) -> None:
+    """Raises checks.Refusal if a fit is both read and written."""
+    if parameters.get("FIT") and checks.target(parameters, "SAVE_FIT"):
+        raise checks.Refusal(tr("FIT is used as it is, there is none to save: leave out FIT or SAVE_FIT."))

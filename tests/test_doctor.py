@@ -1,0 +1,59 @@
+"""What ``malice_core.doctor`` finds: runtimes that compute, those that do not, and what is broken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from malice_core import doctor, models, runtime
+
+
+def test_every_runtime_of_the_processor_computes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.main(["--device", "cpu", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["contract"] == 1
+    assert {one["name"]: one["problem"] for one in found["runtimes"] if one["device"] == "cpu"} == {
+        "openvino": "",
+        "onnxruntime": "",
+    }
+    assert found["packages"]["numpy"] == np.__version__
+    assert found["broken"] == []
+    assert "malice-sim" in [one["name"] for one in found["models"]]
+
+
+def test_a_device_that_is_not_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtime, "_cuda_problem", lambda: "no driver")
+    assert doctor.main(["--device", "cuda"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "nothing computes on cuda" in line
+    assert "no driver" in line
+
+
+def test_a_runtime_that_computes_nonsense_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong:
+        def run(self, feeds: object) -> np.ndarray:
+            return np.ones((2, 2), np.float32)
+
+    monkeypatch.setattr(runtime.Backend, "open", lambda *_: Wrong())
+    assert "which is wrong" in doctor.problem("openvino", "cpu")
+
+
+def test_a_library_that_does_not_load_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torn.py").write_text("raise ImportError('DLL load failed')", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "LIBRARIES", ("torn", "not_there_at_all"))
+    assert doctor.findings()["broken"] == ["torn does not load: DLL load failed"]
+    assert doctor.main(["--device", "cpu"]) == 2
+
+
+def test_models_that_come_with_an_environment_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed from a wheel there is no checkout: the environment's share folder takes its place."""
+    monkeypatch.setattr(models, "__file__", str(tmp_path / "lib" / "malice_core" / "models.py"))
+    monkeypatch.setattr(models.sys, "prefix", str(tmp_path))
+    monkeypatch.delenv("MALICE_MODELS", raising=False)
+    assert models.search_path()[-1] == tmp_path / "share" / "malice" / "models"
