@@ -118,7 +118,7 @@ def find(
         if not len(here):
             continue
         first, last = max(0, int(left[here].min())), min(width, int(right[here].max()))
-        transform = grid.transform * Affine.translation(first, row)
+        transform = Affine(pixel[0], 0, grid.left + first * pixel[0], 0, pixel[1], grid.top + row * pixel[1])
         found.burn(shapes, here, (end - row, last - first), transform, row, first)
     return found.result(centres, layer)
 
