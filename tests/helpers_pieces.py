@@ -14,20 +14,21 @@ SHARD, SIDE, SHARD_BYTES = 64, 32, 64 * 64 * 4 * 32
 #: Embeds with such pieces and kills itself at the n-th look whether the run was cancelled, counted in pieces.
 PROGRAM = f"""
 import os, signal, sys
+from dataclasses import replace
 from malice_core import cube, embed, mosaic
 cube.SHARD, cube.SHARD_BYTES, mosaic.SIDE = {SHARD}, {SHARD_BYTES}, {SIDE}
 left = int(sys.argv[1])
 
 def deadly(kind):
     write = kind.write
-    def one(self, piece, load, threads, check, advance):
+    def one(self, piece, means):
         def dying():
             global left
             left -= 1
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-            check()
-        return write(self, piece, load, threads, dying, advance)
+            means.check()
+        return write(self, piece, replace(means, check=dying))
     kind.write = one
 
 deadly(cube.Store)
