@@ -23,7 +23,7 @@ STRIP_BYTES = 16 << 20
 
 
 def memory(bands: int, width: int, area: Window) -> int:
-    """Bytes that growing files take: bands as they are gathered, written and read back; and where the tiles are.
+    """Bytes that growing files take: bands as they are in scratch, gathered, written, and read back; where tiles are.
 
     Args:
         bands: of four bytes a pixel at most.
@@ -31,7 +31,7 @@ def memory(bands: int, width: int, area: Window) -> int:
         area: of all that are open.
     """
     tiles = -(-area.height // TILE) * -(-area.width // TILE)
-    return 3 * max(STRIP_BYTES, TILE * width * 4) + 16 * bands * tiles
+    return 4 * max(STRIP_BYTES, TILE * width * 4) + 16 * bands * tiles
 
 
 def grow(

@@ -210,5 +210,6 @@ def shapes(area: Window, card: Card, clip: bool = False) -> list[tuple[int, int]
         for known, length, core, given in zip(seen, grid.whole.shape, grid.core_shape, grid.input_shape, strict=True):
             known[core] = -(-length // core) * given
     found = itertools.product(seen[0], seen[1])
-    # Of blocks that see as much, squarer ones are smaller with their halos.
-    return sorted(found, key=lambda shape: (seen[0][shape[0]] * seen[1][shape[1]], abs(shape[0] - shape[1])))
+    # Of blocks that see as much, squarer ones are smaller with their halos; and rows of lower ones are there earlier,
+    # to be written while others are computed.
+    return sorted(found, key=lambda shape: (seen[0][shape[0]] * seen[1][shape[1]], abs(shape[0] - shape[1]), shape[0]))

@@ -15,9 +15,9 @@ SHARD, SIDE, SHARD_BYTES = 64, 32, 64 * 64 * 4 * 32
 PROGRAM = f"""
 import os, signal, sys
 from dataclasses import replace
-from malice_core import cube, embed, mosaic
+from malice_core import assembling, cube, embed, mosaic, product
 cube.SHARD, cube.SHARD_BYTES, mosaic.SIDE = {SHARD}, {SHARD_BYTES}, {SIDE}
-left = int(sys.argv[1])
+left, product.TILE = int(sys.argv[1]), int(sys.argv[2])
 
 def deadly(kind):
     write = kind.write
@@ -33,7 +33,8 @@ def deadly(kind):
 
 deadly(cube.Store)
 deadly(mosaic.Mosaic)
-sys.exit(embed.main(sys.argv[2:]))
+deadly(assembling.File)
+sys.exit(embed.main(sys.argv[3:]))
 """
 
 
@@ -44,9 +45,13 @@ def two_sensors(folder: Path, tiny: str) -> list[object]:
     return ["--s2", s2, "--s1", s1, "--model", tiny, "--queries", "3,0", "--block", 32]
 
 
-def killed(looks: int, arguments: Sequence[object]) -> None:
-    """Runs a job in a process of its own that is killed in the middle of a piece."""
-    command = [sys.executable, "-c", PROGRAM, f"{looks}", *map(str, arguments)]
+def killed(looks: int, arguments: Sequence[object], tile: int = 128) -> None:
+    """Runs a job in a process of its own that is killed in the middle of a piece.
+
+    Args:
+        tile: side of the tiles of a GeoTIFF.
+    """
+    command = [sys.executable, "-c", PROGRAM, f"{looks}", f"{tile}", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == -9, done.stderr
 
