@@ -24,13 +24,11 @@ from arithmetic import multiply_adds, shapes_of, useful
 from measuring import BenchmarkError
 
 from malice_core import embed, models
-from malice_core.assembling import File
+from malice_core.assembling import Assembler
 from malice_core.cancelling import Cancel
-from malice_core.cube import Store
 from malice_core.encoder import ModalityEncoder
 from malice_core.errors import MaliceError
 from malice_core.features import Normaliser
-from malice_core.mosaic import Mosaic
 from malice_core.product import BlockCodes
 from malice_core.runtime import Backend
 from malice_core.scratch import Scratch
@@ -43,9 +41,7 @@ WATCHED: tuple[tuple[str, Any, str], ...] = (
     ("keep features", ModalityEncoder, "_encode_date"),
     ("quantise", BlockCodes, "put"),
     ("scratch", Scratch, "save"),
-    ("write", File, "write"),
-    ("write", Mosaic, "write"),
-    ("write", Store, "write"),
+    ("write", Assembler, "_step"),
 )
 #: The parts that are graphs; names as the graphs have them.
 GRAPHS = ("spatial", "temporal", "terrain", "weather")

@@ -1,28 +1,38 @@
-"""From finished blocks to outputs: which files or folders, and in which order they are written and put in place.
+"""From finished blocks to outputs: which files or folders, written while blocks are computed, and put in place.
 
 An output consists of pieces, each written once from the blocks that touch it: a GeoTIFF is one piece, a VRT has tiles,
-a Zarr store shards. Pieces of an output are independent, so that threads write them here, and others could elsewhere.
+a Zarr store shards. Pieces of an output are independent, and each is written in steps, which need blocks one after the
+other: a GeoTIFF grows row of tiles by row. A thread does those whose blocks are finished, while others are computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+import heapq
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol
 
-from malice_core import cube, mosaic, product
-from malice_core.cancelling import Cancel
+from malice_core import cube, geotiff, memory, mosaic, product
+from malice_core.blocks import environment
+from malice_core.cancelling import MESSAGE, Cancel
 from malice_core.cube import Store
-from malice_core.errors import OutputError
+from malice_core.errors import Cancelled, OutputError
 from malice_core.grid import Block, Lattice, Window
 from malice_core.mosaic import Mosaic
 from malice_core.placing import place_file
 from malice_core.plan import Plan
-from malice_core.product import STRIP_BYTES, Load, Raster
+from malice_core.product import Means, Raster, Steps
 from malice_core.runtime import processors
 from malice_core.scratch import REPLACED, Scratch
+
+#: Seconds that a file of another machine may take to be seen here.
+PATIENCE = 90.0
 
 
 class Output(Protocol):
@@ -32,17 +42,21 @@ class Output(Protocol):
     def pieces(self) -> Sequence[Window]:
         """What each piece covers; together the whole area."""
 
-    @property
-    def piece_bytes(self) -> int:
-        """Memory that writing one piece takes."""
-
     def begin(self) -> None:
         """Makes what pieces are written into; keeps those of an earlier run."""
 
-    def write(
-        self, piece: int, load: Load, threads: int, check: Callable[[], None], advance: Callable[[float], None]
-    ) -> None:
-        """Writes one piece, unless it is there already, and reads it back; see ``cube.Store.write``."""
+    def write(self, piece: int, means: Means) -> Steps:
+        """Writes one piece, unless it is there already, and reads it back.
+
+        What it yields is the window that it needs next: who iterates goes on when the blocks there are finished.
+
+        Args:
+            piece: position in ``pieces``.
+            means: what to do it with.
+
+        Raises:
+            OutputError: if the disk does not take it.
+        """
 
     def place(self) -> None:
         """Gives the whole output its name."""
@@ -67,20 +81,12 @@ class File:
     def pieces(self) -> list[Window]:
         return [self.area]
 
-    @property
-    def piece_bytes(self) -> int:
-        return 3 * STRIP_BYTES
-
     def begin(self) -> None:
         """A file of an earlier run is not whole, and begun anew."""
         self.target.unlink(missing_ok=True)
 
-    def write(
-        self, piece: int, load: Load, threads: int, check: Callable[[], None], advance: Callable[[float], None]
-    ) -> None:
-        product.assemble(
-            self.raster, self.target, self.blocks, load, self.area, self.lattice, self.cog, threads, check, advance
-        )
+    def write(self, piece: int, means: Means) -> Steps:
+        return geotiff.grow(self.raster, self.target, self.blocks, self.area, self.lattice, self.cog, means)
 
     def place(self) -> None:
         place_file(self.target, self.raster.path)
@@ -138,52 +144,192 @@ def _parted(job: Plan, tags: Mapping[str, str]) -> tuple[list[Raster], list[Rast
     return inside, [one for one in rasters if one not in inside]
 
 
-def assemble(
-    job: Plan,
-    blocks: Sequence[Block],
-    scratch: Scratch,
-    tags: Mapping[str, str],
-    advance: Callable[[float], None],
-    cancel: Cancel,
-) -> None:
-    """Writes all outputs of finished blocks and puts them in place.
-
-    Args:
-        tags: what they say of themselves.
-        advance: told the share of the work just done.
-
-    Raises:
-        Cancelled, OutputError: in one line; what is written stays in scratch.
-    """
-    outputs = outputs_of(job, blocks, scratch.folder, tags)
-    # Nothing is encoded any more: there is the memory that this was planned with.
-    room = job.budget.total - job.budget.program
-    # Those of the backend are a worker's, where there are workers; these are done here, and idle.
-    threads = job.job.threads or processors()
-    for output in outputs:
-        output.begin()
-        _write(output, scratch.load, room, threads, cancel, advance if output is outputs[-1] else _silent)
-    cancel.check()
-    already_whole(job)  # a file may have appeared under the name meanwhile
-    for output in outputs:
-        output.place()
-
-
 def _silent(share: float) -> None:
     """Small rasters are no progress."""
 
 
-def _write(
-    output: Output, load: Load, room: int, threads: int, cancel: Cancel, advance: Callable[[float], None]
-) -> None:
-    """Writes all pieces, some at a time; stops at the first that fails."""
-    count = len(output.pieces)
-    together = max(1, min(threads, count, room // output.piece_bytes))
-    pool = ThreadPoolExecutor(together, "assemble")
-    try:
-        each = max(1, threads // together)
-        waiting = [pool.submit(output.write, piece, load, each, cancel.check, advance) for piece in range(count)]
-        for done in as_completed(waiting):
-            done.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+@dataclass(order=True)
+class _Part:
+    """A piece of an output, as far as it is written; the one whose blocks come first comes first.
+
+    Attributes:
+        last: of the blocks that the next step needs.
+        number: among all pieces of all outputs.
+        needed: all of them, by index.
+        steps: None: not begun yet.
+    """
+
+    last: int
+    number: int
+    needed: Sequence[int] = field(compare=False)
+    output: Output = field(compare=False)
+    piece: int = field(compare=False)
+    steps: Steps | None = field(default=None, compare=False)
+
+    def need(self, blocks: Sequence[int]) -> None:
+        self.needed, self.last = blocks, blocks[-1]
+
+    def leave(self) -> None:
+        """Removes what is half-written."""
+        if self.steps is not None:
+            self.steps.close()
+
+
+class Assembler:
+    """Writes all outputs of a run while their blocks are computed, and puts them in place.
+
+    Used as a context manager: it is left with everything in place, or with nothing of it; finished blocks and pieces
+    stay in scratch.
+
+    Args:
+        finished: indices of blocks that are there already.
+        tags: what outputs say of themselves.
+        advance: told the share of the work just done.
+
+    Raises:
+        OutputError: if the disk does not take it.
+    """
+
+    def __init__(
+        self,
+        job: Plan,
+        blocks: Sequence[Block],
+        scratch: Scratch,
+        finished: Iterable[int],
+        tags: Mapping[str, str],
+        advance: Callable[[float], None],
+        cancel: Cancel,
+    ) -> None:
+        self._job, self._scratch, self._advance, self._cancel = job, scratch, advance, cancel
+        self._outputs = outputs_of(job, blocks, scratch.folder, tags)
+        self._computed, self._blocks = set(finished), len(blocks)
+        self._seen = set(self._computed)
+        # Those of the backend are a worker's, where there are workers; these are done here.
+        self._threads = self._each = job.job.threads or processors()
+        self._changed = threading.Condition()
+        self._left = False
+        self._parts: list[_Part] = []
+        self._working: list[Future[None]] = []
+        self._pool = ThreadPoolExecutor(self._together(), "assemble", initializer=lambda: environment().__enter__())
+
+    def __enter__(self) -> Assembler:
+        for output in self._outputs:
+            output.begin()
+            for piece, window in enumerate(output.pieces):
+                # Where it begins: nothing is opened before.
+                needed = self._job.grid.touching(window)[:1]
+                self._parts.append(_Part(needed[-1], len(self._parts), needed, output, piece))
+        heapq.heapify(self._parts)
+        self._working.append(self._pool.submit(self._work))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._left = True
+            self._changed.notify_all()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for part in self._parts:
+            part.leave()
+
+    def computed(self, block: int) -> None:
+        """To be told of a block that is finished."""
+        with self._changed:
+            self._computed.add(block)
+            self._changed.notify_all()
+
+    def check(self) -> None:
+        """Raises:
+        Cancelled: if the run was.
+        OutputError: what was wrong with an output.
+        """
+        self._cancel.check()
+        for one in self._working:
+            if one.done():
+                one.result()
+
+    def complete(self) -> None:
+        """Writes what is left, when all blocks are computed, and puts the outputs in place.
+
+        Raises:
+            Cancelled, OutputError: in one line.
+        """
+        together = self._together()
+        with self._changed:
+            self._each = max(1, self._threads // together)
+        self._working += [self._pool.submit(self._work) for _ in range(together - 1)]
+        for one in as_completed(self._working):
+            one.result()
+        self._cancel.check()
+        already_whole(self._job)  # a file may have appeared under the name meanwhile
+        for output in self._outputs:
+            output.place()
+
+    def _together(self) -> int:
+        """How many pieces can be written at once when nothing is computed any more: there is the memory of that."""
+        job = self._job
+        room = job.budget.total - job.budget.program
+        most = max(len(output.pieces) for output in self._outputs)
+        return max(1, min(self._threads, most, room // memory.piece_bytes(job.job.format, job.layout, job.area)))
+
+    def _computing(self) -> bool:
+        return len(self._computed) < self._blocks
+
+    def _go_on(self) -> None:
+        """Raises Cancelled if the run was, or failed elsewhere."""
+        self._cancel.check()
+        if self._left:
+            raise Cancelled(MESSAGE)
+
+    def _await(self, needed: Sequence[int]) -> None:
+        """Waits until blocks are finished, and seen here: a file server may tell of them late.
+
+        Raises:
+            OutputError: if they are not.
+        """
+        for block in needed:
+            with self._changed:
+                while block not in self._computed:
+                    self._go_on()
+                    self._changed.wait(0.1)
+            deadline = time.monotonic() + PATIENCE
+            while block not in self._seen:
+                if self._scratch.finished(block, self._job.layout.keys):
+                    self._seen.add(block)
+                    break
+                self._go_on()
+                if time.monotonic() > deadline:
+                    raise OutputError(
+                        f"block {block} was saved by a worker, but is not in {self._scratch.folder}: is that the same "
+                        "folder for all workers?"
+                    )
+                # Reading the folder makes a network file system ask its server anew.
+                os.listdir(self._scratch.folder)
+                time.sleep(0.2)
+
+    def _work(self) -> None:
+        """Does one step after the other, those whose blocks come first."""
+        while True:
+            with self._changed:
+                if not self._parts:
+                    return
+                part = heapq.heappop(self._parts)
+            try:
+                self._await(part.needed)
+                window = self._step(part)
+            except BaseException:
+                part.leave()
+                raise
+            if window is not None:
+                part.need(self._job.grid.touching(window))
+                with self._changed:
+                    heapq.heappush(self._parts, part)
+
+    def _step(self, part: _Part) -> Window | None:
+        """Writes what a piece has blocks for; returns what it needs next, None if it is whole."""
+        if part.steps is None:
+            advance = self._advance if part.output is self._outputs[-1] else _silent
+            means = Means(self._scratch.load, self._each, self._go_on, advance, self._computing)
+            part.steps = part.output.write(part.piece, means)
+        return next(part.steps, None)

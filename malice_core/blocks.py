@@ -28,10 +28,12 @@ from malice_core.scratch import Blocks
 
 
 def environment() -> rasterio.Env:
-    """GDAL settings of a run: a bounded cache, no side files written, folders listed only where images are opened, and
-    servers asked again that fail once."""
+    """GDAL settings of a run: no cache, no side files written, folders listed only where images are opened, and servers
+    asked again that fail once."""
     return rasterio.Env(
-        GDAL_CACHEMAX=memory.GDAL_CACHE_BYTES >> 20,
+        # Tiles are read once a block, and too many are between to be kept for the next; those of an output go to the
+        # file at once, where they are read back.
+        GDAL_CACHEMAX=0,
         GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
         GDAL_PAM_ENABLED="NO",
         VRT_SHARED_SOURCE="0",

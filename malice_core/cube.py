@@ -23,7 +23,7 @@ import os
 import shutil
 import struct
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,15 +34,18 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from malice_core.errors import InputError, OutputError
+from malice_core.geotiff import gather, same
 from malice_core.grid import Block, Lattice, Window
 from malice_core.placing import place_folder
-from malice_core.product import LEVEL, Load, Raster, gather, owner, same, unwritten
+from malice_core.product import LEVEL, Means, Raster, Steps, owner, unwritten
 
 #: Bands and side of a chunk, what is read at once. Measured, docs/outputs.md: all bands of a pixel, a whole band and a
 #: map's window are all read within a tenth of a second; other shapes are slow in one of them.
 CHUNK = (16, 64)
 #: Side of a shard, what is written at once; a multiple of a chunk's. And bytes of it, which decide its bands.
 SHARD, SHARD_BYTES = 512, 16 << 20
+#: Memory that writing a piece takes, measured: zarr has a shard several times, and decodes it to compare.
+PIECE_BYTES = 8 * SHARD_BYTES
 #: Arrays by key of a finished block.
 ARRAYS = {"codes": "embedding", "counts": "counts", "scales": "scales"}
 
@@ -86,11 +89,6 @@ class Store:
         """The square of every piece, row by row."""
         return self.area.tiles(SHARD)
 
-    @property
-    def piece_bytes(self) -> int:
-        """Memory that writing a piece takes, measured: zarr has a shard several times, and decodes it to compare."""
-        return 8 * SHARD_BYTES
-
     def begin(self) -> None:
         """Makes the store without its numbers; keeps one that is there already, with the shards in it.
 
@@ -112,17 +110,8 @@ class Store:
         except OSError as error:
             raise unwritten(self.path, error.strerror or error) from error
 
-    def write(
-        self, piece: int, load: Load, threads: int, check: Callable[[], None], advance: Callable[[float], None]
-    ) -> None:
-        """Writes one piece, unless it is there already, and reads it back.
-
-        Args:
-            piece: position in ``pieces``.
-            load: of the blocks.
-            threads: zarr has threads of its own.
-            check: raises when the run was cancelled.
-            advance: told the share of the embedding just done.
+    def write(self, piece: int, means: Means) -> Steps:
+        """Writes one piece, unless it is there already, and reads it back; see ``assembling.Output``.
 
         Raises:
             OutputError: if the disk does not take it.
@@ -130,13 +119,14 @@ class Store:
         window = self.pieces[piece]
         touched = [block for block in self.blocks if block.core.intersect(window).pixels]
         rows, cols = window.slices_in(self.area)
+        yield window
         for raster in self.rasters:
             array = _open(self.folder / ARRAYS[raster.key])
             step, total = array.shards[0], array.shape[0]
             for first in range(0, total, step):
-                check()
+                means.check()
                 bands = slice(first, min(first + step, total))
-                values = gather(raster.key, _type(raster), bands, window, touched, load)
+                values = gather(raster.key, _type(raster), bands, window, touched, means.load)
                 place = (bands, rows, cols)
                 shard = (first // step, rows.start // array.shards[1], cols.start // array.shards[2])
                 file = self.folder.joinpath(ARRAYS[raster.key], "c", *map(str, shard))
@@ -146,13 +136,13 @@ class Store:
                         file.unlink(missing_ok=True)
                         array[place] = values
                         _flush(file)
-                        check()
+                        means.check()
                         if not _holds(array, place, values):
                             raise OSError("what was written cannot be read back, the disk may be full")
                 except OSError as error:
                     raise unwritten(self.path, error.strerror or error) from error
                 if raster is self.rasters[-1]:
-                    advance(values.size / (total * self.area.pixels))
+                    means.advance(values.size / (total * self.area.pixels))
 
     def place(self) -> None:
         """Renames the whole store; an older one under its name stays until then, and comes back if that fails.

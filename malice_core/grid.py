@@ -269,6 +269,14 @@ class BlockGrid:
                 yield Block(index, Window.between(row, col, end_row, end_col), Window(in_row, in_col, height, width))
                 index += 1
 
+    def touching(self, window: Window) -> list[int]:
+        """Indices of the blocks that have pixels of ``window``, a part of the area; ascending."""
+        whole, (height, width) = self.whole, self.core_shape
+        across = -(-whole.width // width)
+        rows = range((window.row - whole.row) // height, (window.end_row - 1 - whole.row) // height + 1)
+        cols = range((window.col - whole.col) // width, (window.end_col - 1 - whole.col) // width + 1)
+        return [row * across + col for row in rows for col in cols]
+
     @property
     def count(self) -> int:
         rows, cols = (-(-length // side) for length, side in zip(self.whole.shape, self.core_shape, strict=True))

@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from malice_core import gpu
+from malice_core import cube, geotiff, gpu, mosaic
 from malice_core.cards import Card
 from malice_core.encoder import CHUNK
 from malice_core.errors import InputError
 from malice_core.grid import BlockGrid, Window, block_text
 from malice_core.outputs import Product
-from malice_core.product import STRIP_BYTES, TILE
 from malice_core.runtime import Backend
 from malice_core.surroundings.weather import KEPT
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 #: Interpreter, libraries and compiled graphs, before the first pixel; and what the graphs of MALICE Aux add to it.
 BASE_BYTES, AUX_BYTES = 230 << 20, 30 << 20
-#: Decoded blocks GDAL may keep.
-GDAL_CACHE_BYTES = 64 << 20
 #: Float32 maps of the block's input size that one call of the spatial graph holds at its peak, and those it holds more
 #: where biases are spread: OpenVINO lets them take the place of what comes later, onnxruntime transposes them.
 SPATIAL_MAPS = {"openvino": (140, 0), "onnxruntime": (250, 50)}
@@ -51,7 +48,7 @@ SIDES = tuple(range(512, 0, -8))
 
 @dataclass(frozen=True)
 class Budget:
-    """Estimated peak memory in bytes: what is always there, and what encoding and then writing need, by part.
+    """Estimated peak memory in bytes: what is always there, and what encoding and writing need, by part.
 
     Attributes:
         device: on a GPU: bytes of its memory.
@@ -59,14 +56,13 @@ class Budget:
     """
 
     program: int
-    encoding: Mapping[str, int]
-    writing: Mapping[str, int]
+    work: Mapping[str, int]
     device: int = 0
     chunk: int = CHUNK
 
     @property
     def total(self) -> int:
-        return self.program + max(sum(self.encoding.values()), sum(self.writing.values()))
+        return self.program + sum(self.work.values())
 
 
 def budget(
@@ -77,11 +73,13 @@ def budget(
     layout: Product,
     uniform: bool = True,
     room: int = 0,
+    format: str = "gtiff",
 ) -> Budget:
     """Memory of a run with these blocks.
 
     Args:
         dates: number of dates by sensor key.
+        layout, format: of the output.
         uniform: for MALICE Aux: weather is the same everywhere, and none is kept.
         room: bytes of a GPU's memory that may be used.
     """
@@ -104,9 +102,10 @@ def budget(
         "images": images * halo * (channels * 4 + 1) + 2 * READ_AHEAD * halo * channels * 4,
         # Of one block: written while the next one's images are seen, and gone before it has any.
         "embeddings": core * layout.block_bytes,
+        # Of blocks before.
+        "output": piece_bytes(format, layout, grid.area),
     }
-    writing = {"strips": 3 * max(STRIP_BYTES, TILE * grid.area.width * layout.storage.itemsize)}
-    program = BASE_BYTES + aux * AUX_BYTES + GDAL_CACHE_BYTES
+    program = BASE_BYTES + aux * AUX_BYTES
     if backend.device == "cuda":
         # Each graph keeps what it has taken here too.
         graphs = len(dates) * halo * maps + aux * halo * (maps - spread)
@@ -115,7 +114,7 @@ def budget(
         chunk = next(size for size in CHUNKS if size <= max(CHUNKS[-1], room - kept) // pixel or size == CHUNKS[-1])
         program += CUDA_HOST_BYTES
         ours = {"tokens": 2 * chunk * card.queries * card.width * 4}
-        return Budget(program, ours | anywhere, writing, kept + chunk * pixel, chunk)
+        return Budget(program, ours | anywhere, kept + chunk * pixel, chunk)
     # All graphs keep what they have taken. Terrain's has one stream.
     calls = len(dates) * backend.streams
     ours = {
@@ -125,7 +124,16 @@ def budget(
         "spatial outputs": 2 * (calls + aux) * seen * card.width * 4,
         "temporal graphs": sum(backend.streams * chunk * count * (base + pair * count) * 4 for count in dates.values()),
     }
-    return Budget(program, ours | anywhere, writing)
+    return Budget(program, ours | anywhere)
+
+
+def piece_bytes(format: str, layout: Product, area: Window) -> int:
+    """Memory that an output takes while a piece of it is written."""
+    if format == "zarr":
+        return cube.PIECE_BYTES
+    # Of tiles, those of a row are open.
+    side = mosaic.SIDE if format == "vrt" else max(area.shape)
+    return geotiff.memory(layout.bands, min(side, area.width), Window(0, 0, min(side, area.height), area.width))
 
 
 def fit(
@@ -154,7 +162,7 @@ def fit(
 
     def of(sides: tuple[int, int]) -> tuple[BlockGrid, Budget]:
         grid = BlockGrid(area, sides, card.halo, card.stride, clip=job.edge == "published")
-        return grid, budget(card, backend, grid, dates, layout, uniform, room)
+        return grid, budget(card, backend, grid, dates, layout, uniform, room, job.format)
 
     if wanted is not None:
         grid, cost = of(wanted)
@@ -202,5 +210,6 @@ def shapes(area: Window, card: Card, clip: bool = False) -> list[tuple[int, int]
         for known, length, core, given in zip(seen, grid.whole.shape, grid.core_shape, grid.input_shape, strict=True):
             known[core] = -(-length // core) * given
     found = itertools.product(seen[0], seen[1])
-    # Of blocks that see as much, squarer ones are smaller with their halos.
-    return sorted(found, key=lambda shape: (seen[0][shape[0]] * seen[1][shape[1]], abs(shape[0] - shape[1])))
+    # Of blocks that see as much, squarer ones are smaller with their halos; and rows of lower ones are there earlier,
+    # to be written while others are computed.
+    return sorted(found, key=lambda shape: (seen[0][shape[0]] * seen[1][shape[1]], abs(shape[0] - shape[1]), shape[0]))

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree
@@ -21,13 +21,16 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 
 from malice_core.errors import OutputError
+from malice_core.geotiff import grow, holds
 from malice_core.grid import Block, Lattice, Window
 from malice_core.placing import place_file
-from malice_core.product import STRIP_BYTES, Load, Raster, assemble, holds, owner, unwritten
+from malice_core.product import Means, Raster, Steps, owner, unwritten
 
 #: Side of a tile in pixels: a whole Sentinel-2 tile has 36 of them.
 SIDE = 2048
 NAME = re.compile(r"[0-9a-f]{8}_\d+_\d+\.tif")
+#: Of a tile that is being written.
+GROWING = ".part"
 #: What programs put beside a raster they have opened.
 BESIDE = ("", ".aux.xml", ".ovr", ".msk")
 #: GDAL's names of number types.
@@ -120,11 +123,6 @@ class Mosaic:
         """What every tile covers, row by row."""
         return self.area.tiles(SIDE)
 
-    @property
-    def piece_bytes(self) -> int:
-        """Memory that writing a piece takes."""
-        return 3 * STRIP_BYTES
-
     @cached_property
     def names(self) -> list[str]:
         return tile_names(self.fingerprint, self.area)
@@ -135,51 +133,35 @@ class Mosaic:
         """
         try:
             self.folder.mkdir(exist_ok=True)
+            for left in self.folder.glob(f"*{GROWING}"):
+                left.unlink()
         except OSError as error:
             raise unwritten(self.path, error.strerror) from error
 
-    def write(
-        self, piece: int, load: Load, threads: int, check: Callable[[], None], advance: Callable[[float], None]
-    ) -> None:
-        """Writes one tile, unless it is there already, and reads it back; see ``cube.Store.write``."""
+    def write(self, piece: int, means: Means) -> Steps:
+        """Writes one tile, unless it is there already, and reads it back; see ``assembling.Output``."""
         window, target = self.pieces[piece], self.folder / self.names[piece]
         touched = [block for block in self.blocks if block.core.intersect(window).pixels]
-        share = window.pixels / self.area.pixels
-        check()
-        if not self._there(target, touched, window, load, threads, check):
-            target.unlink(missing_ok=True)
-            assemble(
-                self.raster,
-                target,
-                touched,
-                load,
-                window,
-                self.lattice,
-                False,
-                threads,
-                check,
-                lambda part: advance(part * share),
-            )
-        else:
-            advance(share)
+        share, advance = window.pixels / self.area.pixels, means.advance
+        if target.exists():
+            yield window
+            means.check()
+            if self._there(target, touched, window, means):
+                advance(share)
+                return
+            target.unlink()
+        means.check()
+        growing = target.with_name(target.name + GROWING)
+        part = replace(means, advance=lambda done: advance(done * share))
+        yield from grow(self.raster, growing, touched, window, self.lattice, False, part)
+        place_file(growing, target)
 
-    def _there(
-        self,
-        target: Path,
-        blocks: Sequence[Block],
-        window: Window,
-        load: Load,
-        threads: int,
-        check: Callable[[], None],
-    ) -> bool:
+    def _there(self, target: Path, blocks: Sequence[Block], window: Window, means: Means) -> bool:
         """True if an earlier run has written the tile."""
-        if not target.exists():
-            return False
+        silent = replace(means, advance=lambda share: None)
         try:
             # Numbers are compared, tags by the job that they name.
-            return owner(target) == self.fingerprint and holds(
-                self.raster, target, blocks, load, window, threads, check, lambda size: None
-            )
+            return owner(target) == self.fingerprint and holds(self.raster, target, blocks, window, silent)
         except RasterioError:
             return False
 

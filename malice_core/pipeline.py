@@ -1,11 +1,14 @@
-"""Executes a plan: has its blocks encoded, here or on a cluster; then puts the output together."""
+"""Executes a plan: has its blocks encoded, here or on a cluster, and the output put together beside."""
 
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
+from functools import partial
 
 import malice_core
 from malice_core import assembling, bands, mosaic, plan, workers
+from malice_core.assembling import Assembler
 from malice_core.blocks import BlockEncoder, units_of
 from malice_core.cancelling import Cancel
 from malice_core.cards import Modality
@@ -37,13 +40,15 @@ def run(job: Plan, reporter: Reporter, cancel: Cancel) -> list[str]:
     plan.check_disk(job)
     with Scratch(job.job.output, job.fingerprint, job.grid.core_shape, job.job.resume) as scratch:
         blocks = list(job.grid.blocks())
-        todo = [block for block in blocks if not scratch.finished(block.index, job.layout.keys)]
+        finished = {block.index for block in blocks if scratch.finished(block.index, job.layout.keys)}
+        todo = [block for block in blocks if block.index not in finished]
         progress = Progress(job, len(blocks), len(todo), reporter)
-        if todo and job.job.dask is not None:
-            workers.encode(job, todo, scratch, progress, reporter, cancel)
-        elif todo:
-            _encode_blocks(job, todo, scratch, progress, cancel)
-        assembling.assemble(job, blocks, scratch, tags(job), progress.assembled, cancel)
+        with Assembler(job, blocks, scratch, finished, tags(job), progress.assembled, cancel) as assembler:
+            if todo and job.job.dask is not None:
+                workers.encode(job, todo, scratch, progress, assembler, reporter)
+            elif todo:
+                _encode_blocks(job, todo, scratch, progress, assembler)
+            assembler.complete()
         progress.finish()
         scratch.remove()
     return files
@@ -57,34 +62,45 @@ class Progress:
         self.units = units_of(job)
         self._total = self.units * (blocks + 1)
         self._done: float = self.units * (blocks - todo)
+        self._left = self.units * todo
         self._lock = threading.Lock()
         self._reporter = reporter
         reporter.progress(int(self._done), self._total, "encoding")
 
-    def add(self, units: float, step: str) -> None:
-        with self._lock:
-            self._done += units
-            self._reporter.progress(min(int(self._done), self._total - 1), self._total, step)
-
     def encoded(self, units: int) -> None:
-        self.add(units, "encoding")
+        with self._lock:
+            self._left -= units
+            self._add(units)
 
     def assembled(self, share: float) -> None:
-        self.add(self.units * share, "writing")
+        with self._lock:
+            self._add(self.units * share)
+
+    def _add(self, units: float) -> None:
+        self._done += units
+        # Both are done at once: one word as long as there is something to encode.
+        step = "encoding" if self._left > 0 else "writing"
+        self._reporter.progress(min(int(self._done), self._total - 1), self._total, step)
 
     def finish(self) -> None:
         self._reporter.progress(self._total, self._total, "done")
 
 
-def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: Progress, cancel: Cancel) -> None:
+def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: Progress, assembler: Assembler) -> None:
     encoder = BlockEncoder(job, scratch)
     try:
         images = encoder.images(todo)
         for block in todo:
-            saved = encoder.encode(block, images, cancel.check, progress.encoded)
+            saved = encoder.encode(block, images, assembler.check, progress.encoded)
+            saved.add_done_callback(partial(_tell, assembler, block.index))
         saved.result()
     finally:
         encoder.close()
+
+
+def _tell(assembler: Assembler, block: int, saved: Future[None]) -> None:
+    if not saved.cancelled() and saved.exception() is None:
+        assembler.computed(block)
 
 
 def tags(job: Plan) -> dict[str, str]:

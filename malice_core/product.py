@@ -1,4 +1,4 @@
-"""The output: which bands, in which number type, with which tags; and GeoTIFF files of it, written row by row.
+"""The output: which bands, in which number type, with which tags.
 
 Number types (``--dtype``):
 
@@ -10,28 +10,25 @@ int8      unsigned bytes, value = (code - 128) · scale, one scale per pixel and
           in ``NAME_scale.tif`` (GDAL before 3.7 misreads signed bytes)                   0
 ========  ==============================================================================  ==========
 
-Other formats hold the same numbers: ``mosaic.py`` (VRT), ``cube.py`` (Zarr, where float16 is itself).
+Files hold these numbers: ``geotiff.py``, ``mosaic.py`` (VRT), ``cube.py`` (Zarr, where float16 is itself).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
-import rasterio.shutil
-from numpy.typing import DTypeLike, NDArray
-from rasterio._err import CPLE_BaseError  # GDAL's own errors reach us unwrapped from copies
+from numpy.typing import NDArray
 from rasterio.errors import RasterioError
-from rasterio.windows import Window as RasterWindow
 
 from malice_core.cards import Card
 from malice_core.errors import OutputError
-from malice_core.grid import Block, Lattice, Window
+from malice_core.grid import Window
 from malice_core.runtime import Backend
 
 #: Loads an array of a finished block: (block index, key) → (bands, height, width) of its core.
@@ -41,8 +38,6 @@ Load = Callable[[int, str], NDArray[Any]]
 TILE = 128
 #: Of zstd. Measured: the default, 9, takes four times as long for one percent of size.
 LEVEL = 1
-#: Bytes of bands held while a row of tiles is put together.
-STRIP_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -223,6 +218,30 @@ class Raster:
     colours: Mapping[int, tuple[int, int, int, int]] | None = None
 
 
+@dataclass(frozen=True)
+class Means:
+    """What those are given who write an output from finished blocks.
+
+    Attributes:
+        load: of the blocks.
+        threads: of the processor.
+        check: raises when the run was cancelled.
+        advance: told the share of the work just done.
+        computing: True while blocks are computed beside.
+    """
+
+    load: Load
+    threads: int
+    check: Callable[[], None]
+    advance: Callable[[float], None]
+    computing: Callable[[], bool]
+
+
+#: An output that is being written: it yields the window that it needs next, and is gone on with when the blocks there
+#: are finished. One that is closed removes what is half-written.
+Steps = Generator[Window, None, None]
+
+
 def rasters(layout: Layout, output: Path, counts: Path | None, tags: Mapping[str, str]) -> list[Raster]:
     """The rasters of a run; the output itself comes last, so that it only appears when all others are there."""
     result = []
@@ -268,159 +287,8 @@ def creation(dtype: str, shape: tuple[int, int], threads: int) -> dict[str, Any]
     }
 
 
-def assemble(
-    raster: Raster,
-    target: Path,
-    blocks: Sequence[Block],
-    load: Load,
-    area: Window,
-    lattice: Lattice,
-    cog: bool,
-    threads: int,
-    check: Callable[[], None],
-    advance: Callable[[float], None],
-) -> None:
-    """Writes one raster from finished blocks to ``target`` and reads it back.
-
-    Args:
-        load: of the blocks.
-        area: what the raster covers, all of it covered by ``blocks``.
-        cog: lay the file out as a cloud-optimised GeoTIFF, with overviews.
-        check: raises when the run was cancelled.
-        advance: told the share of the work just done.
-
-    Raises:
-        OutputError: if the file cannot be written.
-    """
-    height, width = area.shape
-    options = creation(raster.dtype, area.shape, threads)
-    tile = options["blockysize"]
-    if raster.nbits:
-        options["nbits"] = raster.nbits
-    flat = target.with_name(target.name + ".flat.tif") if cog else target
-    half = 1 / (2 * len(raster.bands) * area.pixels)
-    try:
-        with rasterio.open(
-            flat,
-            "w",
-            height=height,
-            width=width,
-            count=len(raster.bands),
-            dtype=raster.dtype,
-            nodata=raster.nodata,
-            crs=lattice.crs,
-            transform=lattice.transform(area),
-            **options,
-        ) as file:
-            file.update_tags(**raster.tags)
-            file.descriptions = raster.bands
-            if raster.colours is not None:
-                file.write_colormap(1, dict(raster.colours))
-            if raster.scales is not None and raster.offsets is not None:
-                file.scales, file.offsets = raster.scales, raster.offsets
-            for window, bands, values in _strips(raster, blocks, load, area, tile):
-                check()
-                file.write(values, indexes=bands, window=window)
-                advance(values.size * half)
-        if cog:
-            check()
-            _lay_out_cog(flat, target, options, raster)
-            flat.unlink()
-        # GDAL writes late, also in close(), where an error (a full disk) is not raised: the file is read back.
-        if not holds(raster, target, blocks, load, area, threads, check, lambda size: advance(size * half)):
-            raise OSError("what was written cannot be read back, the disk may be full")
-    except (RasterioError, CPLE_BaseError, OSError) as error:
-        raise unwritten(raster.path, error) from error
-
-
 def unwritten(path: Path, error: object) -> OutputError:
     """What is said of an output that the disk does not take."""
     return OutputError(
         f"cannot write {path}: {error}; free space or choose another --output, then run again with --resume"
     )
-
-
-def holds(
-    raster: Raster,
-    target: Path,
-    blocks: Sequence[Block],
-    load: Load,
-    area: Window,
-    threads: int,
-    check: Callable[[], None],
-    advance: Callable[[int], None],
-) -> bool:
-    """True if a file has the raster's numbers, bit for bit, so that nodata NaN is equal to itself.
-
-    Args:
-        threads: that unpack tiles.
-        advance: told how many numbers were compared.
-
-    Raises:
-        RasterioError: if it cannot be read.
-    """
-    with rasterio.open(target, num_threads=threads) as file:
-        if (file.count, file.shape) != (len(raster.bands), area.shape):
-            return False
-        for window, bands, values in _strips(raster, blocks, load, area, file.block_shapes[0][0]):
-            check()
-            if not same(file.read(bands, window=window), values):
-                return False
-            advance(values.size)
-    return True
-
-
-def same(read: NDArray[Any], wanted: NDArray[Any]) -> bool:
-    """True if two arrays are of one type and equal bit for bit."""
-    bits = f"u{wanted.itemsize}"
-    return read.dtype == wanted.dtype and np.array_equal(read.view(bits), wanted.view(bits))
-
-
-def gather(
-    key: str, dtype: DTypeLike, bands: slice, window: Window, blocks: Sequence[Block], load: Load
-) -> NDArray[Any]:
-    """Some bands of what the blocks hold of ``window``, (bands, height, width)."""
-    values = np.empty((bands.stop - bands.start, *window.shape), dtype)
-    for block in blocks:
-        part = block.core.intersect(window)
-        if part.pixels:
-            rows, cols = part.slices_in(block.core)
-            into = part.slices_in(window)
-            values[:, into[0], into[1]] = load(block.index, key)[bands, rows, cols]
-    return values
-
-
-def _strips(
-    raster: Raster, blocks: Sequence[Block], load: Load, area: Window, tile: int
-) -> Iterator[tuple[RasterWindow, list[int], NDArray[Any]]]:
-    """Whole rows of tiles, some bands at a time: every tile of the file is compressed once."""
-    itemsize = np.dtype(raster.dtype).itemsize
-    group = max(1, STRIP_BYTES // (tile * area.width * itemsize))
-    for row in range(area.row, area.end_row, tile):
-        strip = Window(row, area.col, min(tile, area.end_row - row), area.width)
-        touched = [block for block in blocks if block.core.intersect(strip).pixels]
-        window = RasterWindow(0, row - area.row, area.width, strip.height)
-        for first in range(0, len(raster.bands), group):
-            bands = slice(first, min(first + group, len(raster.bands)))
-            values = gather(raster.key, raster.dtype, bands, strip, touched, load)
-            yield window, list(range(first + 1, bands.stop + 1)), values
-
-
-def _lay_out_cog(source: Path, target: Path, options: Mapping[str, Any], raster: Raster) -> None:
-    """Adds overviews and rewrites the file with its index and overviews first.
-
-    The GTiff driver does it, not the COG driver, which interleaves by pixel before GDAL 3.11: a tile of
-    640 float bands would be 168 MB.
-    """
-    # int8 codes mean nothing without their pixel's scale, and counts are whole: neither can be averaged.
-    method = rasterio.enums.Resampling.nearest if raster.dtype.startswith("u") else rasterio.enums.Resampling.average
-    # GDAL gives overviews a level of their own.
-    with rasterio.Env(ZSTD_LEVEL_OVERVIEW=LEVEL), rasterio.open(source, "r+") as file:
-        factors: list[int] = []
-        size = max(file.shape)
-        while size / 2 ** len(factors) > file.block_shapes[0][0]:
-            factors.append(2 ** (len(factors) + 1))
-        if factors:
-            file.build_overviews(factors, method)
-    creation = {key: value for key, value in options.items() if key != "driver"}
-    rasterio.shutil.copy(source, target, driver="GTiff", copy_src_overviews=True, **creation)

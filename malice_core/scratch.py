@@ -8,6 +8,7 @@ save their blocks here.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -41,8 +42,13 @@ def folder_of(output: Path) -> Path:
 
 def size_of(output: Path) -> int:
     """Bytes in the scratch folder of ``output``; 0 when there is none."""
-    folder = folder_of(output)
-    return sum(entry.stat().st_size for entry in folder.rglob("*")) if folder.is_dir() else 0
+    total = 0
+    for folder, _, names in os.walk(folder_of(output)):
+        for name in names:
+            # A worker of a run that is dead may rename its block just now.
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(folder, name)).st_size
+    return total
 
 
 def owner_of(output: Path) -> str | None:

@@ -14,7 +14,6 @@ import logging
 import os
 import queue
 import signal
-import threading
 import time
 import traceback
 import uuid
@@ -27,13 +26,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import malice_core
-from malice_core.errors import ClusterError, DeviceError, InputError, MaliceError, OutputError
+from malice_core.errors import ClusterError, DeviceError, InputError, MaliceError
 from malice_core.images.paths import absolute
 from malice_core.job import Job
 from malice_core.scratch import Scratch, write_whole
 
 if TYPE_CHECKING:
-    from malice_core.cancelling import Cancel
+    from malice_core.assembling import Assembler
     from malice_core.grid import Block
     from malice_core.pipeline import Progress
     from malice_core.plan import Plan
@@ -45,8 +44,6 @@ CONNECTING, WAITING = 15.0, 120.0
 AHEAD = 2
 #: Threads a local process is given where their number was left open: beyond, two runs of a graph at once gain little.
 THREADS = 4
-#: Seconds that a file of another machine may take to be seen here.
-PATIENCE = 90.0
 
 
 def processes(dask: str) -> int | None:
@@ -112,9 +109,9 @@ def _cores(job: Job) -> int:
 
 
 def encode(
-    job: Plan, todo: list[Block], scratch: Scratch, progress: Progress, reporter: Reporter, cancel: Cancel
+    job: Plan, todo: list[Block], scratch: Scratch, progress: Progress, assembler: Assembler, reporter: Reporter
 ) -> None:
-    """Has blocks computed and saved; returns when all are there.
+    """Has blocks computed and saved; returns when all are.
 
     Raises:
         ClusterError: if there is no scheduler, or no worker.
@@ -142,8 +139,7 @@ def encode(
             threads=None if local is None else job.backend.threads,
             named=local is None,
         )
-        _Blocks(client, order, dask).compute(todo, progress, reporter, cancel)
-    _await_files(job, todo, scratch, cancel)
+        _Blocks(client, order, dask).compute(todo, progress, assembler, reporter)
 
 
 class _Blocks:
@@ -157,7 +153,7 @@ class _Blocks:
         self._alone = time.monotonic()
         self._warned = False
 
-    def compute(self, todo: list[Block], progress: Progress, reporter: Reporter, cancel: Cancel) -> None:
+    def compute(self, todo: list[Block], progress: Progress, assembler: Assembler, reporter: Reporter) -> None:
         """Returns when all are saved.
 
         Raises:
@@ -166,7 +162,7 @@ class _Blocks:
         waiting, running = deque(todo), dict[str, Any]()
         try:
             while waiting or running:
-                cancel.check()
+                assembler.check()
                 self._count_workers(reporter)
                 # dask decides where a block is computed; few at once, so that each goes where there is time for it.
                 while waiting and len(running) < AHEAD * self._workers:
@@ -176,6 +172,7 @@ class _Blocks:
                     future = self._done.get(timeout=0.1)
                     del running[future.key]
                     self._require_good(future)
+                    assembler.computed(_index(future))
                     progress.encoded(progress.units)
         finally:
             for future in running.values():
@@ -198,11 +195,11 @@ class _Blocks:
             return
         if future.status != "error":
             raise MaliceError(f"--dask {self._dask}: the scheduler is gone; start it again, then run with --resume")
-        error, index = future.exception(), future.key.rpartition("-")[2]
+        error = future.exception()
         if isinstance(error, KilledWorker):
             raise MaliceError(
-                f"{error.allowed_failures + 1} workers died one after the other while they computed block {index}: out "
-                "of memory? give a smaller --memory or --block, or start fewer on a machine"
+                f"{error.allowed_failures + 1} workers died one after the other while they computed block "
+                f"{_index(future)}: out of memory? give a smaller --memory or --block, or start fewer on a machine"
             ) from error
         if _lacking(error, future.traceback()):
             raise ClusterError(
@@ -237,6 +234,11 @@ class _Blocks:
         elif now - self._alone > WAITING / 10 and not self._warned:
             self._warned = True
             reporter.warning(f"--dask {self._dask}: there is no worker; waiting for one, {WAITING:.0f} seconds at most")
+
+
+def _index(future: Any) -> int:
+    """Of the block that a future is of."""
+    return int(future.key.rpartition("-")[2])
 
 
 @contextlib.contextmanager
@@ -353,23 +355,3 @@ def _quieten() -> None:
 
     for name in ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio"):
         logging.getLogger(name).setLevel(_level())
-
-
-def _await_files(job: Plan, todo: list[Block], scratch: Scratch, cancel: Cancel) -> None:
-    """Waits until the blocks are seen here: a file server may tell of them late.
-
-    Raises:
-        OutputError: if they are not.
-    """
-    deadline = time.monotonic() + PATIENCE
-    for block in todo:
-        while not scratch.finished(block.index, job.layout.keys):
-            cancel.check()
-            if time.monotonic() > deadline:
-                raise OutputError(
-                    f"block {block.index} was saved by a worker, but is not in {scratch.folder}: is that the same "
-                    "folder for all workers?"
-                )
-            # Reading the folder makes a network file system ask its server anew.
-            os.listdir(scratch.folder)
-            threading.Event().wait(0.2)

@@ -14,25 +14,27 @@ SHARD, SIDE, SHARD_BYTES = 64, 32, 64 * 64 * 4 * 32
 #: Embeds with such pieces and kills itself at the n-th look whether the run was cancelled, counted in pieces.
 PROGRAM = f"""
 import os, signal, sys
-from malice_core import cube, embed, mosaic
+from dataclasses import replace
+from malice_core import assembling, cube, embed, mosaic, product
 cube.SHARD, cube.SHARD_BYTES, mosaic.SIDE = {SHARD}, {SHARD_BYTES}, {SIDE}
-left = int(sys.argv[1])
+left, product.TILE = int(sys.argv[1]), int(sys.argv[2])
 
 def deadly(kind):
     write = kind.write
-    def one(self, piece, load, threads, check, advance):
+    def one(self, piece, means):
         def dying():
             global left
             left -= 1
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-            check()
-        return write(self, piece, load, threads, dying, advance)
+            means.check()
+        return write(self, piece, replace(means, check=dying))
     kind.write = one
 
 deadly(cube.Store)
 deadly(mosaic.Mosaic)
-sys.exit(embed.main(sys.argv[2:]))
+deadly(assembling.File)
+sys.exit(embed.main(sys.argv[3:]))
 """
 
 
@@ -43,9 +45,13 @@ def two_sensors(folder: Path, tiny: str) -> list[object]:
     return ["--s2", s2, "--s1", s1, "--model", tiny, "--queries", "3,0", "--block", 32]
 
 
-def killed(looks: int, arguments: Sequence[object]) -> None:
-    """Runs a job in a process of its own that is killed in the middle of a piece."""
-    command = [sys.executable, "-c", PROGRAM, f"{looks}", *map(str, arguments)]
+def killed(looks: int, arguments: Sequence[object], tile: int = 128) -> None:
+    """Runs a job in a process of its own that is killed in the middle of a piece.
+
+    Args:
+        tile: side of the tiles of a GeoTIFF.
+    """
+    command = [sys.executable, "-c", PROGRAM, f"{looks}", f"{tile}", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == -9, done.stderr
 

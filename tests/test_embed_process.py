@@ -186,14 +186,21 @@ def test_json_events(job: list[object], tmp_path: Path) -> None:
 
 def test_progress_moves_in_the_smallest_steps_of_writing() -> None:
     seen: list[int] = []
+    steps: list[str] = []
     stack = SimpleNamespace(observations=range(30))
-    reporter = SimpleNamespace(progress=lambda done, total, step: seen.append(done))
-    progress = pipeline.Progress(SimpleNamespace(stacks={"s2": stack}), 10, 0, reporter)  # type: ignore[arg-type]
-    for _ in range(1000):
+    reporter = SimpleNamespace(progress=lambda done, total, step: (seen.append(done), steps.append(step)))
+    progress = pipeline.Progress(SimpleNamespace(stacks={"s2": stack}), 10, 1, reporter)  # type: ignore[arg-type]
+    for _ in range(500):
         progress.assembled(0.001)
-    assert seen[0] == 600
+    # Blocks are computed beside.
+    progress.encoded(60)
+    for _ in range(500):
+        progress.assembled(0.001)
+    assert seen[0] == 540
     assert seen[-1] == 659
-    assert len(set(seen)) == 60
+    assert seen == sorted(seen)
+    assert len(set(seen)) == 61
+    assert steps == ["encoding"] * 501 + ["writing"] * 501
 
 
 def test_errors_are_one_line_and_one_event(tiny: str, tmp_path: Path) -> None:

@@ -129,3 +129,14 @@ def test_areas_snap_outwards_and_forgive_rounding() -> None:
 def test_empty_areas_are_refused(box: tuple[float, float, float, float]) -> None:
     with pytest.raises(InputError, match="is empty"):
         Lattice("EPSG:32631", 10.0, 0.0, 0.0).window(*box)
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_blocks_that_touch_a_window(clip: bool) -> None:
+    area = Window(-21, 13, 104, 160)
+    for sides in ((8, 8), (24, 40), (56, 16), (512, 512)):
+        grid = BlockGrid(area, sides, 48, 8, clip)
+        blocks = list(grid.blocks())
+        for window in (area, Window(-21, 13, 1, 1), *area.tiles(31), Window(-3, 13, 16, 160), Window(10, 100, 73, 73)):
+            touched = [block.index for block in blocks if block.core.intersect(window).pixels]
+            assert grid.touching(window) == touched

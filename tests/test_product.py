@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import rasterio
 
-from malice_core import product
+from malice_core import geotiff, product
+from malice_core.blocks import environment
 from malice_core.grid import Block, BlockGrid, Lattice, Window
 from malice_core.job import DTYPES
-from malice_core.product import BlockCodes, Layout
+from malice_core.product import BlockCodes, Layout, Means
 
 LOW, HIGH = tuple(np.linspace(-3.0, -1.0, 64)), tuple(np.linspace(1.0, 4.0, 64))
 LATTICE = Lattice("EPSG:32631", 10.0, 0.0, 0.0)
@@ -99,9 +100,9 @@ def decode(kind: Layout, arrays: dict[str, Any]) -> np.ndarray[Any, Any]:
 
 
 def write(
-    folder: Path, kind: Layout, area: Window, side: int, cog: bool = False, counts: bool = True
+    folder: Path, kind: Layout, area: Window, side: int, cog: bool = False, counts: bool = True, computing: bool = False
 ) -> dict[str, Any]:
-    """Assembles a random scene from blocks; returns the arrays of the whole area."""
+    """Makes files of a random scene from blocks; returns the arrays of the whole area."""
     blocks = list(BlockGrid(area, (side, side), 48, 8).blocks())
     parts = [embedding(area.pixels, seed) for seed, _ in enumerate(kind.sensors)]
     whole = {key: value.reshape(-1, *area.shape) for key, value in encode(kind, parts).items()}
@@ -109,7 +110,10 @@ def write(
     output = folder / "out.tif"
     for raster in product.rasters(kind, output, folder / "counts.tif" if counts else None, {"MALICE_TEST": "yes"}):
         shares: list[float] = []
-        product.assemble(raster, raster.path, blocks, load, area, LATTICE, cog, 2, lambda: None, shares.append)
+        means = Means(load, 2, lambda: None, shares.append, lambda: computing)
+        with environment():
+            rows = list(geotiff.grow(raster, raster.path, blocks, area, LATTICE, cog, means))
+        assert [row.row for row in rows] == list(range(area.row, area.end_row, rows[0].height))
         assert sum(shares) == pytest.approx(1.0)
     whole["values"] = np.concatenate([part.values for part in parts]).reshape(-1, *area.shape)
     return whole
@@ -122,10 +126,11 @@ def cut(array: Any, block: Block, area: Window) -> Any:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cog", [False, True])
-def test_files_hold_the_codes(tmp_path: Path, dtype: str, cog: bool) -> None:
+@pytest.mark.parametrize("computing", [False, True])
+def test_files_hold_the_codes(tmp_path: Path, dtype: str, cog: bool, computing: bool) -> None:
     area = Window(-3, 5, 300, 70) if cog else Window(-3, 5, 37, 70)
     kind = layout(dtype, ("s2", "s1"))
-    whole = write(tmp_path, kind, area, 24, cog)
+    whole = write(tmp_path, kind, area, 24, cog, computing=computing)
     with rasterio.open(tmp_path / "out.tif") as file:
         assert file.descriptions == tuple(kind.names)
         assert file.transform == LATTICE.transform(area)

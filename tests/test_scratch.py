@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,26 @@ def test_a_worker_of_a_dead_run_may_rename_its_block_meanwhile(
     with Scratch(output, "one", (8, 8), resume=resume) as scratch:
         assert renamed
         assert not list(scratch.folder.glob("*.tmp"))
+
+
+def test_the_size_of_a_scratch_that_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above, while it is looked at."""
+    output, walk = tmp_path / "e.tif", os.walk
+    with Scratch(output, "one", (8, 8), resume=False) as scratch:
+        scratch.save(0, arrays(1))
+        before = size_of(output)
+        (scratch.folder / "block_000001.codes.tmp").write_bytes(b"nearly whole")
+
+    def late(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+        for found in walk(folder):
+            for name in Path(found[0]).glob("*.tmp"):
+                name.rename(name.with_suffix(".npy"))
+            yield found
+
+    monkeypatch.setattr(os, "walk", late)
+    assert size_of(output) == before
+    assert size_of(output) == before + len(b"nearly whole")
+    assert size_of(tmp_path / "other.tif") == 0
 
 
 def test_two_runs_exclude_each_other_and_a_killed_one_does_not(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from malice_core import embed, mosaic
 from malice_core.cancelling import Cancel
 from malice_core.errors import Cancelled, OutputError
 from malice_core.job import DTYPES
+from malice_core.product import Means, Steps
 from malice_core.scratch import folder_of
 
 
@@ -217,10 +218,10 @@ def test_files_that_appear_meanwhile_are_not_replaced(
 ) -> None:
     write = mosaic.Mosaic.write
 
-    def slow(self: mosaic.Mosaic, piece: int, *rest: Any) -> None:
+    def slow(self: mosaic.Mosaic, piece: int, means: Means) -> Steps:
         (tmp_path / "e_tiles").mkdir(exist_ok=True)
         precious(tmp_path / "e_tiles" / "0123abcd_000_000.tif")
-        write(self, piece, *rest)
+        return write(self, piece, means)
 
     monkeypatch.setattr(mosaic.Mosaic, "write", slow)
     with pytest.raises(OutputError, match="was not written by embed"):
@@ -275,8 +276,8 @@ def test_a_cancelled_run_leaves_no_vrt_and_goes_on(
 ) -> None:
     cancel, write = Cancel(), mosaic.Mosaic.write
 
-    def one(self: mosaic.Mosaic, piece: int, *rest: Any) -> None:
-        write(self, piece, *rest)
+    def one(self: mosaic.Mosaic, piece: int, means: Means) -> Steps:
+        yield from write(self, piece, means)
         cancel.set()
 
     with monkeypatch.context() as patch:

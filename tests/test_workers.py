@@ -27,14 +27,15 @@ from helpers_cluster import Cluster, alive, cluster, require_same_when_sent, ser
 from helpers_dataset import FIRST
 from helpers_embed import command, embedded, free_names, run, write_series
 
-from malice_core import assembling, embed, pipeline, worker
+from malice_core import embed, geotiff, pipeline, worker
 from malice_core import workers as client
+from malice_core.assembling import Assembler
 from malice_core.blocks import environment
-from malice_core.cancelling import Cancel
 from malice_core.errors import ClusterError, InputError, MaliceError, OutputError, StackError
 from malice_core.grid import Block
 from malice_core.pipeline import Progress, _encode_blocks
 from malice_core.plan import Plan, make_plan
+from malice_core.product import Steps
 from malice_core.scratch import Scratch, folder_of
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -317,19 +318,19 @@ def test_the_result_is_put_together_with_all_threads(
     monkeypatch.setattr("malice_core.assembling.processors", lambda: 5)
     seen = []
 
-    def here(plan: Plan, todo: list[Block], scratch: Scratch, progress: Progress, _: object, cancel: Cancel) -> None:
+    def here(plan: Plan, todo: list[Block], scratch: Scratch, progress: Progress, to: Assembler, *_: object) -> None:
         seen.append(plan.backend.threads)
-        _encode_blocks(plan, todo, scratch, progress, cancel)
+        _encode_blocks(plan, todo, scratch, progress, to)
 
-    def written(*rest: Any) -> None:
-        seen.append(rest[3])
-        write(*rest)
+    def written(*given: Any) -> Steps:
+        seen.append(given[-1].threads)
+        return grow(*given)
 
-    write = assembling._write
+    grow = geotiff.grow
     monkeypatch.setattr(client, "encode", here)
     monkeypatch.setattr(client, "_address", str)
-    monkeypatch.setattr(pipeline, "_encode_blocks", lambda plan, *rest: here(plan, *rest[:3], None, rest[3]))
-    monkeypatch.setattr(assembling, "_write", written)
+    monkeypatch.setattr(pipeline, "_encode_blocks", here)
+    monkeypatch.setattr(geotiff, "grow", written)
     run(*job, *given, "--block", 80)
     assert seen == [computing, writing]
 

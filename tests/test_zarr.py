@@ -23,6 +23,7 @@ from malice_core import cube, embed, finetune
 from malice_core.cancelling import Cancel
 from malice_core.errors import Cancelled, InputError, OutputError
 from malice_core.job import DTYPES
+from malice_core.product import Means, Steps
 from malice_core.scratch import folder_of
 
 zarr = pytest.importorskip("zarr")
@@ -267,10 +268,10 @@ def test_a_folder_that_appears_meanwhile_is_not_replaced(
 ) -> None:
     write = cube.Store.write
 
-    def slow(self: cube.Store, piece: int, *rest: Any) -> None:
+    def slow(self: cube.Store, piece: int, means: Means) -> Steps:
         (tmp_path / "e.zarr").mkdir(exist_ok=True)
         (tmp_path / "e.zarr" / "thesis.txt").write_text("precious")
-        write(self, piece, *rest)
+        return write(self, piece, means)
 
     monkeypatch.setattr(cube.Store, "write", slow)
     for more in ([], ["--overwrite"]):
@@ -325,8 +326,8 @@ def test_a_cancelled_run_leaves_no_store_and_goes_on(
 ) -> None:
     cancel, write = Cancel(), cube.Store.write
 
-    def one(self: cube.Store, piece: int, *rest: Any) -> None:
-        write(self, piece, *rest)
+    def one(self: cube.Store, piece: int, means: Means) -> Steps:
+        yield from write(self, piece, means)
         cancel.set()
 
     with monkeypatch.context() as patch:

@@ -21,7 +21,6 @@ from malice_core.analysis.embedding import Embedding, Pixels, Reader
 from malice_core.blocks import environment
 from malice_core.errors import InputError
 from malice_core.grid import Window
-from malice_core.memory import GDAL_CACHE_BYTES
 
 T = TypeVar("T")
 #: Rows and columns of a cell, the first multiples of which make up a strip's height.
@@ -61,7 +60,7 @@ def plan(
     codes = max(one.kind.features * (one.itemsize + 1) for one in embeddings)
     # Results are there as cells, and put together.
     pixel = 2 * numbers + codes + 2 * result
-    fixed = PROGRAM_BYTES + GDAL_CACHE_BYTES + kept + threads * cell[0] * cell[1] * (numbers + work)
+    fixed = PROGRAM_BYTES + kept + threads * cell[0] * cell[1] * (numbers + work)
     needed = fixed + pixel * cell[0] * cell[1]
     if needed > memory:
         raise InputError(f"--memory {memory / 1e9:.2f} GB is too little: {needed / 1e9:.2f} GB are needed; give more")

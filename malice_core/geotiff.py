@@ -1,0 +1,233 @@
+"""GeoTIFF files that grow with the blocks they are made of: one row of tiles after the other, each read back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import DTypeLike, NDArray
+from rasterio._err import CPLE_BaseError  # GDAL's own errors reach us unwrapped from copies
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterWindow
+
+from malice_core.grid import Block, Lattice, Window
+from malice_core.product import LEVEL, TILE, Load, Means, Raster, Steps, creation, unwritten
+
+#: Bytes of bands held while a row of tiles is put together.
+STRIP_BYTES = 16 << 20
+
+
+def memory(bands: int, width: int, area: Window) -> int:
+    """Bytes that growing files take: bands as they are in scratch, gathered, written, and read back; where tiles are.
+
+    Args:
+        bands: of four bytes a pixel at most.
+        width: of one file.
+        area: of all that are open.
+    """
+    tiles = -(-area.height // TILE) * -(-area.width // TILE)
+    return 4 * max(STRIP_BYTES, TILE * width * 4) + 16 * bands * tiles
+
+
+def grow(
+    raster: Raster, target: Path, blocks: Sequence[Block], area: Window, lattice: Lattice, cog: bool, means: Means
+) -> Steps:
+    """Writes one raster from finished blocks to ``target``, and reads it back.
+
+    Args:
+        area: what the raster covers, all of it covered by ``blocks``.
+        cog: lay the file out as a cloud-optimised GeoTIFF, with overviews.
+        means: what to do it with. While blocks are computed, a row is read back as soon as it is written; the rest
+            afterwards, by several threads.
+
+    Raises:
+        OutputError: if the file cannot be written.
+    """
+    options = creation(raster.dtype, area.shape, means.threads)
+    if raster.nbits:
+        options["nbits"] = raster.nbits
+    flat = target.with_name(target.name + ".flat.tif") if cog else target
+    half = 1 / (2 * len(raster.bands) * area.pixels)
+    rows = _rows(area, options["blockysize"])
+    # GDAL's cache keeps the tile that was written last (blocks.environment): a strip of a single one would be read from
+    # there. A cloud-optimised file is another one in the end.
+    at_once = not cog and (len(raster.bands) > 1 or area.width > options["blockxsize"])
+    unread: list[Window] = []
+    whole = False
+    try:
+        yield rows[0]
+        with rasterio.open(
+            flat,
+            "w+",
+            height=area.height,
+            width=area.width,
+            count=len(raster.bands),
+            dtype=raster.dtype,
+            nodata=raster.nodata,
+            crs=lattice.crs,
+            transform=lattice.transform(area),
+            **options,
+        ) as file:
+            _describe(file, raster)
+            for row in rows:
+                if row is not rows[0]:
+                    yield row
+                reading = at_once and means.computing()
+                for window, bands, values in _strips(raster, blocks, means.load, area, row):
+                    means.check()
+                    file.write(values, indexes=bands, window=window)
+                    means.advance(values.size * half)
+                    if reading:
+                        means.check()
+                        _require(same(file.read(bands, window=window), values))
+                        means.advance(values.size * half)
+                if not reading:
+                    unread.append(row)
+        if cog:
+            means.check()
+            _lay_out_cog(flat, target, options, raster)
+            flat.unlink()
+        # GDAL writes late, also in close(), where an error (a full disk) is not raised.
+        _require(_all_tiles(target))
+        _require(holds(raster, target, blocks, area, means, unread))
+        whole = True
+    except (RasterioError, CPLE_BaseError, OSError) as error:
+        raise unwritten(raster.path, error) from error
+    finally:
+        if not whole:
+            with contextlib.suppress(OSError):
+                flat.unlink(missing_ok=True)
+                target.unlink(missing_ok=True)
+
+
+def holds(
+    raster: Raster,
+    target: Path,
+    blocks: Sequence[Block],
+    area: Window,
+    means: Means,
+    rows: Sequence[Window] | None = None,
+) -> bool:
+    """True if a file has the raster's numbers, bit for bit, so that nodata NaN is equal to itself.
+
+    Args:
+        means: ``advance`` is told of numbers that are read, as half of the work.
+        rows: where; None: everywhere.
+
+    Raises:
+        RasterioError: if it cannot be read.
+    """
+    half = 1 / (2 * len(raster.bands) * area.pixels)
+    with rasterio.open(target, num_threads=means.threads) as file:
+        if (file.count, file.shape) != (len(raster.bands), area.shape):
+            return False
+        for row in _rows(area, file.block_shapes[0][0]) if rows is None else rows:
+            for window, bands, values in _strips(raster, blocks, means.load, area, row):
+                means.check()
+                if not same(file.read(bands, window=window), values):
+                    return False
+                means.advance(values.size * half)
+    return True
+
+
+def same(read: NDArray[Any], wanted: NDArray[Any]) -> bool:
+    """True if two arrays are of one type and equal bit for bit."""
+    bits = f"u{wanted.itemsize}"
+    return read.dtype == wanted.dtype and np.array_equal(read.view(bits), wanted.view(bits))
+
+
+def gather(
+    key: str, dtype: DTypeLike, bands: slice, window: Window, blocks: Sequence[Block], load: Load
+) -> NDArray[Any]:
+    """Some bands of what the blocks hold of ``window``, (bands, height, width)."""
+    values = np.empty((bands.stop - bands.start, *window.shape), dtype)
+    for block in blocks:
+        part = block.core.intersect(window)
+        if part.pixels:
+            rows, cols = part.slices_in(block.core)
+            into = part.slices_in(window)
+            values[:, into[0], into[1]] = load(block.index, key)[bands, rows, cols]
+    return values
+
+
+def _require(good: bool) -> None:
+    """Raises:
+    OSError: if what was read back was not good.
+    """
+    if not good:
+        raise OSError("what was written cannot be read back, the disk may be full")
+
+
+def _describe(file: Any, raster: Raster) -> None:
+    """Writes what is said of a raster, which is put before the first tile."""
+    file.update_tags(**raster.tags)
+    file.descriptions = raster.bands
+    if raster.colours is not None:
+        file.write_colormap(1, dict(raster.colours))
+    if raster.scales is not None and raster.offsets is not None:
+        file.scales, file.offsets = raster.scales, raster.offsets
+
+
+def _all_tiles(path: Path) -> bool:
+    """True if a file knows where all of its tiles are, and has something there. They are listed when it is closed.
+
+    Raises:
+        RasterioError: if it cannot be read.
+    """
+    end = path.stat().st_size
+    with rasterio.open(path) as file:
+        height, width = file.block_shapes[0]
+        for band in file.indexes:
+            for row in range(-(-file.height // height)):
+                for col in range(-(-file.width // width)):
+                    place, size = (
+                        int(file.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band) or 0)
+                        for what in ("OFFSET", "SIZE")
+                    )
+                    if not place or not size or place + size > end:
+                        return False
+    return True
+
+
+def _rows(area: Window, tile: int) -> list[Window]:
+    """Its rows of tiles."""
+    starts = range(area.row, area.end_row, tile)
+    return [Window(row, area.col, min(tile, area.end_row - row), area.width) for row in starts]
+
+
+def _strips(
+    raster: Raster, blocks: Sequence[Block], load: Load, area: Window, row: Window
+) -> Iterator[tuple[RasterWindow, list[int], NDArray[Any]]]:
+    """A row of tiles, some bands at a time: every tile of the file is compressed once."""
+    group = max(1, STRIP_BYTES // (row.pixels * np.dtype(raster.dtype).itemsize))
+    touched = [block for block in blocks if block.core.intersect(row).pixels]
+    window = RasterWindow(0, row.row - area.row, area.width, row.height)
+    for first in range(0, len(raster.bands), group):
+        bands = slice(first, min(first + group, len(raster.bands)))
+        values = gather(raster.key, raster.dtype, bands, row, touched, load)
+        yield window, list(range(first + 1, bands.stop + 1)), values
+
+
+def _lay_out_cog(source: Path, target: Path, options: Mapping[str, Any], raster: Raster) -> None:
+    """Adds overviews and rewrites the file with its index and overviews first.
+
+    The GTiff driver does it, not the COG driver, which interleaves by pixel before GDAL 3.11: a tile of
+    640 float bands would be 168 MB.
+    """
+    # int8 codes mean nothing without their pixel's scale, and counts are whole: neither can be averaged.
+    method = rasterio.enums.Resampling.nearest if raster.dtype.startswith("u") else rasterio.enums.Resampling.average
+    # GDAL gives overviews a level of their own.
+    with rasterio.Env(ZSTD_LEVEL_OVERVIEW=LEVEL), rasterio.open(source, "r+") as file:
+        factors: list[int] = []
+        size = max(file.shape)
+        while size / 2 ** len(factors) > file.block_shapes[0][0]:
+            factors.append(2 ** (len(factors) + 1))
+        if factors:
+            file.build_overviews(factors, method)
+    creation = {key: value for key, value in options.items() if key != "driver"}
+    rasterio.shutil.copy(source, target, driver="GTiff", copy_src_overviews=True, **creation)
