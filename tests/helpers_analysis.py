@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -15,12 +16,13 @@ import numpy.typing as npt
 import rasterio
 from helpers_embed import Recorder
 
+from malice_core import geotiff
 from malice_core.analysis import command
 from malice_core.cancelling import Cancel
 from malice_core.cube import Store
 from malice_core.grid import Block, Lattice
 from malice_core.mosaic import Mosaic
-from malice_core.product import BlockCodes, Layout, assemble, rasters
+from malice_core.product import BlockCodes, Layout, Means, rasters
 
 Array = npt.NDArray[Any]
 #: Upper left corner of the embeddings, EPSG:32631.
@@ -91,6 +93,7 @@ def write(
     def load(index: int, key: str) -> Array:
         return arrays[key]
 
+    means = Means(load, 1, lambda: None, lambda share: None, lambda: False)
     parts = rasters(layout, path, None, tags)
     place: Any = (blocks, area, lattice)
     folder = path.with_name(path.name + ".grows")
@@ -98,7 +101,7 @@ def write(
         store = Store(tuple(parts), tuple(sensors), *place, path, folder, path.with_name("aside"))
         store.begin()
         for piece in range(len(store.pieces)):
-            store.write(piece, load, 1, lambda: None, lambda share: None)
+            deque(store.write(piece, means), 0)  # to its end
         store.place()
         return path
     for raster in parts:
@@ -106,11 +109,11 @@ def write(
             mosaic = Mosaic(raster, "f" * 64, *place, path, folder)
             mosaic.begin()
             for piece in range(len(mosaic.pieces)):
-                mosaic.write(piece, load, 1, lambda: None, lambda share: None)
+                deque(mosaic.write(piece, means), 0)
             mosaic.place()
             folder.rmdir()
         else:
-            assemble(raster, raster.path, blocks, load, area, lattice, cog, 1, lambda: None, lambda share: None)
+            deque(geotiff.grow(raster, raster.path, blocks, area, lattice, cog, means), 0)
     return path
 
 
