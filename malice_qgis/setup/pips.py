@@ -102,20 +102,38 @@ def _fetch(address: str, feedback: QgsFeedback) -> bytes:
     return bytes(request.reply().content())
 
 
-def install(pip: str, what: list[str], wheels: str = "") -> list[str]:
-    """Arguments of the environment's Python that install ``what``, and nothing that is not in it.
+def install(pip: str, wanted: list[str], wheels: str = "") -> list[str]:
+    """Arguments of the environment's Python that install what is in files of requirements, and nothing else.
 
     Args:
         pip: pip's wheel.
-        what: ``["--require-hashes", "-r", lock]`` or a wheel.
+        wanted: the files; every line of them has hashes.
         wheels: the only folder packages come from; "" for the index.
     """
     version = _VERSION.fullmatch(os.path.basename(pip))
     raw = version is not None and (int(version[1]), int(version[2])) >= _RAW
-    options = ["--no-deps", "--only-binary=:all:", "--no-input", "--no-user", "--disable-pip-version-check"]
+    options = [
+        "--require-hashes",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--no-input",
+        "--no-user",
+        "--disable-pip-version-check",
+    ]
     options += ["--no-color", f"--progress-bar={'raw' if raw else 'off'}"]
     offline = ["--no-index", "--find-links", wheels] if wheels else []
-    return ["-I", "-X", "utf8", "-c", _RUN, pip, "install", *options, *offline, *what]
+    return [
+        "-I",
+        "-X",
+        "utf8",
+        "-c",
+        _RUN,
+        pip,
+        "install",
+        *options,
+        *offline,
+        *(f"--requirement={one}" for one in wanted),
+    ]
 
 
 def environment(system: dict[str, str]) -> dict[str, str]:
