@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from helpers_embed import Recorder, free_names, write_series
 from helpers_stack import LEFT, TOP, backscatter, reflectance, write, write_s1
 from rasterio.warp import transform_bounds
@@ -25,7 +26,10 @@ from rasterio.warp import transform_bounds
 from malice_core import embed, inspect, plan
 from malice_core.cancelling import Cancel
 from malice_core.errors import InputError
+from malice_core.grid import Window
+from malice_core.images import reading
 from malice_core.inspection import estimating, gaps, shares, survey, tables
+from malice_core.stack import discover
 
 SHAPE = (40, 48)
 FIRST = date(2018, 1, 5)
@@ -399,3 +403,32 @@ def test_durations_are_as_coarse_as_an_estimate() -> None:
         "2 h 10 min",
         "4.6 days",
     ]
+
+
+@pytest.mark.parametrize("overviews", [(), (2, 4)])
+def test_few_pixels_of_a_band_are_those_of_all(
+    tmp_path: Path, overviews: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of rows that run northwards, in strips that end anywhere; of an overview, one of the pixels it stands for."""
+    data = reflectance(70, 90)
+    data[:, 20:40, 30:50] = 0
+    place = Affine(10, 0, LEFT, 0, 10, TOP - 700)
+    path = write(tmp_path / "S2_20180511.tif", data[:, ::-1], transform=place)
+    if overviews:
+        with rasterio.open(path, "r+") as file:
+            file.build_overviews(overviews)
+    monkeypatch.setattr(reading, "STRIP_ROWS", 10)
+    catalog = discover("s2", [path])
+    layer = catalog.sources[0].layers[0]
+    values, seen, step = reading.read_coarse(catalog.pool, layer.bands[2], layer.grid, Window(3, 5, 61, 80), 5)
+    assert step == (4 if overviews else 5)
+    assert values.shape == seen.shape == (-(-61 // step), -(-80 // step))
+    whole = data[2, 3:64, 5:85]
+    if not overviews:
+        assert np.array_equal(values, whole[::step, ::step])
+        assert np.array_equal(seen, whole[::step, ::step] != 0)
+    else:
+        for (i, j), value in np.ndenumerate(values):
+            assert value in data[2, max(0, 4 * i - 4) : 4 * i + 12, max(0, 4 * j - 4) : 4 * j + 12]
+        assert seen.mean() == pytest.approx((whole != 0).mean(), abs=0.03)
+    catalog.close()
