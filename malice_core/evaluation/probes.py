@@ -87,7 +87,7 @@ def _scikit_learn(train: int) -> tuple[tuple[Any, Any], AbstractContextManager[A
         from sklearn.neighbors import KNeighborsClassifier
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+        from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise InputError(f"evaluation needs scikit-learn ({error}): pip install 'malice-core[train]'") from error
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, max_iter=1000))
@@ -120,7 +120,7 @@ def paired_difference(
         one, other: (folds,) scores over the same folds, two or more, of one deal or several.
         ratio: pixels tested on for each that is trained on.
     """
-    from scipy.stats import t  # type: ignore[import-untyped]
+    from scipy.stats import t
 
     difference = one - other
     count = len(difference)
