@@ -10,6 +10,7 @@ import glob
 import hashlib
 import json
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from typing import Any, Callable
@@ -187,11 +188,16 @@ class Builder:
         with open(wanted, "w", encoding="utf-8") as file:
             file.write(f"malice-core @ {_address(own_wheel())} --hash=sha256:{made_of['engine']}\n")
         arguments = pips.install(pip, [lock, wanted], wish.wheels)
-        reach = pips.environment(dict(os.environ))
+        # What a pip that is stopped leaves goes with the folder; for GPUs it may be gigabytes.
+        temporary = os.path.join(folder, "tmp")
+        os.mkdir(temporary)
+        reach = {**pips.environment(dict(os.environ)), **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)}
         try:
             self._run(tr("packages"), [python, *arguments], progress.hear, reach, self._watch(folder, progress))
         except SetupError as error:
             raise (GpuError if wish.device == "cuda" else SetupError)(str(error)) from error
+        for left in (temporary, wanted):
+            shutil.rmtree(left) if os.path.isdir(left) else os.remove(left)
         unmark = platforms.unquarantine(folder)
         if unmark:
             # It ends with an error where nothing bears the mark.

@@ -21,8 +21,20 @@ from qgis.PyQt.QtNetwork import QNetworkProxy, QNetworkRequest
 from ..texts import UserError, tr
 
 HERE = os.path.dirname(__file__)
-#: Runs pip out of the wheel that is the first argument.
-_RUN = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('pip', None, '__main__', True)"
+#: Runs pip out of the wheel that is the first argument. It ends when stdin is closed: a QGIS that is killed takes it
+#: along, else it would go on to write where the next set-up does.
+_RUN = """
+import os, runpy, sys, threading
+
+def watch():
+    while os.read(0, 4096):  # not sys.stdin, whose lock Python wants when it ends
+        pass
+    os._exit(3)
+
+threading.Thread(target=watch, daemon=True).start()
+sys.path.insert(0, sys.argv.pop(1))
+runpy.run_module("pip", None, "__main__", True)
+"""
 #: Of pip's own variables, those that say how packages are reached; the others would change what is installed where.
 _REACH = (
     "PIP_INDEX_URL",

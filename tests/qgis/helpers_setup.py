@@ -91,3 +91,15 @@ class Kit:
     def spoil(self) -> None:
         """Changes a wheel, which then is not the one in the lock file."""
         write_wheel(self.wheels, "alpha", "1.0", {"alpha/__init__.py": "print('not what was locked')\n"})
+
+
+def processes(folder: str) -> list[int]:
+    """Ids of processes that run a program in ``folder``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(folder.encode()):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found

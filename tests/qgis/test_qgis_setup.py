@@ -19,7 +19,7 @@ from malice_qgis.setup import building, pips, places, pythons
 from qgis.core import QgsProcessingContext, QgsProcessingException, QgsSettings
 
 from helpers_qgis import Log, fake_engine
-from helpers_setup import Kit
+from helpers_setup import Kit, processes
 
 STEPS = (
     "A virtual environment is made",
@@ -92,6 +92,7 @@ def test_an_engine_is_made_kept_and_renewed(empty: Kit) -> None:
     assert results["VERSION"] == "9.1"
     assert results["ENGINE_PYTHON"] == engine.find() == os.path.join(places.base(), "1", "bin", "python")
     assert works("9.1")
+    assert not (Path(places.base()) / "1" / "tmp").exists()
     assert log.steps == sorted(log.steps)
     assert log.steps[-1] == 100
     assert any("alpha-1.0" in text for text in log.texts)
@@ -243,18 +244,6 @@ def test_cancel_ends_within_a_second_and_leaves_nothing(kit: Kit) -> None:
         assert works("9.1")
     assert max(took) < 1.3
     assert max(took) > 0
-
-
-def processes(folder: str) -> list[int]:
-    """Ids of processes that run a program in ``folder``."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(folder.encode()):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
 
 
 def test_no_room_is_told_before_anything_is_made(empty: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
