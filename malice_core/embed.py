@@ -41,7 +41,13 @@ def parser() -> argparse.ArgumentParser:
         epilog="A PATH is a raster, a folder, a netCDF file, or a text file that lists paths.",
     )
     p.add_argument("--contract", action="store_true", help="print the contract version as json and exit")
+    add_job(p)
+    add_running(p)
+    return p
 
+
+def add_job(p: argparse.ArgumentParser) -> None:
+    """All that a :class:`Job` is made of."""
     add_data(p)
     flags.add_surroundings(p)
     g = add_computing(p)
@@ -49,8 +55,6 @@ def parser() -> argparse.ArgumentParser:
     g = add_output(p, choices.FORMATS)
     g.add_argument("--dtype", choices=choices.DTYPES, default="float32")
     g.add_argument("--queries", type=flags.queries, metavar="N,N", help="keep these queries only (default: all 10)")
-    add_running(p)
-    return p
 
 
 def add_data(p: argparse.ArgumentParser) -> None:
@@ -99,15 +103,16 @@ def add_output(p: argparse.ArgumentParser, formats: tuple[str, ...] = choices.FI
 
 def add_running(p: argparse.ArgumentParser) -> None:
     """How a run talks and stops."""
-    g = p.add_argument_group("running")
+    g = add_talking(p)
     g.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
-    add_talking(g)
 
 
-def add_talking(g: argparse._ArgumentGroup) -> None:
-    """Events, and the end of stdin."""
+def add_talking(p: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """What :func:`run_engine` wants; the group, for what a command adds."""
+    g = p.add_argument_group("running")
     g.add_argument("--progress", choices=("text", "json"), default="text", help="json: one object a line on stdout")
     g.add_argument("--cancel-on-stdin-close", action="store_true", help="stop when stdin is closed")
+    return g
 
 
 def job_of(given: argparse.Namespace) -> Job:
@@ -189,7 +194,7 @@ def run_engine(
         arguments: None: of this process.
         make_parser: with the options of :func:`add_talking`.
         start: the work.
-        cancelled: what a cancel says.
+        cancelled: what is told when it was cancelled.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # The events of a json run start with the first thing that can fail, which is the command line itself.
@@ -211,7 +216,7 @@ def run_engine(
             if getattr(options, "contract", False):
                 print(json.dumps({"contract": malice_core.CONTRACT, "version": malice_core.__version__}))
                 return 0
-            if options.cancel_on_stdin_close:
+            if getattr(options, "cancel_on_stdin_close", False):
                 cancelling.watch_stdin(cancel, report)
             start(options, reporter, cancel)
         except Cancelled:

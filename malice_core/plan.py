@@ -177,7 +177,7 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
             stacks=stacks,
             layout=layout,
             budget=budget,
-            disk=_disk(layout, area, job.format),
+            disk=disk_bytes(layout, area, job.format),
             fingerprint="",
             surroundings=around,
             warnings=list(dict.fromkeys(warnings)),
@@ -272,7 +272,7 @@ def _check_name(job: Job, option: str, path: Path) -> None:
     raise OutputError(f"{option} {path}: outputs are GeoTIFF files, give a name that ends in .tif")
 
 
-def _disk(layout: Product, area: Window, format: str) -> int:
+def disk_bytes(layout: Product, area: Window, format: str) -> int:
     """Bytes at the worst moment: all blocks in scratch and the whole output beside them, uncompressed.
 
     A cloud-optimised file is laid out from a plain one; both have a third more for their overviews.

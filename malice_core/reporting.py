@@ -16,6 +16,7 @@ class Reporter(Protocol):
     """Receives the events of a run; may be called from several threads."""
 
     def plan(self, plan: dict[str, Any], text: str) -> None: ...
+    def note(self, message: str) -> None: ...
     def warning(self, message: str) -> None: ...
     def progress(self, done: int, total: int, step: str) -> None: ...
     def done(self, files: list[str], seconds: float) -> None: ...
@@ -61,6 +62,9 @@ class JsonReporter:
     def plan(self, plan: dict[str, Any], text: str) -> None:
         self._send("plan", plan=plan, text=text)
 
+    def note(self, message: str) -> None:
+        self._send("note", message=message)
+
     def warning(self, message: str) -> None:
         self._send("warning", message=message)
 
@@ -94,6 +98,12 @@ class TextReporter:
     def plan(self, plan: dict[str, Any], text: str) -> None:
         print(text, flush=True)
 
+    def note(self, message: str) -> None:
+        if self._open_line:
+            print(file=sys.stderr)
+            self._open_line = False
+        print(message, flush=True)
+
     def warning(self, message: str) -> None:
         self._say(f"warning: {message}")
 
@@ -109,7 +119,7 @@ class TextReporter:
     def done(self, files: list[str], seconds: float) -> None:
         if self._open_line:
             print(file=sys.stderr)
-        print(f"done in {_duration(seconds)}: {', '.join(files)}", flush=True)
+        print(f"done in {_duration(seconds)}{': ' * bool(files)}{', '.join(files)}", flush=True)
 
     def error(self, code: int, message: str) -> None:
         self._say(f"error: {message}")

@@ -25,13 +25,21 @@ from malice_core.images.observations import Observation, observe
 from malice_core.images.reading import Grid, Pool
 from malice_core.images.resample import Coordinates
 from malice_core.images.sources import Findings, Source, find
+from malice_core.images.tolerance import Tolerance
 from malice_core.images.units import decide
 
 #: Pixel size the networks were trained at, in metres.
 TRAINED_RES = 10.0
 
 
-def discover(sensor: str, paths: Sequence[str | Path], *, s2_offset: str = "auto", orbit: int | None = None) -> Catalog:
+def discover(
+    sensor: str,
+    paths: Sequence[str | Path],
+    *,
+    s2_offset: str = "auto",
+    orbit: int | None = None,
+    tolerance: Tolerance | None = None,
+) -> Catalog:
     """Finds all images of a sensor.
 
     Args:
@@ -39,6 +47,7 @@ def discover(sensor: str, paths: Sequence[str | Path], *, s2_offset: str = "auto
         paths: rasters, folders, netCDF files, VRTs, text lists, or names GDAL opens.
         s2_offset: ``auto`` (by processing baseline), ``0`` or ``-1000``: what is added to Sentinel-2 DN.
         orbit: only images of this relative orbit.
+        tolerance: takes what is wrong with units, which is an error without it.
 
     Raises:
         StackError: naming the file, what is wrong with it and what to do.
@@ -48,17 +57,26 @@ def discover(sensor: str, paths: Sequence[str | Path], *, s2_offset: str = "auto
     if sensor not in kinds:
         raise InputError(f"sensor '{sensor}' is none of {', '.join(kinds)}")
     kind, findings, pool = kinds[sensor], Findings(), Pool()
+    noted = tolerance or Tolerance()
     try:
-        sources = _newest(find(paths, kind, findings), kind, findings)
+        found = find(paths, kind, findings)
+        sources = _newest(found, kind, findings)
+        noted.leave_out(found, sources, "a newer processing baseline of it is there")
         if orbit is not None:
-            sources = _of_orbit(sources, orbit, kind, findings)
+            found, sources = sources, _of_orbit(sources, orbit, kind, findings)
+            noted.leave_out(found, sources, f"not of relative orbit {orbit}")
         sources.sort(key=_age)
         rules: dict[str, int] = {}
         for source in sources:
             rules[source.acquisition.rule] = rules.get(source.acquisition.rule, 0) + 1
         for rule, count in rules.items():
             findings.note(f"{kind.title}: dates from {rule} ({count} image{'s' * (count > 1)})")
-        sources = decide(sources, kind, pool, findings, s2_offset)
+        try:
+            sources = decide(sources, kind, pool, findings, s2_offset, noted.samples)
+        except StackError as error:
+            if tolerance is None:
+                raise
+            sources = tolerance.decide(sources, kind, pool, findings, s2_offset, error)
     except BaseException:
         pool.close()
         raise

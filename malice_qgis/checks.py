@@ -18,6 +18,8 @@ from .models import INSTALLED
 from .texts import UserError, tr
 from .wrappers import SCRATCH
 
+#: Outputs that are web pages.
+PAGES = ("PLAN", "REPORT")
 Chosen = dict[str, list[layers.Source]]
 #: Sizes and days as the engine reads them; days with a time, as QGIS writes them into batch files and models.
 _MEMORY = re.compile(r"\d*\.?\d+\s*[kmgt]?i?b?", re.IGNORECASE)
@@ -246,12 +248,12 @@ def outputs(targets: dict[str, str], images: Chosen) -> None:
         if not target or target == "TEMPORARY_OUTPUT":
             continue
         path = same(target)
-        if name == "PLAN":
+        if name in PAGES:
             # The engine, which guards rasters and folders of images, never hears of the plan's file.
             if not path.lower().endswith((".html", ".htm")):
-                raise Refusal(tr("PLAN {} is a web page: give a name that ends in .html.").format(target))
+                raise Refusal(tr("{0} {1} is a web page: give a name that ends in .html.").format(name, target))
             if os.path.isdir(path) or not os.access(os.path.dirname(path), os.W_OK):
-                raise Refusal(tr("PLAN {} cannot be written there: choose a folder that can.").format(target))
+                raise Refusal(tr("{0} {1} cannot be written there: choose a folder that can.").format(name, target))
         if os.path.dirname(path) == scratch:
             raise Refusal(
                 tr("{0} {1} lies among unfinished work, which is removed: give another folder.").format(name, target)

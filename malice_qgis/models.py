@@ -69,15 +69,34 @@ def _cards(line: str) -> list[Card]:
     return [card for card in found if card.name]
 
 
-def _asked(python: str) -> list[Card]:
-    """The models of an engine, asked for now; none if it does not answer: what is wrong with it a run will tell."""
+@dataclass(frozen=True)
+class Offer:
+    """A model that can be installed by name."""
+
+    title: str
+    licence: str
+
+
+def _offers(line: str) -> dict[str, Offer]:
+    """Those in an answer of ``models list --json``, by name."""
+    told = (events.event_of(line) or {}).get("known")
+    pairs = told.items() if isinstance(told, dict) else ()
+    return {
+        str(name): Offer(events.text(one, "title"), events.text(one, "licence"))
+        for name, one in pairs
+        if isinstance(one, dict)
+    }
+
+
+def _asked(python: str) -> str:
+    """What an engine answers, asked now; "" if it does not: what is wrong with it a run will tell."""
     lines: deque[str] = deque(maxlen=1)
     process = engine.EngineProcess(python, engine.command(*LIST))
     try:
         process.run(lines.append, lambda _: None, interrupts.heard, ASKING)
     except engine.EngineError:
-        return []
-    return _cards(lines[-1]) if lines else []
+        return ""
+    return lines[-1] if lines else ""
 
 
 def _taken(cards: list[Card], name: str) -> Card | None:
@@ -99,7 +118,7 @@ class InstalledModels:
     def __init__(self) -> None:
         self.cards: list[Card] = []
         #: What an engine said when it was waited for, and when.
-        self._answer: tuple[str, float, list[Card]] = ("", 0.0, [])
+        self._answer: tuple[str, float, str] = ("", 0.0, "")
         self._changed: Callable[[], Any] | None = None
         self._process: QProcess | None = None
         self._asked = 0.0
@@ -124,15 +143,27 @@ class InstalledModels:
         """As :meth:`card`, but waits for the engine, half a second or so, where it has not told of the model."""
         if self.cards and (not name or name in self.names):
             return self.card(name)
+        return _taken(_cards(self._told()), name)
+
+    def offers(self) -> dict[str, Offer]:
+        """Models that can be installed by name; waits for the engine, half a second or so."""
+        return _offers(self._told())
+
+    def changed(self) -> None:
+        """The engine's models are others now: what it said before counts no more."""
+        self._answer, self._asked = ("", 0.0, ""), 0.0
+
+    def _told(self) -> str:
+        """What the engine says of its models, at most :data:`FRESH` seconds old; "" if it does not."""
         try:
             python = engine.find()
         except engine.EngineError:
-            return None
+            return ""
         asked, moment, told = self._answer
         if asked != python or time.monotonic() - moment > FRESH:
             told = _asked(python)
             self._answer = (python, time.monotonic(), told)
-        return _taken(told, name)
+        return told
 
     def watch(self, changed: Callable[[], Any]) -> None:
         """Starts looking, in an application with an event loop; ``changed`` is called when the list is another."""

@@ -12,6 +12,8 @@ from .algorithms.change import ChangeAlgorithm
 from .algorithms.classify import ClassifyAlgorithm
 from .algorithms.cluster import ClusterAlgorithm
 from .algorithms.embed import EmbedAlgorithm
+from .algorithms.inspect import InspectAlgorithm
+from .algorithms.models import ModelsAlgorithm
 from .algorithms.pca import PcaAlgorithm
 from .algorithms.regress import RegressAlgorithm
 from .algorithms.sample import SampleAlgorithm
@@ -20,6 +22,7 @@ from .algorithms.similarity import SimilarityAlgorithm
 ICON = os.path.join(os.path.dirname(__file__), "icons", "malice.svg")
 
 ALGORITHMS = (
+    InspectAlgorithm,
     EmbedAlgorithm,
     PcaAlgorithm,
     SimilarityAlgorithm,
@@ -28,6 +31,7 @@ ALGORITHMS = (
     RegressAlgorithm,
     ChangeAlgorithm,
     SampleAlgorithm,
+    ModelsAlgorithm,
 )
 
 

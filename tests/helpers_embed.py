@@ -30,12 +30,16 @@ class Recorder:
 
     def __init__(self) -> None:
         self.plans: list[dict[str, Any]] = []
+        self.notes: list[str] = []
         self.warnings: list[str] = []
         self.shares: list[float] = []
         self.files: list[str] = []
 
     def plan(self, plan: dict[str, Any], text: str) -> None:
         self.plans.append(plan | {"text": text})
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
 
     def warning(self, message: str) -> None:
         self.warnings.append(message)

@@ -16,11 +16,13 @@ from pathlib import Path
 
 import onnx
 import pytest
+from helpers_embed import Recorder
 from helpers_models import published, write_random_model
 
 from malice_core import cards, models
-from malice_core.errors import ModelError
-from malice_core.store import agreement, importing
+from malice_core.cancelling import Cancel
+from malice_core.errors import Cancelled, ModelError
+from malice_core.store import agreement, importing, known
 
 CODE = Path(__file__).resolve().parents[1]
 
@@ -244,9 +246,9 @@ def server() -> Iterator[str]:
 
 def register(monkeypatch: pytest.MonkeyPatch, *urls: str) -> None:
     """Points the registry's entry at other addresses; the pinned hashes stay."""
-    known = importing.REGISTRY["malice"]
-    files = tuple(importing.Remote(url, f.file, f.sha256) for url, f in zip(urls, known.files, strict=True))
-    entry = importing.Known(known.title, known.licence, known.source, files)
+    whole = importing.REGISTRY["malice"]
+    files = tuple(known.Remote(url, f.file, f.sha256) for url, f in zip(urls, whole.files, strict=True))
+    entry = known.Known(whole.title, whole.licence, whole.source, files)
     monkeypatch.setattr(importing, "REGISTRY", {"malice": entry})
 
 
@@ -339,3 +341,98 @@ def test_a_stored_graph_that_points_to_other_files_is_refused(store: Path, capsy
     assert "lies in another file ('../secret.bin')" in refused(capsys, "verify", "tiny")
     with pytest.raises(ModelError, match="external data is refused"):
         models.load("tiny").graph_bytes("s1", "spatial")
+
+
+def test_remove_deletes_one_model_and_says_which_is_left(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MALICE_MODELS", f"{store}{os.pathsep}{tmp_path / 'second'}")
+    write_random_model(store, sensors=("s1",))
+    write_random_model(store, "other", sensors=("s1",))
+    write_random_model(tmp_path / "second", sensors=("s1",), seed=1)
+    second = cards.read(tmp_path / "second" / "tiny").identity
+    code, out, _ = run(capsys, "remove", "tiny")
+    assert code == 0
+    assert out == f"model tiny was removed from {store}; model tiny is that of {tmp_path / 'second' / 'tiny'} now\n"
+    assert [path.name for path in store.iterdir()] == ["other"]
+    assert models.load("tiny").identity == second
+    assert "removed" in run(capsys, "remove", "tiny")[1]
+    assert "tiny is not installed (installed: " in refused(capsys, "remove", "tiny")
+
+
+def test_remove_refuses_what_is_not_the_users(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "ships with this installation" in refused(capsys, "remove", "malice-sim")
+    assert (CODE / "models" / "malice-sim" / cards.FILE_NAME).is_file()
+    write_random_model(store, sensors=("s1",))
+    (store / "tiny" / "notes.txt").write_text("mine")
+    assert "notes.txt" in refused(capsys, "remove", "tiny")
+    (store / "tiny" / "notes.txt").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: Path(path) != store)
+        assert f"{store} cannot be written to" in refused(capsys, "remove", "tiny")
+    assert models.load("tiny")
+    # A damaged card is no obstacle.
+    (store / "tiny" / cards.FILE_NAME).write_text("{}")
+    assert run(capsys, "remove", "tiny")[0] == 0
+    assert list(store.iterdir()) == []
+    # Of a linked model the link goes, the model stays.
+    write_random_model(tmp_path / "far", sensors=("s1",))
+    (store / "tiny").symlink_to(tmp_path / "far" / "tiny")
+    assert run(capsys, "remove", "tiny")[0] == 0
+    assert (tmp_path / "far" / "tiny" / cards.FILE_NAME).is_file()
+
+
+def test_list_tells_size_and_what_is_damaged_or_known(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = write_random_model(store, sensors=("s1",))
+    files = list((store / "tiny").iterdir())
+    path = card.graph_path("s1", "spatial")
+    for whole in (True, False):
+        told = json.loads(run(capsys, "list", "--json", "--check")[1])
+        (mine,) = [one for one in told["models"] if one["name"] == "tiny"]
+        assert mine["whole"] == whole
+        assert mine["bytes"] == sum(file.stat().st_size for file in files)
+        assert mine["removable"]
+        path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    assert not any(one["removable"] for one in told["models"] if one["name"].startswith("malice-"))
+    assert told["known"]["malice"]["licence"] == "AGPL-3.0-only"
+    assert "damaged: import it again" in run(capsys, "list", "--check")[1]
+
+
+def events(out: str) -> list[dict]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_commands_talk_in_events(
+    store: Path, server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register(monkeypatch, f"{server}/s2", f"{server}/s1")
+    code, out, err = run(capsys, "install", "malice", "--progress", "json")
+    assert code == 0, err
+    kinds = [event["event"] for event in events(out)]
+    assert kinds[0] == "note"
+    assert kinds[-1] == "done"
+    assert {"downloading malice_s2.onnx"} <= {event["step"] for event in events(out) if event["event"] == "progress"}
+    assert any("AGPL-3.0-only" in event["message"] for event in events(out) if event["event"] == "note")
+    (plan, done) = events(run(capsys, "list", "--progress", "json")[1])
+    assert [one["name"] for one in plan["plan"]["models"]][:1] == ["malice"]
+    assert done["event"] == "done"
+    (told, _) = events(run(capsys, "info", "malice", "--progress", "json")[1])
+    assert told["plan"]["identity"] == models.load("malice").identity
+    code, out, _ = run(capsys, "remove", "other", "--progress", "json")
+    assert code == 2
+    assert events(out)[-1]["event"] == "error"
+
+
+def test_a_cancelled_install_leaves_nothing(
+    store: Path, server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register(monkeypatch, f"{server}/s2", f"{server}/s1")
+    cancel = Cancel()
+    reporter = Recorder()
+    reporter.note = lambda message: cancel.set() if "sha256 as pinned" in message else None  # type: ignore[method-assign]
+    options = models.parser().parse_args(["install", "malice"])
+    with pytest.raises(Cancelled):
+        options.run(options, reporter, cancel)
+    assert not store.exists()

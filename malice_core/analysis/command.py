@@ -47,10 +47,9 @@ def parser(tool: str, description: str, *, output: str = "FILE.tif", inputs: Seq
         g.add_argument(f"--{name}", type=path, required=True, metavar="FILE", help="an embedding, of malice_core.embed")
     g.add_argument("--output", type=path, required=True, metavar=output, help="what to write")
     g.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
-    g = p.add_argument_group("running")
+    g = add_talking(p)
     g.add_argument("--memory", default="2GB", metavar="SIZE", help="memory to stay under, default 2GB")
     g.add_argument("--threads", type=flags.count, metavar="N", help="processor threads (default: all)")
-    add_talking(g)
     return p
 
 

@@ -5,7 +5,7 @@ The share is decided once per run over the whole area, so the dates that are kep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +31,11 @@ def checked(classes: Sequence[int], option: str = "--cloud-classes") -> tuple[in
     return tuple(sorted(set(classes)))
 
 
-def _count(scl: Stack, index: int, area: Window, classes: tuple[int, ...]) -> tuple[int, int]:
+#: Of a classification, the observation of an index, an area and classes: (cloudy, classified) pixels.
+Count = Callable[["Stack", int, Window, tuple[int, ...]], tuple[int, int]]
+
+
+def count(scl: Stack, index: int, area: Window, classes: tuple[int, ...]) -> tuple[int, int]:
     """(cloudy, classified) pixels of one observation in ``area``, read in strips."""
     part = area.intersect(scl.observations[index].extent)
     if not part.pixels:
@@ -58,33 +62,51 @@ def with_clouds(
 ) -> Stack:
     """``s2`` with the cloud share of every date, without dates above ``max_cloud``, and masked if asked.
 
+    Args:
+        s2, scl, area, classes: as of :func:`with_shares`.
+        max_cloud: percent; None keeps all dates.
+        mask: pixels of these classes become missing observations.
+
+    Raises:
+        InputError, StackError: as of :func:`with_shares` and :func:`clear_enough`.
+    """
+    stack = with_shares(s2, scl, area, classes)
+    if max_cloud is not None:
+        stack = clear_enough(stack, max_cloud, classes)
+    if not mask:
+        return stack
+    wanted = checked(classes)
+    note = f"{s2.sensor.title}: pixels of the scene classes {','.join(map(str, wanted))} are missing observations"
+    return replace(stack, notes=[*stack.notes, note], clouds=CloudMask(scl, wanted))
+
+
+def with_shares(s2: Stack, scl: Stack, area: Window, classes: Sequence[int], counted: Count = count) -> Stack:
+    """``s2`` with the cloud share of every date.
+
     A date without classification in the area keeps its place, with a warning: nothing says it is cloudy.
 
     Args:
         s2: on the run's lattice.
         scl: scene classification on the same lattice.
         area: the run's area, global pixels.
-        max_cloud: percent; None keeps all dates.
         classes: SCL classes taken as cloud.
-        mask: pixels of these classes become missing observations.
+        counted: how pixels are counted.
 
     Raises:
-        InputError: if ``max_cloud`` is not within 0 … 100 or a class is not within 1 … 11.
-        StackError: if no date is classified, or none is clear enough.
+        InputError: if a class is not within 1 … 11.
+        StackError: if no date is classified.
     """
     wanted = checked(classes)
-    if max_cloud is not None and not 0 <= max_cloud <= 100:
-        raise InputError(f"--max-cloud {max_cloud:g} is not between 0 and 100 percent")
     if s2.lattice != scl.lattice:
         raise ValueError(f"the classification is on {scl.lattice}, the images on {s2.lattice}")
     needed = {i for observation in s2.observations for i in matching(scl, observation)}
-    counts = [_count(scl, i, area, wanted) if i in needed else (0, 0) for i in range(len(scl.observations))]
+    counts = [counted(scl, i, area, wanted) if i in needed else (0, 0) for i in range(len(scl.observations))]
     observations = [replace(o, cloud_percent=_share(scl, o, counts)) for o in s2.observations]
     unknown = [observation.title for observation in observations if observation.cloud_percent is None]
-    title, shown = s2.sensor.title, ",".join(map(str, wanted))
     notes, warnings = list(s2.notes), list(s2.warnings)
     notes += [note for note in scl.notes if note not in notes]
     warnings += [warning for warning in scl.warnings if warning not in warnings]
+    title = s2.sensor.title
     if len(unknown) == len(observations):
         raise StackError(
             f"--scl: no date of {title} ({observations[0].date} to {observations[-1].date}) is classified in the area; "
@@ -94,26 +116,30 @@ def with_clouds(
         warnings.append(
             f"{title}: no scene classification in the area on {shortened(unknown)}: kept, without cloud share or mask"
         )
-    if max_cloud is not None:
-        cloudy = [o for o in observations if o.cloud_percent is not None and o.cloud_percent > max_cloud]
-        observations = [o for o in observations if o.cloud_percent is None or o.cloud_percent <= max_cloud]
-        if not observations:
-            best = min(cloudy, key=lambda o: o.cloud_percent or 0.0)
-            raise StackError(
-                f"{title}: all {len(cloudy)} dates are cloudier than --max-cloud {max_cloud:g} (the clearest, "
-                f"{best.title}, {best.cloud_percent:.1f} %); allow more"
-            )
-        dropped = ", ".join(f"{o.title} ({o.cloud_percent:.0f} %)" for o in cloudy) or "none"
-        notes.append(
-            f"{title}: {len(cloudy)} of {len(s2.observations)} dates left out, cloudier than {max_cloud:g} % of the "
-            f"area (classes {shown}): {dropped}"
+    return replace(s2, observations=tuple(observations), notes=notes, warnings=warnings)
+
+
+def clear_enough(s2: Stack, max_cloud: float, classes: Sequence[int]) -> Stack:
+    """``s2``, whose cloud shares are known, without the dates above ``max_cloud`` percent.
+
+    Raises:
+        InputError: if ``max_cloud`` is not within 0 … 100.
+        StackError: if no date is clear enough.
+    """
+    if not 0 <= max_cloud <= 100:
+        raise InputError(f"--max-cloud {max_cloud:g} is not between 0 and 100 percent")
+    title, shown = s2.sensor.title, ",".join(map(str, checked(classes)))
+    cloudy = [o for o in s2.observations if o.cloud_percent is not None and o.cloud_percent > max_cloud]
+    clear = [o for o in s2.observations if o.cloud_percent is None or o.cloud_percent <= max_cloud]
+    if not clear:
+        best = min(cloudy, key=lambda o: o.cloud_percent or 0.0)
+        raise StackError(
+            f"{title}: all {len(cloudy)} dates are cloudier than --max-cloud {max_cloud:g} (the clearest, "
+            f"{best.title}, {best.cloud_percent:.1f} %); allow more"
         )
-    if mask:
-        notes.append(f"{title}: pixels of the scene classes {shown} are missing observations")
-    return replace(
-        s2,
-        observations=tuple(observations),
-        notes=notes,
-        warnings=warnings,
-        clouds=CloudMask(scl, wanted) if mask else s2.clouds,
+    dropped = ", ".join(f"{o.title} ({o.cloud_percent:.0f} %)" for o in cloudy) or "none"
+    note = (
+        f"{title}: {len(cloudy)} of {len(s2.observations)} dates left out, cloudier than {max_cloud:g} % of the "
+        f"area (classes {shown}): {dropped}"
     )
+    return replace(s2, observations=tuple(clear), notes=[*s2.notes, note])

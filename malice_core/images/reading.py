@@ -179,6 +179,9 @@ class Pool:
                     handles.popitem()[1].close()
 
 
+#: Rows of an overview, or of a raster, that are read at once where few of them are taken: those of a tile.
+STRIP_ROWS = 512
+
 #: Filters of warnings belong to the process, so only one thread at a time may change them and change them back.
 _FILTERS = threading.Lock()
 _REMOTE = re.compile(r"(?i)/vsi(?:curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)|(?:https?|ftp|s3|gs|az)://")
@@ -277,6 +280,40 @@ def read_each(pool: Pool, bands: Sequence[Band], grid: Grid, window: Window) -> 
     return values, observed
 
 
+def read_coarse(pool: Pool, band: Band, grid: Grid, window: Window, step: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """About every ``step``-th pixel of a window in rows and columns, from the raster's overviews where it has them.
+
+    Args:
+        band: of a layer with the grid ``grid``.
+        window: inside the grid, counted from its corner.
+
+    Returns:
+        values float32 and observed bool, both (h, w): those of one band, so that a 0 where other bands have values
+        counts as missing too; and how many pixels lie between two of them, at most ``step``.
+
+    Raises:
+        StackError: as of :func:`read_layer`.
+    """
+    # Asked for fewer pixels than a raster or an overview has, GDAL decodes a tile once for each row it takes of it.
+    factor = max((one for one in pool.open(band.path).overviews(band.index) if one <= step), default=1)
+    every = step // factor
+    values, observed = [], []
+    rows = factor * every * max(1, STRIP_ROWS // every)
+    for row in range(window.row, window.end_row, rows):
+        strip = Window(row, window.col, min(rows, window.end_row - row), window.width)
+        shape = -(-strip.height // factor), -(-strip.width // factor)
+        plane = _read(pool, band, [band.index], grid, strip, shape=shape)[0, ::every, ::every]
+        values.append(np.empty(plane.shape, np.float32))
+        observed.append(np.ones(plane.shape, bool))
+        dark = decode(band, plane, values[-1], observed[-1])
+        if band.zero:
+            observed[-1] &= ~dark
+        if band.mask:
+            there = _read(pool, band, [band.index], grid, strip, masks=True, shape=shape)[0, ::every, ::every]
+            observed[-1] &= there != 0
+    return np.concatenate(values), np.concatenate(observed), factor * every
+
+
 def decode(band: Band, plane: np.ndarray, values: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Puts the values of stored numbers (H, W) into ``values``, and False into ``observed`` where they are no values.
 
@@ -314,8 +351,17 @@ def _read_bands(pool: Pool, bands: Sequence[Band], grid: Grid, window: Window) -
     return _read(pool, bands[0], [band.index for band in bands], grid, window)
 
 
-def _read(pool: Pool, band: Band, indexes: list[int], grid: Grid, window: Window, masks: bool = False) -> np.ndarray:
-    """Stored numbers (or the mask) of ``indexes``, (bands, H, W), rows from north to south."""
+def _read(
+    pool: Pool,
+    band: Band,
+    indexes: list[int],
+    grid: Grid,
+    window: Window,
+    masks: bool = False,
+    shape: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Stored numbers (or the mask) of ``indexes``, (bands, H, W), rows from north to south; of ``shape`` if given: then
+    the nearest pixels."""
     row = grid.height - window.end_row if band.flip else window.row
     part = RasterWindow(window.col, row, window.width, window.height)
     dataset = pool.open(band.path)
@@ -323,7 +369,8 @@ def _read(pool: Pool, band: Band, indexes: list[int], grid: Grid, window: Window
     late = masks or dataset.driver == "VRT"
     try:
         with beside(band.path) if late else nullcontext():
-            data: np.ndarray = (dataset.read_masks if masks else dataset.read)(indexes, window=part)
+            read = dataset.read_masks if masks else dataset.read
+            data: np.ndarray = read(indexes, window=part, out_shape=shape and (len(indexes), *shape))
     except RasterioError as error:
         cause = error.__cause__ or error
         raise StackError(

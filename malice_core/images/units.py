@@ -40,17 +40,39 @@ SAMPLE = 256
 KEPT = 4096
 
 
-def samples(sources: Sequence[Source], pool: Pool) -> list[tuple[Source, np.ndarray]]:
-    """Physical values (stored * scale + offset) of some observed pixels of every image that has any, oldest first:
-    float64 (bands, n), n > 0. Every image, because one in another unit among many would go unnoticed."""
-    found: list[tuple[Source, np.ndarray]] = []
-    for source in sorted(sources, key=lambda source: (source.acquisition.date or date.min, source.name)):
-        scale = np.array([[stored.scale] for stored in source.stored])
-        offset = np.array([[stored.offset] for stored in source.stored])
-        part = next((part for part in _samples_of(source, pool) if part.shape[1]), None)
-        if part is not None:
-            found.append((source, part * scale + offset))
-    return found
+class Samples:
+    """Physical values (stored * scale + offset) of some observed pixels of images, each image read once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[object, ...], np.ndarray | None] = {}
+
+    def of(self, source: Source, pool: Pool) -> np.ndarray | None:
+        """float64 (bands, n), n > 0; None of an image without an observed pixel where one was looked for."""
+        key = source_key(source)
+        if key not in self._kept:
+            part = next((part for part in _samples_of(source, pool) if part.shape[1]), None)
+            if part is not None:
+                scale = np.array([[stored.scale] for stored in source.stored])
+                offset = np.array([[stored.offset] for stored in source.stored])
+                part = part * scale + offset
+            self._kept[key] = part
+        return self._kept[key]
+
+    def seen(self, source: Source) -> np.ndarray | None:
+        """As :meth:`of`, None also of an image that was not looked at."""
+        return self._kept.get(source_key(source))
+
+    def found(self, sources: Sequence[Source], pool: Pool) -> list[tuple[Source, np.ndarray]]:
+        """Those of every image that has any, oldest first. Every image, because one in another unit among many would
+        go unnoticed."""
+        ordered = sorted(sources, key=lambda source: (source.acquisition.date or date.min, source.name))
+        pairs = ((source, self.of(source, pool)) for source in ordered)
+        return [(source, values) for source, values in pairs if values is not None]
+
+
+def source_key(source: Source) -> tuple[object, ...]:
+    """What tells an image from all others, whatever was decided of its units."""
+    return source.name, source.rasters, source.acquisition.date, source.acquisition.orbit
 
 
 def _samples_of(source: Source, pool: Pool) -> Iterator[np.ndarray]:
@@ -71,12 +93,18 @@ def _samples_of(source: Source, pool: Pool) -> Iterator[np.ndarray]:
 
 
 def decide(
-    sources: list[Source], sensor: Sensor, pool: Pool, findings: Findings, s2_offset: str = "auto"
+    sources: list[Source],
+    sensor: Sensor,
+    pool: Pool,
+    findings: Findings,
+    s2_offset: str = "auto",
+    samples: Samples | None = None,
 ) -> list[Source]:
     """The sources with the gain and bias of every band set, so that reading yields the sensor's unit.
 
     Args:
         s2_offset: ``auto``, ``0`` or ``-1000``: what is added to Sentinel-2 DN.
+        samples: takes those that are read.
 
     Raises:
         InputError: if ``s2_offset`` is none of these.
@@ -86,8 +114,9 @@ def decide(
         raise InputError(f"--s2-offset {s2_offset} is none of auto, 0, -1000")
     if sensor.key == "scl":
         return sources
+    samples = samples or Samples()
     if sensor.angles:
-        for source, values in samples(sources, pool):
+        for source, values in samples.found(sources, pool):
             _check_angles(values, source, sensor)
         return [_scaled(source, 1.0, 0.0) for source in sources]
     classes: dict[tuple[Stored, ...], list[Source]] = {}
@@ -95,7 +124,7 @@ def decide(
         classes.setdefault(source.stored, []).append(source)
     factors: dict[tuple[Stored, ...], float] = {}
     for stored, members in classes.items():
-        found = samples(members, pool)
+        found = samples.found(members, pool)
         if not found:
             findings.warn(
                 f"{sensor.title}: no observed pixel in samples of {members[0].rasters[0]} and others like it; its "
@@ -126,7 +155,8 @@ def decide(
             findings.note(f"Sentinel-1 GRD: the files say {SIGMA0}")
         return [_scaled(source, factors[source.stored], 0.0) for source in sources]
     offsets = _s2_offsets(sources, s2_offset, findings)
-    _check_offset(sources, factors, offsets, s2_offset, pool, findings)
+    if s2_offset == "auto":
+        _check_offset(sources, factors, offsets, samples, pool, findings)
     given = s2_offset != "auto"
     return [_scaled(s, factors[s.stored], offset, given) for s, offset in zip(sources, offsets, strict=True)]
 
@@ -306,14 +336,11 @@ def _check_offset(
     sources: Sequence[Source],
     factors: dict[tuple[Stored, ...], float],
     offsets: Sequence[float],
-    s2_offset: str,
+    samples: Samples,
     pool: Pool,
     findings: Findings,
 ) -> None:
     """Warns where the numbers contradict the offset that was chosen by metadata or for want of them."""
-    if s2_offset != "auto":
-        return
-
     groups: dict[tuple[tuple[Stored, ...], float], list[Source]] = {}
     for source, offset in zip(sources, offsets, strict=True):
         day = source.acquisition.date
@@ -321,7 +348,7 @@ def _check_offset(
         if offset or recent:
             groups.setdefault((source.stored, offset), []).append(source)
     for (stored, offset), members in groups.items():
-        found = samples(members, pool)
+        found = samples.found(members, pool)
         if not found:
             continue
         values = np.concatenate([values for _, values in found], axis=1) * factors[stored]

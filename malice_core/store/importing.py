@@ -7,67 +7,23 @@ import http.client
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from malice_core import cards
 from malice_core.cards import Card
 from malice_core.errors import InputError, ModelError
 from malice_core.store import agreement, modelwriter, published
+from malice_core.store.known import LICENCE, REGISTRY, Remote
 
 CITATION = (
     "Kalinicheva, Dumeur, Inglada et al.: MALICE, Multi-Modal Self-Supervised Learning for Aligned Satellite Image "
     "Time Series Encoder; extends ALISE, arXiv:2407.08448"
 )
-LICENCE = "AGPL-3.0-only"
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A file on the web: where it is, its name, and what it must be."""
-
-    url: str
-    file: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Known:
-    """A model that can be installed by name."""
-
-    title: str
-    licence: str
-    source: str
-    files: tuple[Remote, ...]
-
-
-_COMMIT = "41762442c897d26e377fed3194164b1842111cb6"
-_REPOSITORY = "Evoland-Land-Monitoring-Evolution/openeo_malice"
-_RAW = f"https://raw.githubusercontent.com/{_REPOSITORY}/{_COMMIT}/models/malice_models"
-
-#: Pinned to one commit and to the files' bytes.
-REGISTRY: Mapping[str, Known] = {
-    "malice": Known(
-        title="MALICE, published encoders for Sentinel-2 and Sentinel-1",
-        licence=LICENCE,
-        source=f"https://github.com/{_REPOSITORY} at {_COMMIT[:7]}, models/malice_models",
-        files=(
-            Remote(
-                f"{_RAW}/malice_s2.onnx",
-                "malice_s2.onnx",
-                "b70b3fa4befad6a341a8419ec0af7023e41514c91cb1acab2537d72251934e31",
-            ),
-            Remote(
-                f"{_RAW}/malice_s1.onnx",
-                "malice_s1.onnx",
-                "95a01eb666a95aaed153e056e3d775f937690360f9a27a5060a42fd0b40f36e1",
-            ),
-        ),
-    )
-}
 
 Say = Callable[[str], None]
+#: Is told of a download: name of the file, bytes that are here, bytes of the whole (0 if the server does not tell).
+Advance = Callable[[str, int, int], None]
 
 
 def import_files(
@@ -171,8 +127,14 @@ def _import_checkpoint(path: Path, name: str, store: Path, overwrite: bool, sour
     return card
 
 
-def install(name: str, store: Path, *, overwrite: bool = False, say: Say = print) -> Card:
+def install(
+    name: str, store: Path, *, overwrite: bool = False, say: Say = print, advance: Advance = lambda *_: None
+) -> Card:
     """Downloads a known model and imports it.
+
+    Args:
+        name, store, overwrite, say: as of :func:`import_files`.
+        advance: is called while files arrive, and may raise to end it.
 
     Raises:
         ModelError: if the name is not known, or a file is not the one that was pinned.
@@ -187,18 +149,20 @@ def install(name: str, store: Path, *, overwrite: bool = False, say: Say = print
     say(f"{known.title}, from {known.source}")
     say(f"licence of the weights: {known.licence} (https://spdx.org/licenses/{known.licence}.html)")
     with tempfile.TemporaryDirectory(prefix="malice-") as folder:
-        paths = [_download(remote, Path(folder), name, say) for remote in known.files]
+        paths = [_download(remote, Path(folder), name, say, advance) for remote in known.files]
         return import_files(paths, name, store, overwrite=overwrite, source=known.source, say=say)
 
 
-def _download(remote: Remote, folder: Path, name: str, say: Say) -> Path:
+def _download(remote: Remote, folder: Path, name: str, say: Say, advance: Advance) -> Path:
     """One file of a known model, its hash checked while it streams."""
     target, digest, size = folder / remote.file, hashlib.sha256(), 0
     cure = f"or import it from disk: python -m malice_core.models import malice_s2.onnx malice_s1.onnx --name {name}"
     try:
         with urllib.request.urlopen(remote.url, timeout=30) as answer, target.open("wb") as file:
+            whole = int(answer.headers.get("Content-Length") or 0)
             while chunk := answer.read(1 << 16):
                 size += len(chunk)
+                advance(remote.file, size, whole)
                 if size > published.MAX_BYTES:
                     raise ModelError(f"{remote.url} is larger than {published.MAX_BYTES >> 20} MB; {cure}")
                 digest.update(chunk)

@@ -171,7 +171,7 @@ class EngineRun:
 
     Attributes:
         began: the engine has told of progress: the folder of finished blocks, if it makes one, is this run's.
-        plan_text, warnings: what it has said.
+        plan, plan_text, notes, warnings: what it has said.
     """
 
     def __init__(self, feedback: QgsProcessingFeedback) -> None:
@@ -181,7 +181,9 @@ class EngineRun:
         self._error = ""
         self._finished = False
         self.began = False
+        self.plan: dict[str, Any] = {}
         self.plan_text = ""
+        self.notes: list[str] = []
         self.warnings: list[str] = []
 
     def execute(self, module: str, arguments: Sequence[str], outputs: Sequence[str] = ()) -> None:
@@ -228,10 +230,13 @@ class EngineRun:
         if kind == "progress":
             self._progress(event)
         elif kind == "plan":
+            told = event.get("plan")
+            self.plan = told if isinstance(told, dict) else {}
             self.plan_text = events.text(event, "text")
             self._feedback.pushInfo(self.plan_text)
         elif kind == "note":
-            self._feedback.pushInfo(events.text(event, "message"))
+            self.notes.append(events.text(event, "message"))
+            self._feedback.pushInfo(self.notes[-1])
         elif kind == "warning":
             self.warnings.append(events.text(event, "message"))
             self._feedback.pushWarning(self.warnings[-1])
@@ -240,7 +245,8 @@ class EngineRun:
         elif kind == "done":
             self._finished = True
             files = ", ".join(events.texts(event, "files"))
-            self._feedback.pushInfo(tr("done in {0} s: {1}").format(events.text(event, "seconds"), files))
+            if files:
+                self._feedback.pushInfo(tr("done in {0} s: {1}").format(events.text(event, "seconds"), files))
         else:
             self._feedback.pushDebugInfo(events.shown(line))
 

@@ -14,9 +14,8 @@ from qgis.core import (
     QgsProcessingParameterDefinition,
     QgsProcessingUtils,
 )
-from qgis.PyQt.QtWidgets import QWidget
 
-from .. import checks, styling, wrappers
+from .. import checks, styling, tables, wrappers
 from ..models import INSTALLED
 from ..texts import tr
 from . import parameters as definitions
@@ -57,12 +56,6 @@ class EmbedAlgorithm(SeriesAlgorithm):
         INSTALLED.refresh()
         return (*definitions.inputs(), *definitions.options(), *definitions.outputs())
 
-    def createCustomParametersWidget(self, parent: QWidget | None = None) -> QWidget:
-        # Processing's windows are there in desktop QGIS only.
-        from ..dialog import EmbedDialog
-
-        return EmbedDialog(self, parent=parent)
-
     def work(
         self,
         run: EngineRun,
@@ -84,8 +77,10 @@ class EmbedAlgorithm(SeriesAlgorithm):
             # Again, now that QGIS has named temporary ones.
             checks.outputs({"OUTPUT": destination, "COUNTS": counts, "PLAN": plan_file}, self.images)
             wrappers.tidy()
-            arguments = [*self.data(parameters, made), *self._options(parameters, context)]
+            arguments = [*self.data(parameters, made), *self.options(parameters, context)]
             arguments += ["--output", output, *(["--counts", os.path.abspath(counts)] if counts else [])]
+            # QGIS asks before it replaces a file.
+            arguments += ["--overwrite", *(["--resume"] if checks.switch(parameters, "RESUME") else [])]
             run.execute("malice_core.embed", arguments, [output])
             done = True
         finally:
@@ -115,27 +110,6 @@ class EmbedAlgorithm(SeriesAlgorithm):
             feedback.reportError(tr("The result is whole, but cannot be given colours: {}").format(error))
         return results
 
-    def _options(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
-        """Options of the engine that say how it computes."""
-        model = self.parameterAsString(parameters, "MODEL", context).strip()
-        arguments = ["--model", model] if model else []
-        for name, words in definitions.CHOICES.items():
-            told = checks.choice(parameters, name)
-            # Models that see images alone refuse the options of the others.
-            if name not in definitions.HOLES or told != words[0]:
-                arguments += [f"--{name.lower().replace('_', '-')}", told]
-        queries = "".join(self.parameterAsString(parameters, "QUERIES", context).split())
-        for option, text in (("--memory", checks.memory(parameters)), ("--queries", queries)):
-            arguments += [option, text] if text else []
-        for name in ("BLOCK", "THREADS"):
-            if told := checks.number(parameters, name):
-                arguments += [f"--{name.lower()}", told]
-        # QGIS asks before it replaces a file.
-        arguments.append("--overwrite")
-        if checks.switch(parameters, "RESUME"):
-            arguments.append("--resume")
-        return arguments
-
 
 def _write_plan(path: str, run: EngineRun) -> None:
     """The plan as a page that people read; whole, or not there, and what was there before stays until then."""
@@ -146,14 +120,7 @@ def _write_plan(path: str, run: EngineRun) -> None:
         + (f"<h2>{html.escape(tr('Warnings'))}</h2><ul>{warnings}</ul>" if warnings else "")
         + f"<pre>{html.escape(run.plan_text)}</pre></body></html>\n"
     )
-    partial = path + ".part"
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(page)
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+    tables.write_page(path, page)
 
 
 def _is_temporary(output: str, context: QgsProcessingContext) -> bool:

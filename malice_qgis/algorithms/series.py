@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from qgis.core import QgsCoordinateReferenceSystem, QgsProcessingContext, QgsProcessingFeedback
+from qgis.PyQt.QtWidgets import QWidget
 
 from .. import checks, wrappers
 from ..texts import tr
@@ -42,6 +43,12 @@ class SeriesAlgorithm(EngineAlgorithm):
     def groupId(self) -> str:
         return "series"
 
+    def createCustomParametersWidget(self, parent: QWidget | None = None) -> QWidget:
+        # Processing's windows are there in desktop QGIS only.
+        from ..dialog import EmbedDialog
+
+        return EmbedDialog(self, parent=parent)
+
     def refuse(self, parameters: dict[str, Any], context: QgsProcessingContext) -> None:
         checks.refuse(parameters, context, self.OUTPUTS)
 
@@ -73,6 +80,23 @@ class SeriesAlgorithm(EngineAlgorithm):
         if self.images["--scl"] and _share(parameters):
             arguments += ["--max-cloud", _share(parameters)]
         return [*arguments, *self._area]
+
+    def options(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
+        """Options of the engine that say how it computes."""
+        model = self.parameterAsString(parameters, "MODEL", context).strip()
+        arguments = ["--model", model] if model else []
+        for name, words in definitions.CHOICES.items():
+            told = checks.choice(parameters, name)
+            # Models that see images alone refuse the options of the others.
+            if name not in definitions.HOLES or told != words[0]:
+                arguments += [f"--{name.lower().replace('_', '-')}", told]
+        queries = "".join(self.parameterAsString(parameters, "QUERIES", context).split())
+        for option, text in (("--memory", checks.memory(parameters)), ("--queries", queries)):
+            arguments += [option, text] if text else []
+        for name in ("BLOCK", "THREADS"):
+            if told := checks.number(parameters, name):
+                arguments += [f"--{name.lower()}", told]
+        return arguments
 
     def _area_of(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
         """Options of the engine that say where. Call it in the thread of the layers: the extent may be one's."""

@@ -294,7 +294,7 @@ def test_a_model_nobody_knows_is_the_engines_to_refuse(
     run(provider, context, given(place, scene, MODEL="another", WEATHER=None))
     assert place.options()["--model"] == ["another"]
     monkeypatch.setattr(models, "LIST", ("malice_core.models", "no-command"))
-    monkeypatch.setattr(models.INSTALLED, "_answer", ("", 0.0, []))
+    monkeypatch.setattr(models.INSTALLED, "_answer", ("", 0.0, ""))
     run(provider, context, given(place, scene, WEATHER=None))
     assert "--weather" not in place.options()
 

@@ -232,7 +232,7 @@ def test_a_plan_is_whole_or_what_it_was(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("malice_qgis.algorithms.embed.os.replace", full)
+        patch.setattr("malice_qgis.tables.os.replace", full)
         log = QgsProcessingFeedback(False)
         results, good = provider.algorithm("embed").run({**given, "PLAN": str(page)}, context, log)
     assert good

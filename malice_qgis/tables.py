@@ -1,0 +1,100 @@
+"""Tables that algorithms give as layers (rows without a place, with columns of known types), and pages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsFeature,
+    QgsFeatureSink,
+    QgsField,
+    QgsFields,
+    QgsProcessingAlgorithm,
+    QgsProcessingContext,
+    QgsWkbTypes,
+)
+from qgis.PyQt.QtCore import QDate, QMetaType, QVariant
+
+from .texts import UserError, tr
+
+#: (name of a column, kind: String, Int, Double, Bool or Date; of Qt's names those that are the same in Qt 5 and 6 but
+#: String, which is QString since).
+Columns = Sequence[tuple[str, str]]
+
+
+def _kind(name: str) -> Any:
+    """Qt's word for a type of values: QVariant's in Qt 5, QMetaType's in Qt 6."""
+    kinds = getattr(QVariant, "Type", None)
+    if kinds is not None:
+        return getattr(kinds, name)
+    return getattr(QMetaType.Type, {"String": "QString", "Date": "QDate"}.get(name, name))
+
+
+def fields(columns: Columns) -> QgsFields:
+    """The fields of a table."""
+    result = QgsFields()
+    for name, kind in columns:
+        result.append(QgsField(name, _kind(kind)))
+    return result
+
+
+def write(
+    algorithm: QgsProcessingAlgorithm,
+    parameters: dict[str, Any],
+    name: str,
+    context: QgsProcessingContext,
+    columns: Columns,
+    rows: Iterable[dict[str, Any]],
+) -> str:
+    """Writes a table; returns what QGIS calls it, "" if none is wanted.
+
+    Args:
+        name: of the parameter, a sink of features.
+        rows: values by column; dates as ``2018-05-11``, None for what is not known.
+
+    Raises:
+        UserError: if it cannot be made or written.
+    """
+    if parameters.get(name) in (None, ""):
+        return ""
+    kinds = fields(columns)
+    nowhere = QgsCoordinateReferenceSystem()
+    sink, made = algorithm.parameterAsSink(parameters, name, context, kinds, QgsWkbTypes.Type.NoGeometry, nowhere)
+    if sink is None:
+        raise UserError(
+            tr("{0}: the table {1} cannot be made there; give another name.").format(name, parameters[name])
+        )
+    for row in rows:
+        feature = QgsFeature(kinds)
+        feature.setAttributes([_value(row.get(column), kind) for column, kind in columns])
+        if not sink.addFeature(feature, QgsFeatureSink.Flag.FastInsert):
+            raise UserError(tr("{0}: {1} cannot be written: {2}").format(name, made, sink.lastError()))
+    # Closes the file.
+    del sink
+    return str(made)
+
+
+def _value(value: Any, kind: str) -> Any:
+    if kind == "Date" and isinstance(value, str):
+        year, month, day = map(int, value.split("-"))
+        return QDate(year, month, day)
+    return value
+
+
+def write_page(path: str, page: str) -> None:
+    """A web page, whole or not there; what was there before stays until then.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    partial = path + ".part"
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(page)
+        os.replace(partial, path)
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)

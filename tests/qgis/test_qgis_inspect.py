@@ -1,0 +1,161 @@
+"""``malice:inspect``: report and table as the engine makes them, what it refuses, and cancelling."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from qgis.core import QgsProcessingContext, QgsProcessingException, QgsVectorLayer
+from qgis.PyQt.QtCore import QDate
+
+from helpers_qgis import Log, Shell, fake_engine, one_line
+
+
+def engine_json(python: str, scene: Path, folder: Path, *arguments: object) -> dict:
+    """The engine's own report, from the shell."""
+    subprocess.run(
+        [
+            python,
+            "-I",
+            "-m",
+            "malice_core.inspect",
+            "--json",
+            str(folder / "e.json"),
+            "--no-trial",
+            *map(str, arguments),
+        ],
+        env={**os.environ, "MALICE_MODELS": str(scene / "models")},
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    return json.loads((folder / "e.json").read_text(encoding="utf-8"))
+
+
+def run(provider: object, context: QgsProcessingContext, parameters: dict, log: Log | None = None) -> dict:
+    results, good = provider.algorithm("inspect").create().run(parameters, context, log or Log(), catchExceptions=False)
+    assert good
+    return results
+
+
+def test_report_and_table_say_what_the_engine_says(
+    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path, engine: str
+) -> None:
+    log = Log()
+    parameters = {
+        "FOLDER_S2": str(scene / "S2"),
+        "FOLDER_S1": str(scene / "S1"),
+        "MODEL": "tiny",
+        "DATE_FROM": QDate(2018, 1, 10),
+        "REPORT": str(tmp_path / "r.html"),
+        "TABLE": str(tmp_path / "dates.gpkg"),
+    }
+    results = run(provider, context, parameters, log)
+    assert results["REPORT"] == str(tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2
+    assert "<script" not in page
+    wanted = engine_json(
+        engine, scene, tmp_path, "--s2", scene / "S2", "--s1", scene / "S1", "--model", "tiny", "--dates", "2018-01-10/"
+    )["dates"]
+    layer = QgsVectorLayer(results["TABLE"], "dates", "ogr")
+    assert layer.isValid()
+    assert not layer.isSpatial()
+    rows = list(layer.getFeatures())
+    assert len(rows) == len(wanted) == 7
+    for row, told in zip(rows, wanted, strict=True):
+        assert row["date"].toString("yyyy-MM-dd") == told["date"]
+        for name in ("sensor", "used", "reason", "valid_percent", "low", "high"):
+            assert row[name] == told[name] or (told[name] is None and not row[name]), name
+        assert row["files"] == "; ".join(told["files"])
+    assert [row["used"] for row in rows] == [False, True, True, True, False, True, True]
+    # What the report says in words is in the log.
+    assert any("3 of 4 dates used" in text for text in log.texts)
+
+
+def test_only_the_report(provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path) -> None:
+    parameters = {"FOLDER_S2": str(scene / "S2"), "MODEL": "tiny", "REPORT": str(tmp_path / "r.html"), "TABLE": None}
+    assert run(provider, context, parameters) == {"REPORT": str(tmp_path / "r.html")}
+    assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
+
+
+def test_units_that_a_run_refuses_are_reported(
+    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path
+) -> None:
+    """Decibels: malice:embed ends there; the report says so, and of which image, and has the table."""
+    from osgeo import gdal
+
+    for path in sorted((scene / "S1").glob("*.tif")):
+        dataset = gdal.Open(str(path))
+        options = gdal.TranslateOptions(outputType=gdal.GDT_Float32, scaleParams=[[0, 1, -20, -5]] * 2, noData="nan")
+        gdal.Translate(str(tmp_path / path.name), dataset, options=options)
+    log = Log()
+    parameters = {
+        "FOLDER_S1": str(tmp_path),
+        "MODEL": "tiny",
+        "REPORT": str(tmp_path / "r.html"),
+        "TABLE": "memory:",
+    }
+    results = run(provider, context, parameters, log)
+    assert "would be refused" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert any("so dB" in warning for warning in log.warnings)
+    layer = context.takeResultLayer(results["TABLE"])
+    assert [row["used"] for row in layer.getFeatures()] == [False] * 3
+    assert all("so dB" in row["reason"] for row in layer.getFeatures())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({}, "Nothing is chosen"),
+        ({"FOLDER_S2": "/nowhere"}, "/nowhere"),
+        ({"FOLDER_S2": "{scene}/S2", "REPORT": "{tmp}/r.txt"}, "ends in .html"),
+        ({"FOLDER_S2": "{scene}/S2", "REPORT": "{tmp}/no/r.html"}, "cannot be written"),
+        ({"FOLDER_S2": "{scene}/S2", "EXTENT": "0,100,0,100"}, "lies outside"),
+        ({"FOLDER_S2": "{scene}/S2", "EXACT": "maybe"}, "EXACT 'maybe' is neither"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path, parameters: dict, says: str
+) -> None:
+    given = {name: text.format(scene=scene, tmp=tmp_path) for name, text in parameters.items()}
+    given = {"MODEL": "tiny", "REPORT": str(tmp_path / "r.html"), "TABLE": "memory:", **given}
+    algorithm = provider.algorithm("inspect").create()
+    allowed, message = algorithm.checkParameterValues(given, context)
+    if allowed:
+        with pytest.raises(QgsProcessingException) as raised:
+            algorithm.run(given, context, Log(), catchExceptions=False)
+        message = str(raised.value)
+    assert says in message
+    assert "\n" not in message.strip()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cancel_leaves_nothing(
+    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "e").mkdir()
+    slow = 'case "$*" in *--contract*) echo \'{"contract": 1, "version": "0"}\';; *) exec sleep 60;; esac\n'
+    monkeypatch.setenv("MALICE_ENGINE_PYTHON", fake_engine(tmp_path / "e", slow))
+
+    class Impatient(Log):
+        def isCanceled(self) -> bool:
+            return any("MALICE engine" in text for text in self.texts)
+
+    given = {"FOLDER_S2": str(scene / "S2"), "MODEL": "tiny", "REPORT": str(tmp_path / "r.html"), "TABLE": "memory:"}
+    with pytest.raises(QgsProcessingException, match="cancelled"):
+        run(provider, context, given, Impatient())
+    assert [path.name for path in tmp_path.iterdir()] == ["e"]
+
+
+def test_from_a_shell(shell: Shell, scene: Path, tmp_path: Path) -> None:
+    given = (f"FOLDER_S2={scene / 'S2'}", "MODEL=tiny", f"REPORT={tmp_path / 'r.html'}", f"TABLE={tmp_path / 't.csv'}")
+    done = shell("run", "malice:inspect", "--", *given)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "t.csv").read_text(encoding="utf-8").count("\n") == 5
+    wrong = shell("run", "malice:inspect", "--", f"FOLDER_S2={scene / 'S2'}", "MODEL=tiny", f"REPORT={tmp_path / 'r'}")
+    assert wrong.returncode == 1
+    assert "ends in .html" in one_line(wrong.stderr)

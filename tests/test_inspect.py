@@ -1,0 +1,434 @@
+"""The report on a series: the decisions of a plan, shares against counts by hand, what a run refuses, files, events."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from helpers_embed import Recorder, free_names, write_series
+from helpers_stack import LEFT, TOP, backscatter, reflectance, write, write_s1
+from rasterio.warp import transform_bounds
+
+from malice_core import embed, inspect, plan
+from malice_core.cancelling import Cancel
+from malice_core.errors import InputError
+from malice_core.grid import Window
+from malice_core.images import reading
+from malice_core.inspection import estimating, gaps, shares, survey, tables
+from malice_core.stack import discover
+
+SHAPE = (40, 48)
+FIRST = date(2018, 1, 5)
+DAYS = [FIRST + timedelta(days=10 * i) for i in range(9)]
+
+
+def squares(count: int) -> np.ndarray:
+    """Scene classes (count, 20, 24) at 20 m: a cloud that grows date by date, and a corner that is not classified."""
+    found = np.full((count, SHAPE[0] // 2, SHAPE[1] // 2), 4, np.uint8)
+    for i in range(count):
+        found[i, : 2 * i + 1, : 3 * i] = 9
+        found[i, -2:, -2:] = 0
+    return found
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``S2`` (9 dates) with ``SCL`` of the first 8, whose clouds grow, and ``S1`` (6 dates of two orbits)."""
+    folder = tmp_path_factory.mktemp("series")
+    write_series(folder / "S2", SHAPE, 9, missing=0.1)
+    for day, plane in zip(DAYS, squares(8), strict=False):
+        write(folder / "SCL" / f"SCL_{day:%Y%m%d}.tif", plane[None], names=("SCL",), res=20)
+    for i, day in enumerate(DAYS[:6]):
+        tags = {"RELATIVE_ORBIT": str((59, 88)[i % 2])}
+        write_s1(folder / "S1" / f"S1_{day + timedelta(days=3):%Y%m%d}.tif", backscatter(*SHAPE, i), tags=tags)
+    return folder
+
+
+def looked(*arguments: object, exact: bool = False) -> survey.Survey:
+    """The survey of a command line."""
+    options = inspect.parser().parse_args([*map(str, arguments), "--output", "/nowhere/e.tif"])
+    return survey.make(embed.job_of(options), exact, Recorder(), Cancel())
+
+
+def run(*arguments: object) -> dict[str, Any]:
+    """The json of a command line, in this process; without a trial."""
+    recorder = Recorder()
+    options = inspect.parser().parse_args([*map(str, arguments), "--no-trial"])
+    inspect._start(options, recorder, Cancel())
+    return recorder.plans[-1] if recorder.plans else {}
+
+
+CHOICES = [
+    ("{s}/S2",),
+    ("{s}/S2", "--s1", "{s}/S1"),
+    ("{s}/S2", "--scl", "{s}/SCL"),
+    ("{s}/S2", "--scl", "{s}/SCL", "--max-cloud", "30"),
+    ("{s}/S2", "--scl", "{s}/SCL", "--max-cloud", "40", "--cloud-classes", "9", "--max-dates", "3"),
+    ("{s}/S2", "--s1", "{s}/S1", "--dates", "2018-01-10/2018-02-20", "--scl", "{s}/SCL", "--max-cloud", "20"),
+    ("{s}/S2", "--s1", "{s}/S1", "--s1-orbit", "88", "--max-dates", "4", "--dtype", "int8", "--queries", "0,3"),
+    ("{s}/S2", "--dates", "@{d}", "--memory", "700MB"),
+    ("{s}/S2", "--scl", "{s}/SCL", "--max-cloud", "30", "--aoi", "500100", "5599700", "500333", "5599950"),
+    ("{s}/S2", "--resolution", "20", "--format", "cog", "--block", "32x16", "--mask-clouds", "--scl", "{s}/SCL"),
+]
+
+
+@pytest.mark.parametrize("given", CHOICES, ids=range(len(CHOICES)))
+def test_what_is_used_and_takes_is_what_a_run_plans(
+    series: Path, tiny: str, tmp_path: Path, given: tuple[str, ...]
+) -> None:
+    (tmp_path / "d.txt").write_text(f"S2 {DAYS[1]}\nS2 {DAYS[4]}\n")
+    arguments = ["--model", tiny, "--s2", *(text.format(s=series, d=tmp_path / "d.txt") for text in given)]
+    found = looked(*arguments)
+    made = plan.make_plan(embed.job_of(embed.parser().parse_args([*arguments, "--output", str(tmp_path / "e.tif")])))
+    made.close()
+    for sensor, stack in made.stacks.items():
+        wanted = [(o.date, o.orbit, o.cloud_percent) for o in stack.observations]
+        assert [(row.date, row.orbit, row.cloud) for row in found.of(sensor) if row.used] == wanted
+        assert all(bool(row.reason) != row.used for row in found.of(sensor))
+    assert found.sensors == list(made.stacks)
+    assert (found.area, found.lattice, found.refused) == (made.area, made.lattice, [])
+    estimate = estimating.make(found, False, lambda: None, timed=False)
+    assert estimate is not None
+    assert (estimate.memory, estimate.disk, estimate.blocks) == (made.budget.total, made.disk, made.grid.count)
+    assert set(made.warnings) <= set(found.warnings)
+    notes = [note for note in made.notes if not note.startswith(("area:", "model:"))]
+    assert set(notes) - set(found.notes) <= {note for note in notes if "missing observations" in note}
+
+
+def test_reasons(series: Path, tiny: str) -> None:
+    scl = ("--scl", series / "SCL", "--max-cloud", "30", "--max-dates", "2", "--dates", f"{DAYS[1]}/")
+    found = looked("--model", tiny, "--s2", series / "S2", *scl)
+    reasons = [row.reason for row in found.rows]
+    assert reasons[0] == f"outside --dates {DAYS[1]}/"
+    assert reasons[1] == ""
+    assert "thinned to --max-dates 2" in reasons[2:5]
+    # The cloud of date i covers 2 i + 1 of 20 rows and 3 i of 24 columns; 4 of 480 pixels are not classified.
+    assert reasons[7] == f"cloud {100 * 15 * 21 / 476:.1f} % > 30 %"
+    assert [row.valid is None for row in found.rows] == [True] + [False] * 8
+
+
+def test_valid_shares_are_counted(series: Path, tiny: str) -> None:
+    found = looked("--model", tiny, "--s2", series / "S2", "--aoi", 499900, 5599700, 500333, 5599950)
+    area = found.area
+    for row in found.rows:
+        with rasterio.open(row.files[0]) as file:
+            seen = (file.read() != 0).any(axis=0)
+            top, left = (
+                round((TOP - found.lattice.bounds(area)[3]) / 10),
+                round((found.lattice.bounds(area)[0] - LEFT) / 10),
+            )
+        inside = seen[max(top, 0) : top + area.height, max(left, 0) : left + area.width]
+        assert row.valid == pytest.approx(100 * inside.sum() / area.pixels)
+
+
+def test_points_estimate_what_all_pixels_say(tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tiles a date that overlap, one in another zone with overviews; a cloud and a hole with straight edges."""
+    size = 600
+    data = reflectance(size, size)
+    data[:, :200, :300] = 0
+    write(tmp_path / "S2" / "S2_20180511_a.tif", data)
+    left, bottom, right, top = transform_bounds("EPSG:32631", "EPSG:32632", LEFT, TOP - 10 * size, LEFT + 6000, TOP)
+    width, height = round((right - left) / 10), round((top - bottom) / 10)
+    far = write(tmp_path / "S2" / "S2_20180521.tif", reflectance(height, width), crs="EPSG:32632", left=left, top=top)
+    with rasterio.open(far, "r+") as file:
+        file.build_overviews([2, 4, 8])
+    write(tmp_path / "S2" / "S2_20180511_b.tif", reflectance(size, size // 2), left=LEFT + 4500)
+    classes = np.full((1, size // 2, size // 2), 4, np.uint8)
+    classes[:, 100:200, 50:] = 8
+    for day in ("20180511", "20180521"):
+        write(tmp_path / "SCL" / f"SCL_{day}.tif", classes, names=("SCL",), res=20)
+    given = ("--model", tiny, "--s2", tmp_path / "S2", "--scl", tmp_path / "SCL")
+    whole = looked(*given, exact=True)
+    assert whole.sampling.step == 1
+    monkeypatch.setattr(shares, "COUNTED", 100 * 100)
+    few = looked(*given)
+    assert few.sampling.step > 5
+    assert "every" in few.sampling.describe()
+    # Straight edges of up to 600 pixels: at most a row of points each is on the wrong side.
+    for one, other in zip(few.rows, whole.rows, strict=True):
+        assert one.cloud == pytest.approx(other.cloud, abs=100 * 2 * few.sampling.step / size)
+        assert one.valid == pytest.approx(other.valid, abs=100 * 2 * few.sampling.step / size)
+    assert whole.rows[0].valid < 90
+    assert whole.rows[0].cloud > 20
+
+
+def test_a_share_near_the_limit_is_told_where_it_is_an_estimate(
+    series: Path, tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share = 100 * 5 * 6 / 476
+    given = ("--model", tiny, "--s2", series / "S2", "--scl", series / "SCL", "--max-cloud", f"{share - 0.5}")
+    assert not any("may decide otherwise" in line for line in looked(*given).warnings)
+    monkeypatch.setattr(shares, "COUNTED", 500)
+    assert any(f"{DAYS[2]}" in line and "may decide otherwise" in line for line in looked(*given).warnings)
+    assert not any("may decide otherwise" in line for line in looked(*given, exact=True).warnings)
+
+
+def test_units_that_end_a_run_are_reported_with_their_images(tmp_path: Path, tiny: str) -> None:
+    for i, day in enumerate(DAYS[:4]):
+        values = backscatter(*SHAPE, i)
+        write_s1(tmp_path / f"S1_{day:%Y%m%d}.tif", 10 * np.log10(values) if i in (1, 2) else values)
+    with pytest.raises(InputError) as raised:
+        plan.make_plan(
+            embed.job_of(embed.parser().parse_args(["--s1", str(tmp_path), "--model", tiny, "--output", "/tmp/e.tif"]))
+        )
+    found = looked("--model", tiny, "--s1", tmp_path)
+    assert found.refused == [f"{raised.value} (and 1 more images like it)"]
+    assert [row.used for row in found.rows] == [True, False, False, True]
+    assert [row.reason.startswith("refused: ") for row in found.rows] == [False, True, True, False]
+    assert found.rows[1].high is not None
+    assert found.rows[1].high < 0 < found.rows[0].low
+    text = run("--s1", tmp_path, "--model", tiny)
+    assert text["refused"] == found.refused
+    assert "so dB" in text["dates"][1]["reason"]
+
+
+def test_two_units_in_one_series(tmp_path: Path, tiny: str) -> None:
+    write(tmp_path / "S2_20180511.tif", reflectance(*SHAPE))
+    write(tmp_path / "S2_20180521.tif", (reflectance(*SHAPE) / 10000).astype(np.float32))
+    write(tmp_path / "S2_20180531.tif", (reflectance(*SHAPE) / 10000).astype(np.float32), nodata=-1)
+    found = looked("--model", tiny, "--s2", tmp_path)
+    # Their types differ, so that each is right by itself: all are brought to one unit.
+    assert found.refused == []
+    assert all(row.high > 1000 for row in found.rows)
+    write(tmp_path / "S2_20180610.tif", reflectance(*SHAPE).astype(np.float32))
+    assert any("give images of one unit" in line for line in looked("--model", tiny, "--s2", tmp_path).refused)
+
+
+def test_offsets_and_constant_bands_and_grids_are_warnings(tmp_path: Path, tiny: str) -> None:
+    for i, day in enumerate(("20230511", "20230521")):
+        values = reflectance(*SHAPE, seed=i) + 1000
+        values[3] = 1000
+        write(tmp_path / f"S2_{day}.tif", values)
+    write(tmp_path / "S2_20230531.tif", reflectance(20, 24) + 1000, res=20)
+    found = looked("--model", tiny, "--s2", tmp_path)
+    text = " | ".join(found.warnings)
+    assert "--s2-offset -1000" in text
+    assert "band B05 holds one value alone in 2 images, such as" in text
+    assert "20 m pixels" in text
+    assert found.rows[2].pixels == (20.0,)
+
+
+def test_images_that_a_run_passes_over_are_in_the_table(tmp_path: Path, tiny: str) -> None:
+    name = "S2A_MSIL2A_20220511T105621_N0{}_R094_T31UES_20220511T150000"
+    for baseline in ("301", "400"):
+        write(tmp_path / f"{name.format(baseline)}.tif", reflectance(*SHAPE) + 1000)
+    for day, orbit in (("20220512", 88), ("20220513", 59)):
+        write_s1(tmp_path / "S1" / f"S1_{day}.tif", backscatter(*SHAPE), tags={"RELATIVE_ORBIT": str(orbit)})
+    given = ("--s2", *sorted(tmp_path.glob("*.tif")), "--s1", tmp_path / "S1", "--s1-orbit", "88")
+    found = looked("--model", tiny, *given)
+    assert [(row.baseline, row.used, row.reason) for row in found.of("s2")] == [
+        ("04.00", True, ""),
+        ("03.01", False, "a newer processing baseline of it is there"),
+    ]
+    assert [(row.orbit, row.reason) for row in found.of("s1")] == [(88, ""), (59, "not of relative orbit 88")]
+
+
+def test_everything_a_run_refuses_is_told_at_once(series: Path, tiny: str) -> None:
+    found = looked(
+        "--model", "unknown", "--s2", series / "S2", "--max-cloud", "5", "--s1", series / "S1", "--dates", "2020-01-01/"
+    )
+    assert any("unknown is not installed" in line for line in found.refused)
+    assert any("--max-cloud needs the scene classification" in line for line in found.refused)
+    assert sum("no image from 2020-01-01" in line for line in found.refused) == 2
+    assert not any(row.used for row in found.rows)
+    assert estimating.make(found, False, lambda: None) is None
+    cloudy = looked(
+        "--model", tiny, "--s2", series / "S2", "--scl", series / "SCL", "--dates", f"/{DAYS[7]}", "--max-cloud", "0"
+    )
+    assert cloudy.refused == []
+    assert [row.used for row in cloudy.rows].count(True) == 1
+    few = looked("--model", tiny, "--s2", series / "S2", "--memory", "1MB")
+    assert estimating.make(few, False, lambda: None) is None
+    assert any("--memory 0.00 GB is too little" in line for line in few.refused)
+
+
+def test_gaps() -> None:
+    def row(day: str, used: bool) -> survey.Row:
+        return survey.Row(
+            *("s2", date.fromisoformat(day), None, "", "", ("a.tif",), ("B02",), (10.0,), ("EPSG:32631",)),
+            *(None, None, None, None, used, "" if used else "why"),
+        )
+
+    rows = [row("2019-11-30", True), row("2020-01-15", False), row("2020-02-01", True), row("2020-03-02", True)]
+    found = gaps.find(rows, (date(2019, 11, 1), date(2020, 4, 1)))
+    assert (found.days, found.longest) == (63, (date(2019, 11, 30), date(2020, 2, 1)))
+    assert found.empty == ("2019-12", "2020-01", "2020-04")
+    assert gaps.find(rows[1:2], (date(2020, 1, 1), date(2020, 1, 31))).longest is None
+    assert "63 days" in gaps.warnings({"s2": found})[0]
+
+
+class _Page(html.parser.HTMLParser):
+    """Balances tags, and collects what would be fetched or run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.foreign: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "meta":
+            self.open.append(tag)
+        fetched = [value for name, value in attrs if name in ("src", "href", "onclick", "onload")]
+        self.foreign += [tag] * (tag in ("script", "link", "img", "iframe")) + list(map(str, fetched))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_files(series: Path, tiny: str, tmp_path: Path) -> None:
+    """Page, json and table agree with the survey; names with signs of html are shown as they are."""
+    odd = tmp_path / "a <b> & 'c'"
+    odd.mkdir()
+    for path in (series / "S2").iterdir():
+        os.symlink(path, odd / path.name.replace("S2_", "S2 <i> & "))
+    given = ("--model", tiny, "--s2", odd, "--s1", series / "S1", "--scl", series / "SCL", "--max-cloud", "30")
+    targets = ("--report", tmp_path / "r.html", "--json", tmp_path / "r.json", "--table", tmp_path / "r.csv")
+    assert run(*given, *targets) == {}
+    told = json.loads((tmp_path / "r.json").read_text())
+    assert told["dates"] == json.loads(json.dumps([tables.record(row) for row in looked(*given).rows]))
+    with (tmp_path / "r.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["used"] == "yes" for line in lines] == [row["used"] for row in told["dates"]]
+    assert [line["files"].split(";") for line in lines] == [row["files"] for row in told["dates"]]
+    assert [line["cloud_percent"] for line in lines] == [
+        "" if row["cloud_percent"] is None else str(row["cloud_percent"]) for row in told["dates"]
+    ]
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    page = _Page()
+    page.feed(text)
+    assert page.open == []
+    assert page.foreign == []
+    assert "S2 <i> & 20180105.tif" in page.text
+    plots = [part.split("</svg>")[0] + "</svg>" for part in text.split("<svg")[1:]]
+    months, calendar = (ET.fromstring("<svg" + plot) for plot in plots)
+    space = "{http://www.w3.org/2000/svg}"
+    titles = [one.text for one in months.iter(f"{space}title")]
+    assert "Feb 2018: 2 used, 1 left out" in titles
+    cells = [one.text for one in calendar.iter(f"{space}title")]
+    assert len(cells) == len(told["dates"])
+    assert f"{DAYS[7]}, cloud 66 %, cloud 66.2 % > 30 %" in cells
+    assert free_names(tmp_path) == sorted(["a <b> & 'c'", "r.csv", "r.html", "r.json"])
+
+
+def command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "malice_core.inspect", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def test_command_line(series: Path, tiny: str, tmp_path: Path) -> None:
+    """With a trial of the graphs; a summary where no file is asked for; refusals do not end it."""
+    done = command("--s2", series / "S2", "--model", tiny, "--scl", series / "SCL", "--max-cloud", "30")
+    assert done.returncode == 0, done.stderr
+    assert "S2         6 of 9 dates used" in done.stdout
+    assert "time to compute" in done.stdout
+    done = command("--s2", series / "S2", "--model", tiny, "--progress", "json", "--table", tmp_path / "t.csv")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["event"] for event in events if event["event"] not in ("progress", "warning")] == ["plan", "done"]
+    assert events[-1]["files"] == [str(tmp_path / "t.csv")]
+    (plan_event,) = [event for event in events if event["event"] == "plan"]
+    assert plan_event["plan"]["estimate"]["seconds"] > 0
+    before = (tmp_path / "t.csv").read_bytes()
+    for arguments, says in (
+        (("--table", tmp_path / "t.csv"), "exists already: give --overwrite"),
+        (("--report", tmp_path / "r.txt"), "ends in .html"),
+        (("--json", tmp_path / "no" / "r.json"), "does not exist"),
+        (("--dates", "2018-13-01/"), "is no date"),
+        (("--aoi", 0, 0, 100, 100), "lies outside"),
+        (("--exactly",), "--help"),
+    ):
+        done = command("--s2", series / "S2", "--model", tiny, *arguments)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert says in done.stderr
+    assert command().returncode == 2
+    assert (tmp_path / "t.csv").read_bytes() == before
+    assert free_names(tmp_path) == ["t.csv"]
+
+
+def test_a_report_never_replaces_an_image(tmp_path: Path, tiny: str) -> None:
+    image = write(tmp_path / "S2_20180511.tif", reflectance(*SHAPE))
+    os.symlink(image, tmp_path / "t.csv")
+    with pytest.raises(InputError, match="one of the images"):
+        run("--s2", image, "--model", tiny, "--table", tmp_path / "t.csv", "--overwrite")
+    assert rasterio.open(image).count == 10
+
+
+def test_cancelled_it_writes_nothing(series: Path, tiny: str, tmp_path: Path) -> None:
+    arguments = ["--s2", series / "S2", "--model", tiny, "--report", tmp_path / "r.html", "--progress", "json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "malice_core.inspect", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 3, err
+    assert time.monotonic() - begun < 2
+    assert json.loads(out.splitlines()[-1])["message"] == "cancelled; nothing was written"
+    assert free_names(tmp_path) == []
+
+
+def test_durations_are_as_coarse_as_an_estimate() -> None:
+    assert [tables.duration(s) for s in (0.2, 50, 840, 7800, 400000)] == [
+        "1 s",
+        "50 s",
+        "14 min",
+        "2 h 10 min",
+        "4.6 days",
+    ]
+
+
+@pytest.mark.parametrize("overviews", [(), (2, 4)])
+def test_few_pixels_of_a_band_are_those_of_all(
+    tmp_path: Path, overviews: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of rows that run northwards, in strips that end anywhere; of an overview, one of the pixels it stands for."""
+    data = reflectance(70, 90)
+    data[:, 20:40, 30:50] = 0
+    place = Affine(10, 0, LEFT, 0, 10, TOP - 700)
+    path = write(tmp_path / "S2_20180511.tif", data[:, ::-1], transform=place)
+    if overviews:
+        with rasterio.open(path, "r+") as file:
+            file.build_overviews(overviews)
+    monkeypatch.setattr(reading, "STRIP_ROWS", 10)
+    catalog = discover("s2", [path])
+    layer = catalog.sources[0].layers[0]
+    values, seen, step = reading.read_coarse(catalog.pool, layer.bands[2], layer.grid, Window(3, 5, 61, 80), 5)
+    assert step == (4 if overviews else 5)
+    assert values.shape == seen.shape == (-(-61 // step), -(-80 // step))
+    whole = data[2, 3:64, 5:85]
+    if not overviews:
+        assert np.array_equal(values, whole[::step, ::step])
+        assert np.array_equal(seen, whole[::step, ::step] != 0)
+    else:
+        for (i, j), value in np.ndenumerate(values):
+            assert value in data[2, max(0, 4 * i - 4) : 4 * i + 12, max(0, 4 * j - 4) : 4 * j + 12]
+        assert seen.mean() == pytest.approx((whole != 0).mean(), abs=0.03)
+    catalog.close()
