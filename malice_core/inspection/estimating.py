@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from malice_core import cluster, memory, plan, runtime, scratch
+from malice_core import memory, plan, runtime, scratch, workers
 from malice_core.cards import Card
 from malice_core.cropping import channels_last, cropped
 from malice_core.encoder import CHUNK
@@ -69,7 +69,7 @@ def make(survey: Survey, named: bool, check: Callable[[], None], timed: bool = T
     if card is None or set(survey.stacks) != set(survey.sensors):
         return None
     try:
-        backend = runtime.choose(job.runtime, job.device, job.precision, cluster.threads(job))
+        backend = runtime.choose(job.runtime, job.device, job.precision, workers.threads(job))
         queries = job.queries if job.queries is not None else tuple(range(card.queries))
         for query in queries:
             if not 0 <= query < card.queries:
