@@ -32,6 +32,7 @@ ALGORITHMS = (
     RegressAlgorithm,
     ChangeAlgorithm,
     SampleAlgorithm,
+    ModelsAlgorithm,
 )
 
 
