@@ -409,7 +409,7 @@ def test_durations_are_as_coarse_as_an_estimate() -> None:
 def test_few_pixels_of_a_band_are_those_of_all(
     tmp_path: Path, overviews: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also of rows that run northwards, in strips that end anywhere; of an overview, one of the pixels it stands for."""
+    """Of rows that run northwards too, in strips that end anywhere; of an overview, a pixel that it stands for."""
     data = reflectance(70, 90)
     data[:, 20:40, 30:50] = 0
     place = Affine(10, 0, LEFT, 0, 10, TOP - 700)
