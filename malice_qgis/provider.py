@@ -32,7 +32,6 @@ ALGORITHMS = (
     RegressAlgorithm,
     ChangeAlgorithm,
     SampleAlgorithm,
-    ModelsAlgorithm,
 )
 
 
