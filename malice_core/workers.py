@@ -12,6 +12,7 @@ import importlib.util
 import json
 import logging
 import os
+import pkgutil
 import queue
 import signal
 import time
@@ -149,7 +150,9 @@ class _Blocks:
         self._client, self._order, self._dask = client, order, dask
         self._run = uuid.uuid4().hex
         self._done: queue.Queue[Any] = queue.Queue()
-        self._workers, self._asked = 0, -1.0
+        #: Those that have the package.
+        self._workers: set[str] = set()
+        self._asked = -1.0
         self._alone = time.monotonic()
         self._warned = False
 
@@ -165,7 +168,7 @@ class _Blocks:
                 assembler.check()
                 self._count_workers(reporter)
                 # dask decides where a block is computed; few at once, so that each goes where there is time for it.
-                while waiting and len(running) < AHEAD * self._workers:
+                while waiting and len(running) < AHEAD * len(self._workers):
                     future = self._submit(waiting.popleft().index)
                     running[future.key] = future
                 with contextlib.suppress(queue.Empty):
@@ -202,24 +205,24 @@ class _Blocks:
                 f"{_index(future)}: out of memory? give a smaller --memory or --block, or start fewer on a machine"
             ) from error
         if _lacking(error, future.traceback()):
-            raise ClusterError(
-                f"a worker lacks malice-core {malice_core.__version__} ({error}): install it in the environment of the "
-                "workers"
-            ) from error
+            raise ClusterError(_lacks("a worker", error)) from error
         raise error
 
     def _count_workers(self, reporter: Reporter) -> None:
         """Asks once a second.
 
         Raises:
-            ClusterError: if there has been none for too long.
+            ClusterError: if there has been none for too long, or one lacks the package.
         """
         now = time.monotonic()
         if now - self._asked < 1.0:
             return
         self._asked = now
         try:
-            self._workers = len(self._client.nthreads())
+            there = set(self._client.nthreads())
+            self._workers &= there
+            if new := there - self._workers:
+                self._workers |= self._equipped(new)
         except OSError as error:
             raise MaliceError(
                 f"--dask {self._dask}: the scheduler is gone; start it again, then run with --resume"
@@ -234,6 +237,31 @@ class _Blocks:
         elif now - self._alone > WAITING / 10 and not self._warned:
             self._warned = True
             reporter.warning(f"--dask {self._dask}: there is no worker; waiting for one, {WAITING:.0f} seconds at most")
+
+    def _equipped(self, workers: set[str]) -> set[str]:
+        """Those of some workers that can load ``malice_core``. One that cannot would drop its connection with the first
+        block, and be missed without a word.
+
+        Raises:
+            ClusterError: if one lacks it, or the scheduler, which loads what it hands on.
+        """
+        asked = (pkgutil.resolve_name, f"{malice_core.__name__}:__version__")
+        found = dict(self._client.run(*asked, workers=list(workers), on_error="return"))
+        try:
+            self._client.run_on_scheduler(*asked)
+        except ImportError as error:
+            found["the scheduler"] = error
+        for who, answer in found.items():
+            if isinstance(answer, ImportError):
+                raise ClusterError(_lacks(who if who not in workers else f"worker {who}", answer)) from answer
+        return {who for who, answer in found.items() if isinstance(answer, str)}
+
+
+def _lacks(who: str, error: object) -> str:
+    return (
+        f"{who} lacks malice-core {malice_core.__version__} ({error}): install it in the environment of scheduler and "
+        "workers"
+    )
 
 
 def _index(future: Any) -> int:

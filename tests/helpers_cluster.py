@@ -52,17 +52,17 @@ class Cluster:
         self._start("scheduler", "--scheduler-file", self.file, "--host", "127.0.0.1", "--port", 0)
         until(self.file.exists, "scheduler file")
 
-    def _start(self, kind: str, *arguments: object) -> None:
+    def _start(self, kind: str, *arguments: object, **environment: str) -> None:
         command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *map(str, arguments), "--no-dashboard"]
         with (self.folder / f"{kind}.log").open("ab") as log:
             self._processes.append(
-                subprocess.Popen(command, stdout=log, stderr=log, env=self._environment, cwd=self.folder)
+                subprocess.Popen(command, stdout=log, stderr=log, env=self._environment | environment, cwd=self.folder)
             )
 
-    def add(self, *arguments: object) -> None:
+    def add(self, *arguments: object, **environment: str) -> None:
         """One more worker, in a folder that is not the run's."""
         given = ("--scheduler-file", self.file, "--nthreads", 1, "--local-directory", self.folder / "dask")
-        self._start("worker", *given, *arguments)
+        self._start("worker", *given, *arguments, **environment)
 
     def close(self) -> None:
         for process in reversed(self._processes):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
+import helpers_cluster
 import numpy as np
 import pytest
-from helpers_embed import Array, write_series
+from helpers_embed import Array, run, write_series
 
 from malice_core import embed, worker, workers
 from malice_core.blocks import BlockEncoder, environment
@@ -145,3 +148,33 @@ def test_what_a_worker_lacks_is_told_from_what_fails_in_it(task: Callable[[], ob
     with pytest.raises(Exception, match=told or ".") as seen:
         blocks._require_good(Failed(caught.value))
     assert isinstance(seen.value, ClusterError) if told else seen.value is caught.value
+
+
+#: Makes a process one of an environment where the package is not installed.
+WITHOUT = """
+import sys
+
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "malice_core":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Without())
+"""
+
+
+@pytest.mark.parametrize("who", ["worker tcp://.*", "the scheduler"])
+def test_an_environment_without_the_package_is_told(tiny: str, tmp_path: Path, who: str) -> None:
+    """At once: a worker that cannot load what it is given drops its connection."""
+    images = write_series(tmp_path / "images", (16, 16), 1)
+    job = ["--s2", images, "--model", tiny, "--queries", "0", "--output", tmp_path / "e.tif"]
+    pytest.importorskip("distributed")
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "sitecustomize.py").write_text(WITHOUT)
+    lacking = {"PYTHONPATH": f"{tmp_path / 'without'}"}
+    with helpers_cluster.cluster(tmp_path / "cluster", **(lacking if who == "the scheduler" else {})) as one:
+        one.add("--no-nanny", **({"PYTHONPATH": os.pathsep.join(sys.path)} if who == "the scheduler" else lacking))
+        with pytest.raises(ClusterError, match=rf"^{who} lacks malice-core [\d.]+ \(No module .*: install it") as seen:
+            run(*job, "--dask", one.file)
+    assert seen.value.exit_code == 2
