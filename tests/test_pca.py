@@ -313,7 +313,7 @@ def test_the_command_line_tells_events_and_errors(tmp_path: Path, embedding: Pat
 SLOW = """
 import sys, time
 from malice_core import pca
-from malice_core.analysis import embedding
+from malice_core.analysis import decoding
 from malice_core.analysis.components import Components
 
 def slow(kind, name, seconds):
@@ -326,7 +326,7 @@ def slow(kind, name, seconds):
     setattr(kind, name, late)
 
 if sys.argv.pop(1) == "stuck":
-    slow(embedding._RasterReader, "read", 20)
+    slow(decoding.Raster, "read", 20)
 else:
     slow(Components, "of", 0.3)
 sys.exit(pca.main())
