@@ -150,7 +150,7 @@ def write_shapes() -> None:
     """Places that tools learn from or look for, at points of a grid in the simulated landscape."""
     labels = gdal.Open(str(SHOWN / "fields" / "labels.tif"))
     left, step_x, _, top, _, step_y = labels.GetGeoTransform()
-    names = {key[6:]: name for key, name in labels.GetRasterBand(1).GetMetadata().items() if key.startswith("CLASS_")}
+    names = {key[6:]: name for key, name in labels.GetMetadata().items() if key.startswith("CLASS_")}
     cover = labels.ReadAsArray()
     for name, field, kind in (
         ("fields", "crop", ogr.OFTString),

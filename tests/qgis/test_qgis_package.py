@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import json
 import os
 import shutil
 import signal
@@ -9,7 +11,9 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from osgeo import gdal, ogr
 
 from helpers_qgis import ROOT, Shell, one_line, wait_until
 from helpers_setup import Kit, processes
@@ -108,19 +112,68 @@ def test_a_killed_qgis_leaves_no_process_and_the_old_engine(archive: Path, tmp_p
 
 @pytest.mark.acceptance
 @pytest.mark.skipif(not WHEELS, reason="MALICE_WHEELS is not set: a folder of wheels for engine.lock")
-def test_from_the_zip_to_an_embedding_without_a_network(archive: Path, tmp_path: Path, engine_python: str) -> None:
+def test_from_the_zip_to_maps_without_a_network(archive: Path, tmp_path: Path) -> None:
+    """What someone does who has never opened a terminal, by the same algorithms: a clean profile, the zip, the set-up,
+    a look at the images, embeddings, colours, a map of crops, and what has changed."""
     shell = unzipped(archive, tmp_path / "a profile")
     for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"):
         shell.environment[name] = "http://127.0.0.1:9"
-    done = shell("run", "malice:setup", "--", "ACTION=install", f"WHEELS={WHEELS}")
-    assert done.returncode == 0, done.stderr
-    assert "computes on openvino (cpu), onnxruntime (cpu)" in done.stdout
+
+    def step(name: str, **given: object) -> str:
+        done = shell("run", f"malice:{name}", "--", *(f"{key}={value}" for key, value in given.items()))
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    assert "computes on openvino (cpu), onnxruntime (cpu)" in step("setup", ACTION="install", WHEELS=WHEELS)
     scene = tmp_path / "scene"
     python = home(tmp_path / "a profile") / "engine" / "1" / "bin" / "python"
-    simulate = [python, "-I", "-m", "malice_core.simulate", "--size", "48", "--s2-dates", "4", "--s1-dates", "0"]
+    simulate = [python, "-I", "-m", "malice_core.simulate", "--size", "96", "--s2-dates", "8", "--s1-dates", "0"]
     subprocess.run([*map(str, simulate), str(scene)], check=True, capture_output=True)
-    output = tmp_path / "e.tif"
-    done = shell("run", "malice:embed", "--", f"FOLDER_S2={scene / 'S2'}", f"OUTPUT={output}", "QUERIES=0")
-    assert done.returncode == 0, done.stderr
-    assert "model malice-sim" in done.stdout + done.stderr
-    assert output.stat().st_size > 0
+    images = {"FOLDER_S2": scene / "S2", "FOLDER_SCL": scene / "SCL"}
+    step("inspect", **images, REPORT=tmp_path / "images.html", TABLE=tmp_path / "dates.gpkg")
+    assert "<svg" in (tmp_path / "images.html").read_text(encoding="utf-8")
+    dates = ogr.Open(str(tmp_path / "dates.gpkg"))
+    assert dates.GetLayer(0).GetFeatureCount() == 8
+    # Everything that is not told is what the dialog offers.
+    assert "model malice-sim" in step("embed", **images, MAX_CLOUD=100, OUTPUT=tmp_path / "year.tif")
+    year = gdal.Open(str(tmp_path / "year.tif"))
+    assert (year.RasterCount, year.RasterXSize, year.RasterYSize) == (640, 96, 96)
+    middle = "2024-07-01"
+    step("embed", **images, MAX_CLOUD=100, QUERIES="0", DATE_TO=middle, OUTPUT=tmp_path / "spring.tif")
+    step("embed", **images, MAX_CLOUD=100, QUERIES="0", DATE_FROM=middle, OUTPUT=tmp_path / "autumn.tif")
+    step("pca", INPUT=tmp_path / "year.tif", OUTPUT=tmp_path / "colours.tif")
+    assert gdal.Open(str(tmp_path / "colours.tif")).RasterCount == 3
+    crops = write_labels(scene / "labels.tif", tmp_path / "labels.geojson")
+    made = {"OUTPUT": tmp_path / "crops.tif", "REPORT": tmp_path / "crops.html"}
+    step("classify", INPUT=tmp_path / "year.tif", LABELS=tmp_path / "labels.geojson", FIELD="crop", **made)
+    assert "<svg" in made["REPORT"].read_text(encoding="utf-8")
+    found = gdal.Open(str(made["OUTPUT"]))
+    assert set(np.unique(found.ReadAsArray())) <= set(range(1, len(crops) + 1))
+    assert {one["name"] for one in json.loads(found.GetMetadataItem("MALICE_CLASSES")).values()} == crops
+    step("change", BEFORE=tmp_path / "spring.tif", AFTER=tmp_path / "autumn.tif", OUTPUT=tmp_path / "change.tif")
+    assert gdal.Open(str(tmp_path / "change.tif")).RasterCount == 3
+    assert not list(tmp_path.glob("*.malice")) + list(tmp_path.glob("*.part"))
+
+
+def write_labels(truth: Path, target: Path) -> set[str]:
+    """Points with their class every few pixels, for all classes that lie at several; returns their names."""
+    cover = gdal.Open(str(truth))
+    left, step, _, top, _, down = cover.GetGeoTransform()
+    band = cover.GetRasterBand(1)
+    names = {key[6:]: name for key, name in cover.GetMetadata().items() if key.startswith("CLASS_")}
+    codes = band.ReadAsArray()
+    points = [(row, col, names.get(str(codes[row, col]), "")) for row in range(2, 96, 6) for col in range(2, 96, 6)]
+    counts = collections.Counter(name for _, _, name in points)
+    kept = {name for name, count in counts.items() if name and count >= 20}
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"crop": name},
+            "geometry": {"type": "Point", "coordinates": [left + (col + 0.5) * step, top + (row + 0.5) * down]},
+        }
+        for row, col, name in points
+        if name in kept
+    ]
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32631"}}
+    target.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}), encoding="utf-8")
+    return kept
