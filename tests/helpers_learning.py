@@ -98,8 +98,8 @@ def pipeline(method: str, numeric: bool) -> Any:
         ("linear", True): Ridge(),
         ("knn", False): KNeighborsClassifier(),
         ("knn", True): KNeighborsRegressor(),
-        ("forest", False): RandomForestClassifier(200, random_state=1, class_weight="balanced"),
-        ("forest", True): RandomForestRegressor(200, random_state=1, max_features=1 / 3),
+        ("forest", False): RandomForestClassifier(random_state=1, class_weight="balanced"),
+        ("forest", True): RandomForestRegressor(random_state=1, max_features=1 / 3),
     }[method, numeric]
     return make_pipeline(StandardScaler(), last)
 

@@ -86,7 +86,13 @@ def test_a_fit_is_the_same_in_another_year_and_memory_changes_nothing(tmp_path: 
         fit = json.loads((tmp_path / "f.json").read_text())
         found.append((read(tmp_path / "c.tif").tobytes(), fit["centres"]))
     assert found[0] == found[1]
-    run(cluster, "--input", tmp_path / "later.tif", "--fit", tmp_path / "f.json", "--output", tmp_path / "l.tif")
+    recorder = run(
+        cluster, "--input", tmp_path / "later.tif", "--fit", tmp_path / "f.json", "--output", tmp_path / "l.tif"
+    )
+    assert recorder.warnings == []
+    far = write(tmp_path / "far.tif", features(4, shape) * 0 + np.float32(1.5))
+    recorder = run(cluster, "--input", far, "--fit", tmp_path / "f.json", "--output", tmp_path / "x.tif")
+    assert "far.tif is unlike what f.json was learnt from" in recorder.warnings[0]
     with rasterio.open(tmp_path / "l.tif") as file:
         assert file.dtypes == ("uint16",)
         codes, tags = file.read(1), file.tags()

@@ -81,6 +81,25 @@ def test_another_version_of_scikit_learn_is_told(tmp_path: Path, trained: Path) 
     assert "trained with scikit-learn 1.5.0" in recorder.warnings[0]
 
 
+def test_an_embedding_unlike_those_of_training_is_told(tmp_path: Path, trained: Path) -> None:
+    """Its mean is compared, in standard deviations, root mean square over features."""
+    values = features()
+    found, _ = saved.load(trained / "linear.skops")
+    scale = found.model.steps[0][1]
+    for shift, told in ((0.0, False), (0.6, True)):
+        moved = (values + np.float32(shift)).astype(np.float32)
+        path = write(tmp_path / f"e{shift}.tif", moved)
+        recorder = run(
+            classify, "--input", path, "--classifier", trained / "linear.skops", "--output", tmp_path / f"c{shift}.tif"
+        )
+        off = (moved.reshape(16, -1).mean(axis=1, dtype=np.float64) - scale.mean_) / scale.scale_
+        size = float(np.sqrt((off**2).mean()))
+        assert (size > 1) == told
+        assert [f"its mean is {size:.1f} standard deviations off" in line for line in recorder.warnings] == [
+            True
+        ] * told
+
+
 class Foreign:
     """No part of any classifier."""
 

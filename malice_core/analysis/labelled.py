@@ -26,7 +26,7 @@ Indices = NDArray[np.int64]
 #: Pixels that are looked at at once.
 STRIP_PIXELS = 1 << 20
 #: Pixels a place, and a class, that are drawn unless another number is given; of numbers to predict, in all.
-PER_PLACE, PER_CLASS, IN_ALL = 100, 2000, 20_000
+PER_PLACE, PER_CLASS, IN_ALL = 50, 1000, 10_000
 
 
 @dataclass(frozen=True)

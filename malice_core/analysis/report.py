@@ -18,7 +18,7 @@ STYLE = """
 @media(prefers-color-scheme:dark){:root{--ink:#e6ecef;--soft:#9fadb5;--line:#34414a;--back:#151b1f;--card:#1d262b;
 --mark:#58c79b;--warn:#382f17;--edge:#8a6d1f}}
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:16px/1.5 system-ui,"Segoe UI",
-Roboto,"Helvetica Neue",sans-serif}main{max-width:1040px;margin:0 auto;padding:32px 20px 56px}
+Roboto,"Helvetica Neue",sans-serif}main{max-width:1120px;margin:0 auto;padding:32px 20px 56px}
 h1{font-size:28px;line-height:1.2;margin:0 0 4px}h2{font-size:19px;margin:0 0 12px}.sub,.small{color:var(--soft)}
 .small{font-size:14px}section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:20px 22px;
 margin-top:18px}.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(170px,1fr));gap:14px;margin-top:22px}
@@ -27,11 +27,14 @@ margin-top:18px}.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax
 .card span{color:var(--soft);font-size:14px}.card i{font-style:normal;font-size:15px;font-weight:400;color:var(--soft)}
 .notes{background:var(--warn);border-color:var(--edge)}ul{margin:0;padding-left:20px}.scroll{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:14px}th{font-weight:600;text-align:left}
-td,th{padding:5px 9px;border-bottom:1px solid var(--line);vertical-align:middle}td.n,th.n{text-align:right}
-.matrix td{text-align:right;min-width:46px;border:1px solid var(--line)}.matrix thead th{vertical-align:bottom}
+td,th{white-space:nowrap;padding:5px 9px;
+border-bottom:1px solid var(--line);vertical-align:middle}td.n,th.n{text-align:right}
+.many{font-size:12px}
+.many td,.many th{padding:3px 4px}
+.matrix td{text-align:right;min-width:34px;border:1px solid var(--line)}.matrix thead th{vertical-align:bottom}
 .matrix .down{writing-mode:vertical-rl;transform:rotate(180deg);white-space:nowrap;padding:4px 0;font-weight:600}
 .matrix .sum{color:var(--soft)}.matrix .hit{font-weight:700}.swatch{display:inline-block;width:12px;height:12px;
-border-radius:3px;margin-right:7px;vertical-align:-1px;border:1px solid #0003}.bar{display:inline-block;width:110px;
+border-radius:3px;margin-right:7px;vertical-align:-1px;border:1px solid #0003}.bar{display:inline-block;width:84px;
 height:9px;border-radius:5px;background:var(--line);margin-right:8px;vertical-align:1px;overflow:hidden}
 .bar i{display:block;height:100%;background:var(--mark)}.text{margin:0 0 8px;font-size:15px}p.small{margin:0 0 12px}
 table+p.small{margin:12px 0 0}.card b{white-space:nowrap}
@@ -63,9 +66,9 @@ FLAT = (
 )
 
 
-def percent(value: float | None) -> str:
+def percent(value: float | None, digits: int = 1) -> str:
     """``87.3 %``; a dash for what is not known."""
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def number(value: float | None) -> str:
@@ -171,10 +174,13 @@ def _matrix(report: dict[str, Any]) -> str:
             f"<td class='sum'>{total}</td><td>{percent(each[place]['producers_accuracy'])}</td></tr>"
         )
     sums = "".join(f"<td class='sum'>{sum(row[column] for row in matrix)}</td>" for column in range(len(classes)))
-    users = "".join(f"<td>{percent(one['users_accuracy'])}</td>" for one in each)
+    many = " many" if len(classes) > 12 else ""
+    digits = 0 if many else 1
+    users = "".join(f"<td>{percent(one['users_accuracy'], digits)}</td>" for one in each)
     return (
         "<section><h2>Confusion matrix</h2><p class='small'>Rows: the label. Columns: what the map says. Pixels of "
-        "held-out folds.</p><div class='scroll'><table class='matrix'><thead><tr><th class='small'>label ↓ map →</th>"
+        f"held-out folds.</p><div class='scroll'><table class='matrix{many}'><thead>"
+        "<tr><th class='small'>label ↓ map →</th>"
         f"{head}"
         "<th><div class='down'>pixels</div></th><th><div class='down'>producer's accuracy</div></th></tr></thead>"
         f"<tbody>{''.join(rows)}"

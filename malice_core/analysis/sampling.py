@@ -139,7 +139,7 @@ def tiles_of(
     tiles = embedding.area.tiles(STRIP)
     return [
         (tiles[number], members)
-        for number, members in zip(present.tolist(), np.split(inside[order], starts[1:]), strict=True)
+        for number, members in zip(present.tolist(), np.split(inside[order], starts)[1:], strict=True)
     ]
 
 
