@@ -41,11 +41,13 @@ def user_folder() -> Path:
     return base / "malice" / "models"
 
 
-def _shipped() -> list[Path]:
-    """The folder of models that came with this installation, if there is one."""
+def _shipped() -> Path:
+    """The folder of models that came with this installation."""
     checkout = Path(__file__).resolve().parents[1]
-    # Installed from a wheel, the package lies among others, and a folder "models" beside it is somebody else's.
-    return [checkout / "models"] if (checkout / "pyproject.toml").is_file() else []
+    # Installed from a wheel, the package lies among others, and a folder "models" beside it is somebody else's: the
+    # wheel brings those for trying out into the environment's share folder.
+    in_checkout = (checkout / "pyproject.toml").is_file()
+    return checkout / "models" if in_checkout else Path(sys.prefix) / "share" / "malice" / "models"
 
 
 def search_path() -> list[Path]:
@@ -54,7 +56,7 @@ def search_path() -> list[Path]:
     The folders of ``MALICE_MODELS`` (a path list), the user's data folder, ``models/`` of the installation.
     """
     chosen = [Path(entry) for entry in os.environ.get("MALICE_MODELS", "").split(os.pathsep) if entry]
-    return [*chosen, user_folder(), *_shipped()]
+    return [*chosen, user_folder(), _shipped()]
 
 
 def scan() -> tuple[list[Card], list[str]]:
@@ -158,7 +160,7 @@ def summary(card: Card) -> dict[str, Any]:
 
 def _obstacle(folder: Path) -> str:
     """Why the model in a folder cannot be removed, "" if it can."""
-    if folder.parent in _shipped():
+    if folder.parent == _shipped():
         return f"it ships with this installation ({folder.parent})"
     if not all(os.access(path, os.W_OK | os.X_OK) for path in (folder, folder.parent)):
         return f"{folder.parent} cannot be written to"

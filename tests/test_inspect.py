@@ -19,6 +19,9 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from helpers_aux import around, write_around
+from helpers_dataset import FIRST as FIRST_OF_STACK
+from helpers_dataset import write_stack
 from helpers_embed import Recorder, free_names, write_series
 from helpers_stack import LEFT, TOP, backscatter, reflectance, write, write_s1
 from rasterio.warp import transform_bounds
@@ -409,7 +412,7 @@ def test_durations_are_as_coarse_as_an_estimate() -> None:
 def test_few_pixels_of_a_band_are_those_of_all(
     tmp_path: Path, overviews: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also of rows that run northwards, in strips that end anywhere; of an overview, one of the pixels it stands for."""
+    """Of rows that run northwards too, in strips that end anywhere; of an overview, a pixel that it stands for."""
     data = reflectance(70, 90)
     data[:, 20:40, 30:50] = 0
     place = Affine(10, 0, LEFT, 0, 10, TOP - 700)
@@ -432,3 +435,29 @@ def test_few_pixels_of_a_band_are_those_of_all(
             assert value in data[2, max(0, 4 * i - 4) : 4 * i + 12, max(0, 4 * j - 4) : 4 * j + 12]
         assert seen.mean() == pytest.approx((whole != 0).mean(), abs=0.03)
     catalog.close()
+
+
+@pytest.mark.parametrize("more", [("--weather-gaps", "drop-date"), ("--weather-gaps", "drop-date", "--max-dates", "2")])
+def test_dates_without_weather_are_left_out_as_in_a_run(tmp_path: Path, more: tuple[str, ...]) -> None:
+    """The model that ships; a day of weather is missing which the second date needs."""
+    stack = write_around(write_stack(tmp_path / "stack"))
+    lost = FIRST_OF_STACK + timedelta(days=8)
+    lines = (stack / "AGERA5.csv").read_text().splitlines(keepends=True)
+    (stack / "AGERA5.csv").write_text("".join(line for line in lines if not line.startswith(f"{lost}")))
+    given = ["--model", "malice-aux-sim", "--s2", str(stack / "S2"), *around(stack, "s2")]
+    found = looked(*given, *more)
+    made = plan.make_plan(embed.job_of(embed.parser().parse_args([*given, *more, "--output", str(tmp_path / "e.tif")])))
+    made.close()
+    assert [row.date for row in found.rows if row.used] == [o.date for o in made.stacks["s2"].observations]
+    assert found.rows[1].reason == "no weather of its days"
+    assert found.refused == []
+    assert set(made.warnings) <= set(found.warnings)
+    estimate = estimating.make(found, False, lambda: None, timed=len(more) > 2)
+    assert estimate is not None
+    assert (estimate.memory, estimate.disk) == (made.budget.total, made.disk)
+    assert (estimate.seconds or 0) > 0 or len(more) == 2
+    refused = looked(*given).refused
+    assert len(refused) == 1
+    assert f"1 day is missing ({lost})" in refused[0]
+    assert "give --weather and --dem" in looked(*given[:4]).refused[0]
+    assert "sees images alone, it takes no --weather" in looked("--model", "malice-sim", *given[2:]).refused[0]
