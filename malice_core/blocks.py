@@ -1,4 +1,4 @@
-"""Encodes blocks of a plan: read | encode | write, overlapping. A run has one encoder; on a cluster, each process has.
+"""Encodes blocks of a plan: read | encode | save, overlapping. A run has one encoder; on a cluster, each process has.
 
 Reader threads fetch and normalise dates a little ahead of the graphs, these keep their streams busy, and one writer
 flushes finished blocks to scratch.

@@ -19,7 +19,7 @@ from malice_core.grid import Block, Lattice, Window
 from malice_core.product import LEVEL, TILE, Load, Means, Raster, Steps, creation, unwritten
 
 #: Bytes of bands held while a row of tiles is put together.
-STRIP_BYTES = 16 << 20
+STRIP_BYTES = 8 << 20
 
 
 def memory(bands: int, width: int, area: Window) -> int:

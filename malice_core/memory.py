@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 #: Interpreter, libraries and compiled graphs, before the first pixel; and what the graphs of MALICE Aux add to it.
 BASE_BYTES, AUX_BYTES = 230 << 20, 30 << 20
+#: Tiles that GDAL decodes and compresses.
+GDAL_BYTES = 32 << 20
+#: The package zarr, where it is used.
+ZARR_BYTES = 64 << 20
 #: Float32 maps of the block's input size that one call of the spatial graph holds at its peak, and those it holds more
 #: where biases are spread: OpenVINO lets them take the place of what comes later, onnxruntime transposes them.
 SPATIAL_MAPS = {"openvino": (140, 0), "onnxruntime": (250, 50)}
@@ -105,7 +109,7 @@ def budget(
         # Of blocks before.
         "output": piece_bytes(format, layout, grid.area),
     }
-    program = BASE_BYTES + aux * AUX_BYTES
+    program = BASE_BYTES + aux * AUX_BYTES + GDAL_BYTES + (format == "zarr") * ZARR_BYTES
     if backend.device == "cuda":
         # Each graph keeps what it has taken here too.
         graphs = len(dates) * halo * maps + aux * halo * (maps - spread)

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from helpers_embed import run, write_series
 
-from malice_core import cards, flags, memory, simulate
+from malice_core import cards, cube, flags, geotiff, memory, simulate
 from malice_core.errors import InputError
 from malice_core.grid import BlockGrid, Window
+from malice_core.product import Layout
 from malice_core.scratch import Scratch
 
 
@@ -105,6 +106,22 @@ def test_resumed_blocks_keep_their_sides_where_they_fit(tiny: str, tmp_path: Pat
     assert planned("2GB", "--resume", "--block", 64)["block"] == [64, 64]
     # Of another job.
     assert planned("2GB", "--resume", "--max-dates", 2)["block"] != small["block"]
+
+
+def test_what_an_output_takes_while_blocks_are_computed_is_planned(tiny: str, tmp_path: Path) -> None:
+    images = write_series(tmp_path / "images", (64, 64), 2)
+    found = {}
+    for ending, format in (("tif", "gtiff"), ("tif", "cog"), ("vrt", "vrt"), ("zarr", "zarr")):
+        job = ("--s2", images, "--model", tiny, "--output", tmp_path / f"e.{ending}", "--format", format)
+        found[format] = run(*job, dry_run=True).plans[0]["memory_bytes"]
+    strips = 4 * geotiff.STRIP_BYTES + 16 * 640
+    assert found["gtiff"] == found["cog"] == found["vrt"]
+    assert found["zarr"] - found["gtiff"] == memory.ZARR_BYTES + cube.PIECE_BYTES - strips
+    # A whole Sentinel-2 tile: where its tiles are is a list of 76 MB; of a VRT only some are open.
+    layout, area = Layout(("s2",), (0,), 640, "float32", (0.0,) * 640, (1.0,) * 640), Window(0, 0, 10980, 10980)
+    whole, tiles = (memory.piece_bytes(format, layout, area) for format in ("gtiff", "vrt"))
+    assert whole == 4 * geotiff.STRIP_BYTES + 16 * 640 * 86**2
+    assert tiles == 4 * geotiff.STRIP_BYTES + 16 * 640 * 16 * 86
 
 
 def test_a_block_larger_than_the_memory_is_computed_with_a_warning(tiny: str, tmp_path: Path) -> None:
