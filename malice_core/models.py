@@ -42,7 +42,7 @@ def user_folder() -> Path:
 
 
 def _shipped() -> Path:
-    """The folder of models that come with this installation, whether it is there or not."""
+    """The folder of models that came with this installation."""
     checkout = Path(__file__).resolve().parents[1]
     # Installed from a wheel, the package lies among others, and a folder "models" beside it is somebody else's: the
     # wheel brings those for trying out into the environment's share folder.

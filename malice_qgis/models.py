@@ -149,8 +149,8 @@ class InstalledModels:
         """Models that can be installed by name; waits for the engine, half a second or so."""
         return _offers(self._told())
 
-    def changed(self) -> None:
-        """The engine's models are others now: what it said before counts no more."""
+    def forget(self) -> None:
+        """The engine, or its models, are others now: what it said before counts no more."""
         self._answer, self._asked = ("", 0.0, ""), 0.0
 
     def _told(self) -> str:

@@ -18,6 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
+from helpers_aux import around, write_around
+from helpers_dataset import FIRST as FIRST_OF_STACK
+from helpers_dataset import write_stack
 from helpers_embed import Recorder, free_names, write_series
 from helpers_stack import LEFT, TOP, backscatter, reflectance, write, write_s1
 from rasterio.warp import transform_bounds
@@ -25,7 +29,10 @@ from rasterio.warp import transform_bounds
 from malice_core import embed, inspect, plan
 from malice_core.cancelling import Cancel
 from malice_core.errors import InputError
+from malice_core.grid import Window
+from malice_core.images import reading
 from malice_core.inspection import estimating, gaps, shares, survey, tables
+from malice_core.stack import discover
 
 SHAPE = (40, 48)
 FIRST = date(2018, 1, 5)
@@ -399,3 +406,58 @@ def test_durations_are_as_coarse_as_an_estimate() -> None:
         "2 h 10 min",
         "4.6 days",
     ]
+
+
+@pytest.mark.parametrize("overviews", [(), (2, 4)])
+def test_few_pixels_of_a_band_are_those_of_all(
+    tmp_path: Path, overviews: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of rows that run northwards too, in strips that end anywhere; of an overview, a pixel that it stands for."""
+    data = reflectance(70, 90)
+    data[:, 20:40, 30:50] = 0
+    place = Affine(10, 0, LEFT, 0, 10, TOP - 700)
+    path = write(tmp_path / "S2_20180511.tif", data[:, ::-1], transform=place)
+    if overviews:
+        with rasterio.open(path, "r+") as file:
+            file.build_overviews(overviews)
+    monkeypatch.setattr(reading, "STRIP_ROWS", 10)
+    catalog = discover("s2", [path])
+    layer = catalog.sources[0].layers[0]
+    values, seen, step = reading.read_coarse(catalog.pool, layer.bands[2], layer.grid, Window(3, 5, 61, 80), 5)
+    assert step == (4 if overviews else 5)
+    assert values.shape == seen.shape == (-(-61 // step), -(-80 // step))
+    whole = data[2, 3:64, 5:85]
+    if not overviews:
+        assert np.array_equal(values, whole[::step, ::step])
+        assert np.array_equal(seen, whole[::step, ::step] != 0)
+    else:
+        for (i, j), value in np.ndenumerate(values):
+            assert value in data[2, max(0, 4 * i - 4) : 4 * i + 12, max(0, 4 * j - 4) : 4 * j + 12]
+        assert seen.mean() == pytest.approx((whole != 0).mean(), abs=0.03)
+    catalog.close()
+
+
+@pytest.mark.parametrize("more", [("--weather-gaps", "drop-date"), ("--weather-gaps", "drop-date", "--max-dates", "2")])
+def test_dates_without_weather_are_left_out_as_in_a_run(tmp_path: Path, more: tuple[str, ...]) -> None:
+    """The model that ships; a day of weather is missing which the second date needs."""
+    stack = write_around(write_stack(tmp_path / "stack"))
+    lost = FIRST_OF_STACK + timedelta(days=8)
+    lines = (stack / "AGERA5.csv").read_text().splitlines(keepends=True)
+    (stack / "AGERA5.csv").write_text("".join(line for line in lines if not line.startswith(f"{lost}")))
+    given = ["--model", "malice-aux-sim", "--s2", str(stack / "S2"), *around(stack, "s2")]
+    found = looked(*given, *more)
+    made = plan.make_plan(embed.job_of(embed.parser().parse_args([*given, *more, "--output", str(tmp_path / "e.tif")])))
+    made.close()
+    assert [row.date for row in found.rows if row.used] == [o.date for o in made.stacks["s2"].observations]
+    assert found.rows[1].reason == "no weather of its days"
+    assert found.refused == []
+    assert set(made.warnings) <= set(found.warnings)
+    estimate = estimating.make(found, False, lambda: None, timed=len(more) > 2)
+    assert estimate is not None
+    assert (estimate.memory, estimate.disk) == (made.budget.total, made.disk)
+    assert (estimate.seconds or 0) > 0 or len(more) == 2
+    refused = looked(*given).refused
+    assert len(refused) == 1
+    assert f"1 day is missing ({lost})" in refused[0]
+    assert "give --weather and --dem" in looked(*given[:4]).refused[0]
+    assert "sees images alone, it takes no --weather" in looked("--model", "malice-sim", *given[2:]).refused[0]

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -436,3 +437,12 @@ def test_a_cancelled_install_leaves_nothing(
     with pytest.raises(Cancelled):
         options.run(options, reporter, cancel)
     assert not store.exists()
+
+
+def test_what_a_killed_import_left_goes_with_the_next(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, age in ((".malice.old.x", 30), (".malice.new", 1), (".other.x", 30)):
+        (store / name).mkdir(parents=True)
+        then = time.time() - 3600 * age
+        os.utime(store / name, (then, then))
+    assert run(capsys, "import", published("s1"), "--name", "malice")[0] == 0
+    assert sorted(path.name for path in store.iterdir()) == [".malice.new", ".other.x", "malice"]

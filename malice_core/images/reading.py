@@ -179,6 +179,9 @@ class Pool:
                     handles.popitem()[1].close()
 
 
+#: Rows of an overview, or of a raster, that are read at once where few of them are taken: those of a tile.
+STRIP_ROWS = 512
+
 #: Filters of warnings belong to the process, so only one thread at a time may change them and change them back.
 _FILTERS = threading.Lock()
 _REMOTE = re.compile(r"(?i)/vsi(?:curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)|(?:https?|ftp|s3|gs|az)://")
@@ -277,7 +280,7 @@ def read_each(pool: Pool, bands: Sequence[Band], grid: Grid, window: Window) -> 
     return values, observed
 
 
-def read_coarse(pool: Pool, band: Band, grid: Grid, window: Window, step: int) -> tuple[np.ndarray, np.ndarray]:
+def read_coarse(pool: Pool, band: Band, grid: Grid, window: Window, step: int) -> tuple[np.ndarray, np.ndarray, int]:
     """About every ``step``-th pixel of a window in rows and columns, from the raster's overviews where it has them.
 
     Args:
@@ -285,21 +288,30 @@ def read_coarse(pool: Pool, band: Band, grid: Grid, window: Window, step: int) -
         window: inside the grid, counted from its corner.
 
     Returns:
-        values float32 and observed bool, both (h, w) with h = ceil(H / step): those of one band, so that a 0 where
-        other bands have values counts as missing too.
+        values float32 and observed bool, both (h, w): those of one band, so that a 0 where other bands have values
+        counts as missing too; and how many pixels lie between two of them, at most ``step``.
 
     Raises:
         StackError: as of :func:`read_layer`.
     """
-    shape = -(-window.height // step), -(-window.width // step)
-    (plane,) = _read(pool, band, [band.index], grid, window, shape=shape)
-    values, observed = np.empty(shape, np.float32), np.ones(shape, bool)
-    dark = decode(band, plane, values, observed)
-    if band.zero:
-        observed &= ~dark
-    if band.mask:
-        observed &= _read(pool, band, [band.index], grid, window, masks=True, shape=shape)[0] != 0
-    return values, observed
+    # Asked for fewer pixels than a raster or an overview has, GDAL decodes a tile once for each row it takes of it.
+    factor = max((one for one in pool.open(band.path).overviews(band.index) if one <= step), default=1)
+    every = step // factor
+    values, observed = [], []
+    rows = factor * every * max(1, STRIP_ROWS // every)
+    for row in range(window.row, window.end_row, rows):
+        strip = Window(row, window.col, min(rows, window.end_row - row), window.width)
+        shape = -(-strip.height // factor), -(-strip.width // factor)
+        plane = _read(pool, band, [band.index], grid, strip, shape=shape)[0, ::every, ::every]
+        values.append(np.empty(plane.shape, np.float32))
+        observed.append(np.ones(plane.shape, bool))
+        dark = decode(band, plane, values[-1], observed[-1])
+        if band.zero:
+            observed[-1] &= ~dark
+        if band.mask:
+            there = _read(pool, band, [band.index], grid, strip, masks=True, shape=shape)[0, ::every, ::every]
+            observed[-1] &= there != 0
+    return np.concatenate(values), np.concatenate(observed), factor * every
 
 
 def decode(band: Band, plane: np.ndarray, values: np.ndarray, observed: np.ndarray) -> np.ndarray:

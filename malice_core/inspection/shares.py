@@ -122,7 +122,7 @@ class Sampling:
         rows, cols = down[inside].astype(int), right[inside].astype(int)
         window = Window.between(int(rows.min()), int(cols.min()), int(rows.max()) + 1, int(cols.max()) + 1)
         step = max(1, int(self.step * self.lattice.res / grid.res))
-        plane, observed = read_coarse(stack.pool, layer.bands[0], grid, window, step)
+        plane, observed, step = read_coarse(stack.pool, layer.bands[0], grid, window, step)
         at = (rows - window.row) // step, (cols - window.col) // step
         values[inside] = plane[at]
         seen = inside.copy()

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from malice_core.cards import Card, Graph, Modality, Surroundings
 from malice_core.errors import ModelError, OutputError
 from malice_core.store.statistics import AUX, AUX_TERRAIN, AUX_WEATHER, MALICE, Statistics
 from malice_core.weights import Weights
+
+#: Seconds after which an unfinished folder of a model is nobody's: an import takes less than a minute.
+STALE = 24 * 3600.0
 
 
 def write(
@@ -144,6 +148,10 @@ def new_model(store: Path, name: str, overwrite: bool) -> Iterator[Path]:
     target = store / name
     try:
         store.mkdir(parents=True, exist_ok=True)
+        for left in store.glob(f".{name}.*"):
+            # Of a process that was killed; one that is at work touches its folder.
+            if time.time() - left.stat().st_mtime > STALE:
+                shutil.rmtree(left, ignore_errors=True)
         # Beside the target, so that the rename stays on one file system; the dot hides it from the store.
         part = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=store))
     except OSError as error:

@@ -175,7 +175,7 @@ class ModelsAlgorithm(EngineAlgorithm):
             run.execute("malice_core.models", [action, name])
             details = run.plan_text
         if action in CHANGING:
-            INSTALLED.changed()
+            INSTALLED.forget()
         run.execute("malice_core.models", ["list", "--check"])
         rows = [_row(one) for one in run.plan.get("models") or [] if isinstance(one, dict)]
         results = {}

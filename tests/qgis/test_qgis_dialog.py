@@ -70,13 +70,14 @@ def test_a_card_says_what_it_needs(qgis_app: object) -> None:
     assert CARDS[1].line.startswith("malice: S1 (VV).")
 
 
+@pytest.mark.parametrize(("name_of", "output"), [("embed", "OUTPUT"), ("inspect", "REPORT")])
 def test_the_dialog_asks_for_what_the_model_needs(
-    provider: object, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    provider: object, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name_of: str, output: str
 ) -> None:
     # The window's stand-in in tests has no browser.
     monkeypatch.setattr("processing.gui.ParametersPanel.iface", None)
     monkeypatch.setattr(models.INSTALLED, "cards", CARDS)
-    algorithm = provider.algorithm("embed").create()
+    algorithm = provider.algorithm(name_of).create()
     dialog = algorithm.createCustomParametersWidget(None)
     panel = dialog.mainWidget()
     names = {*SURROUNDINGS, *HOLES}
@@ -99,7 +100,7 @@ def test_the_dialog_asks_for_what_the_model_needs(
     texts = {box.itemText(row): box.itemData(row) for row in range(box.count()) if box.itemData(row)}
     assert texts == {"aux (needs weather, DEM and angles)": "aux", "malice": "malice"}
     assert shown() == everything - names
-    images = {"FOLDER_S1": str(scene / "S1"), "OUTPUT": str(tmp_path / "e.tif")}
+    images = {"FOLDER_S1": str(scene / "S1"), output: str(tmp_path / ("e.tif" if output == "OUTPUT" else "e.html"))}
     dialog.setParameters({**images, "MODEL": "aux", "DEM": dem, "ANGLES_S1": "38.5"})
     assert shown() == everything
     assert advanced.property("collapsed") is False

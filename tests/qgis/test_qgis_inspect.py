@@ -8,8 +8,22 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from qgis.core import QgsProcessingContext, QgsProcessingException, QgsVectorLayer
-from qgis.PyQt.QtCore import QDate
+from qgis.core import (
+    QgsApplication,
+    QgsDateTimeRange,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsProcessingModelAlgorithm,
+    QgsProcessingModelChildAlgorithm,
+    QgsProcessingModelChildParameterSource,
+    QgsProcessingModelOutput,
+    QgsProcessingModelParameter,
+    QgsProcessingParameterFile,
+    QgsProject,
+    QgsRasterLayer,
+    QgsVectorLayer,
+)
+from qgis.PyQt.QtCore import QDate, QDateTime, Qt, QTime
 
 from helpers_qgis import Log, Shell, fake_engine, one_line
 
@@ -159,3 +173,78 @@ def test_from_a_shell(shell: Shell, scene: Path, tmp_path: Path) -> None:
     wrong = shell("run", "malice:inspect", "--", f"FOLDER_S2={scene / 'S2'}", "MODEL=tiny", f"REPORT={tmp_path / 'r'}")
     assert wrong.returncode == 1
     assert "ends in .html" in one_line(wrong.stderr)
+
+
+def test_in_a_model_its_table_goes_on(
+    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path
+) -> None:
+    """A .model3: the dates of a folder, and of them those that are used."""
+    model = QgsProcessingModelAlgorithm("dates", "tests")
+    images = QgsProcessingParameterFile("images", "images", behavior=QgsProcessingParameterFile.Behavior.Folder)
+    model.addModelParameter(images, QgsProcessingModelParameter("images"))
+    source = QgsProcessingModelChildParameterSource
+    inspect = QgsProcessingModelChildAlgorithm("malice:inspect")
+    inspect.setChildId("inspect")
+    inspect.addParameterSources("FOLDER_S2", [source.fromModelParameter("images")])
+    inspect.addParameterSources("MODEL", [source.fromStaticValue("tiny")])
+    inspect.addParameterSources("DATE_TO", [source.fromExpression("'2018-01-' || '20'")])
+    model.addChildAlgorithm(inspect)
+    chosen = QgsProcessingModelChildAlgorithm("native:extractbyexpression")
+    chosen.setChildId("chosen")
+    chosen.addParameterSources("INPUT", [source.fromChildOutput("inspect", "TABLE")])
+    chosen.addParameterSources("EXPRESSION", [source.fromStaticValue('"used" and month("date") = 1')])
+    output = QgsProcessingModelOutput("dates", "dates")
+    output.setChildOutputName("OUTPUT")
+    chosen.setModelOutputs({"dates": output})
+    model.addChildAlgorithm(chosen)
+    model.updateDestinationParameters()
+    assert model.toFile(str(tmp_path / "dates.model3"))
+    again = QgsProcessingModelAlgorithm()
+    assert again.fromFile(str(tmp_path / "dates.model3"))
+    again.initAlgorithm()
+    log = Log()
+    _, good = again.run({"images": str(scene / "S2"), "chosen:dates": str(tmp_path / "d.gpkg")}, context, log)
+    assert good, log.texts
+    layer = QgsVectorLayer(str(tmp_path / "d.gpkg"), "dates", "ogr")
+    assert [row["date"] for row in layer.getFeatures()] == [QDate(2018, 1, 5), QDate(2018, 1, 15)]
+
+
+def test_layers_whose_day_only_qgis_knows(
+    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path
+) -> None:
+    """The day of a layer's temporal range reaches the report; what was made for it is gone afterwards."""
+    given = []
+    for number, path in enumerate(sorted((scene / "undated").glob("*.tif"))):
+        layer = QgsRasterLayer(str(path), path.stem)
+        day = QDate(2018, 2, 1 + number)
+        utc = Qt.TimeSpec.UTC
+        span = QgsDateTimeRange(QDateTime(day, QTime(0, 0), utc), QDateTime(day, QTime(23, 59, 59), utc))
+        layer.temporalProperties().setFixedTemporalRange(span)
+        layer.temporalProperties().setIsActive(True)
+        QgsProject.instance().addMapLayer(layer)
+        given.append(layer)
+    parameters = {"INPUT_S2": given, "MODEL": "tiny", "REPORT": str(tmp_path / "r.html"), "TABLE": "memory:"}
+    results = run(provider, context, parameters)
+    rows = list(context.takeResultLayer(results["TABLE"]).getFeatures())
+    assert [row["date"] for row in rows] == [QDate(2018, 2, 1 + number) for number in range(len(given))]
+    wrapped = Path(QgsApplication.qgisSettingsDirPath()) / "malice" / "wrapped"
+    assert not wrapped.is_dir() or not list(wrapped.iterdir())
+
+
+def test_every_algorithm_is_complete(provider: object) -> None:
+    """What a user sees of each: names, help of every parameter, tags, an icon; none needs the window's thread."""
+    names = {algorithm.name() for algorithm in provider.algorithms()}
+    assert {"embed", "inspect", "models"} <= names
+    for algorithm in provider.algorithms():
+        assert algorithm.name() == algorithm.name().lower()
+        assert algorithm.displayName() != algorithm.name()
+        assert algorithm.canExecute() == (True, "")
+        assert not algorithm.flags() & algorithm.FlagNoThreading
+        assert algorithm.shortDescription()
+        assert algorithm.shortHelpString().startswith("<p>")
+        assert not algorithm.icon().isNull()
+        assert "malice" in algorithm.tags()
+        assert algorithm.helpUrl().endswith(".md")
+        for definition in algorithm.parameterDefinitions():
+            assert definition.help(), (algorithm.name(), definition.name())
+            assert definition.description(), (algorithm.name(), definition.name())

@@ -20,9 +20,9 @@ def store(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider
     folder = tmp_path / "store"
     shutil.copytree(scene / "models" / "tiny", folder / "tiny")
     monkeypatch.setenv("MALICE_MODELS", str(folder))
-    models.INSTALLED.changed()
+    models.INSTALLED.forget()
     yield folder
-    models.INSTALLED.changed()
+    models.INSTALLED.forget()
 
 
 def run(provider: object, context: QgsProcessingContext, log: Log | None = None, **parameters: object) -> dict:
