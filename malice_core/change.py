@@ -24,7 +24,11 @@ def parser() -> argparse.ArgumentParser:
     g = p.add_argument_group("change")
     g.add_argument("--measure", choices=MEASURES, default=MEASURES[0], help=f"of distance (default: {MEASURES[0]})")
     g.add_argument(
-        "--threshold", type=_threshold, default="otsu", metavar="otsu|NUMBER", help="distances above it are changes"
+        "--threshold",
+        type=_threshold,
+        default="otsu",
+        metavar="otsu|NUMBER",
+        help="distances above it are changes (default: otsu)",
     )
     return p
 

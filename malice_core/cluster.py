@@ -19,6 +19,7 @@ from malice_core.errors import InputError
 if TYPE_CHECKING:
     from malice_core.analysis.clustering import Clusters
     from malice_core.analysis.embedding import Embedding
+    from malice_core.analysis.likeness import Likeness
     from malice_core.analysis.result import ResultRaster
 
 #: Clusters, and pixels drawn to find them, unless other numbers are given.
@@ -76,7 +77,10 @@ def run(options: argparse.Namespace, run: Run) -> None:
         tags = command.tags("cluster", embedding, told) | fit.legend.tags() | {"MALICE_FIT": fit.identity}
         known = fit.legend
         band = Raster("", options.output, known.dtype, ["cluster"], NODATA, tags, colours=known.colours)
-        _write(embedding, fit, outputs.raster(band, embedding.place, run.threads), run, progress)
+        compared = _write(embedding, fit, outputs.raster(band, embedding.place, run.threads), run, progress)
+        if options.fit is not None:
+            for line in compared.warnings(options.fit.name, embedding.path.name, "find clusters of its own"):
+                run.reporter.warning(line)
         if options.save_fit is not None:
             outputs.file(options.save_fit).write_text(fit.text(), encoding="utf-8")
         progress.finish()
@@ -102,20 +106,22 @@ def _fitted(embedding: Embedding, options: argparse.Namespace, run: Run, progres
     return fit
 
 
-def _write(embedding: Embedding, fit: Clusters, raster: ResultRaster, run: Run, progress: command.Progress) -> None:
-    """Writes the cluster of every pixel."""
+def _write(embedding: Embedding, fit: Clusters, raster: ResultRaster, run: Run, progress: command.Progress) -> Likeness:
+    """Writes the cluster of every pixel; and how like the pixels are to those that were drawn."""
     import numpy as np
 
     from malice_core.analysis import memories, windows
     from malice_core.analysis.clustering import nearest
     from malice_core.analysis.embedding import Pixels
+    from malice_core.analysis.likeness import Likeness
     from malice_core.grid import Window
 
-    codes = fit.legend.codes
+    codes, compared = fit.legend.codes, Likeness(fit.mean, fit.deviation)
 
     def work(cell: Window, pixels: Pixels) -> np.ndarray[tuple[int], np.dtype[np.integer]]:
         values = np.zeros(cell.pixels, codes.dtype)
         if pixels.there.any():
+            compared.add(pixels.seen)
             values[pixels.there] = codes[nearest(fit.centres, pixels.seen.T.astype(np.float64))]
         return values
 
@@ -131,6 +137,7 @@ def _write(embedding: Embedding, fit: Clusters, raster: ResultRaster, run: Run, 
     for window, parts in windows.over([embedding], given, work, run.threads, run.check):
         raster.write(window, parts)
         advance(window.pixels)
+    return compared
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -309,25 +309,43 @@ def test_the_command_line_tells_events_and_errors(tmp_path: Path, embedding: Pat
     assert "--output" in wrong.stderr
 
 
+#: A run that takes long: in the work of each cell, or deep in a library that reads.
+SLOW = """
+import sys, time
+from malice_core import pca
+from malice_core.analysis import decoding
+from malice_core.analysis.components import Components
+
+def slow(kind, name, seconds):
+    plain = getattr(kind, name)
+
+    def late(self, *arguments):
+        time.sleep(seconds)
+        return plain(self, *arguments)
+
+    setattr(kind, name, late)
+
+if sys.argv.pop(1) == "stuck":
+    slow(decoding.Raster, "read", 20)
+else:
+    slow(Components, "of", 0.3)
+sys.exit(pca.main())
+"""
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize("how", ["signal", "stdin", "kill"])
+@pytest.mark.parametrize("how", ["signal", "stdin", "kill", "stuck"])
 def test_a_run_that_is_stopped_leaves_nothing(tmp_path: Path, how: str) -> None:
     embedding = write(tmp_path / "e.tif", np.repeat(smooth(16, (300, 290)), 8, axis=0).clip(-2, 2), queries=range(2))
-    program = (
-        "import sys, time\n"
-        "from malice_core import pca\n"
-        "from malice_core.analysis.components import Components\n"
-        "of = Components.of\n"
-        "def slow(self, values):\n"
-        "    time.sleep(0.3)\n"
-        "    return of(self, values)\n"
-        "Components.of = slow\n"
-        "sys.exit(pca.main())\n"
+    line = ["--input", embedding, "--output", tmp_path / "p.tif", "--threads", 1, "--cancel-on-stdin-close"]
+    running = subprocess.Popen(
+        [sys.executable, "-c", SLOW, how, *map(str, line)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    line = [sys.executable, "-c", program, "--input", embedding, "--output", tmp_path / "p.tif", "--threads", "1"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    running = subprocess.Popen([*map(str, line), "--cancel-on-stdin-close"], **pipes)  # type: ignore[call-overload]
-    growing = folder_of(tmp_path / "p.tif") / "0.tif"
+    growing = folder_of(tmp_path / "p.tif") / ("tool.lock" if how == "stuck" else "0.tif")
     deadline = time.monotonic() + 100
     while not growing.exists() and time.monotonic() < deadline:
         assert running.poll() is None, running.communicate()
@@ -336,11 +354,12 @@ def test_a_run_that_is_stopped_leaves_nothing(tmp_path: Path, how: str) -> None:
     begun = time.monotonic()
     if how == "kill":
         running.kill()
-    elif how == "signal":
-        running.send_signal(signal.SIGTERM)
-    else:
+    elif how == "stdin":
+        assert running.stdin is not None
         running.stdin.close()
         running.stdin = None
+    else:
+        running.send_signal(signal.SIGTERM)
     _, told = running.communicate()
     if how == "kill":
         assert not (tmp_path / "p.tif").exists()

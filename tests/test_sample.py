@@ -131,6 +131,19 @@ def test_attributes_keep_their_names(tmp_path: Path, embedding: Path) -> None:
     assert json.loads(row["list"]) == [1, "é"]
 
 
+def test_all_points_may_be_outside(tmp_path: Path, embedding: Path) -> None:
+    shape = {"type": "Point", "coordinates": [10, 10]}
+    feature = {"type": "Feature", "geometry": shape, "properties": {"n": 1}}
+    (tmp_path / "p.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    arguments = ("--input", embedding, "--points", tmp_path / "p.geojson", "--output", tmp_path / "t.csv")
+    recorder = run(sample, *arguments)
+    assert recorder.warnings == ["1 of 1 points are outside, or have no data: their values are empty"]
+    with open(tmp_path / "t.csv", encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["n"] == "1"
+    assert row["Q00F07"] == ""
+
+
 def test_what_cannot_be_is_refused(tmp_path: Path, embedding: Path) -> None:
     points = places(tmp_path / "p.geojson")
     square = {"type": "Polygon", "coordinates": [[[3, 50], [3.1, 50], [3.1, 50.1], [3, 50]]]}

@@ -185,6 +185,7 @@ def test_one_pixel_and_no_pixel(tmp_path: Path, values: Array) -> None:
 def test_what_cannot_be_is_refused(tmp_path: Path, embedding: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = places(tmp_path / "r.geojson", [point(3.5, 3.5), point(9.5, 9.5)], [{"n": 1}, {"n": 2}])
     nothing = places(tmp_path / "none.geojson", [None], [{"n": 1}])
+    far = places(tmp_path / "far.geojson", [point(-9000, 3), polygon(9000, 9000, 5, 5)])
     line = tmp_path / "line.geojson"
     shape = {"type": "LineString", "coordinates": [[3, 50], [4, 51]]}
     features = [{"type": "Feature", "geometry": shape, "properties": {}}]
@@ -194,6 +195,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path, embedding: Path, monkeypatch:
     for arguments, words in (
         ([*start, good, "--field", "m"], "--field m: .* has no such field, it has n"),
         ([*start, nothing], r"--references: .*none\.geojson has no points or polygons"),
+        ([*start, far], r"none of .*far\.geojson lies on pixels with data"),
         ([*start, line], "LineString"),
         ([*start, tmp_path / "gone.geojson"], "--references: cannot read"),
         ([*start, embedding], "no file of points or polygons"),

@@ -39,12 +39,15 @@ class Clusters:
         kind: the embeddings they are of.
         centres: (clusters, features).
         sizes: drawn pixels of each, descending.
+        mean, deviation: (features,) of the drawn pixels.
         source: where they come from, for people.
     """
 
     kind: Kind
     centres: Floats = field(repr=False)
     sizes: tuple[int, ...]
+    mean: Floats = field(repr=False)
+    deviation: Floats = field(repr=False)
     source: Mapping[str, Any]
 
     @property
@@ -79,7 +82,8 @@ class Clusters:
         centres = found.cluster_centers_.astype(np.float64)
         sizes = np.bincount(nearest(centres, values.astype(np.float64)), minlength=count)
         order = np.argsort(-sizes, kind="stable")
-        return cls(kind, centres[order], tuple(int(one) for one in sizes[order]), dict(source))
+        mean, deviation = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
+        return cls(kind, centres[order], tuple(int(one) for one in sizes[order]), mean, deviation, dict(source))
 
     @property
     def identity(self) -> str:
@@ -98,6 +102,8 @@ class Clusters:
             "sizes": list(self.sizes),
             "classes": self.legend.plain(),
             "centres": self.centres.tolist(),
+            "mean": self.mean.tolist(),
+            "deviation": self.deviation.tolist(),
         }
         return json.dumps(content, indent=1) + "\n"
 
@@ -122,9 +128,12 @@ class Clusters:
             sizes = tuple(int(one) for one in content["sizes"])
             if centres.ndim != 2 or not 1 <= len(centres) <= MOST or centres.shape[1] != kind.features:
                 raise ValueError(f"its centres have the shape {centres.shape}")
-            if not np.isfinite(centres).all() or len(sizes) != len(centres):
+            mean, deviation = (np.array(content[name], np.float64) for name in ("mean", "deviation"))
+            if not all(np.isfinite(one).all() for one in (centres, mean, deviation)) or len(sizes) != len(centres):
                 raise ValueError("its centres are not finite, or lack sizes")
-            return cls(kind, centres, sizes, dict(content["source"]))
+            if mean.shape != (kind.features,) or deviation.shape != mean.shape:
+                raise ValueError(f"its mean has the shape {mean.shape}")
+            return cls(kind, centres, sizes, mean, deviation, dict(content["source"]))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"--fit {path} is damaged: {error}; write it again with --save-fit") from error
 

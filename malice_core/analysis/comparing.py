@@ -63,7 +63,7 @@ def _compared(
     def work(cell: Window, one: Pixels, other: Pixels) -> tuple[Floats, NDArray[np.int64]]:
         there = one.there & other.there
         found = np.full(cell.pixels, np.nan, np.float32)
-        found[there] = changes.distances(one.values[:, there], other.values[:, there], measure)
+        found[there] = changes.distances(one.at(there), other.at(there), measure)
         return found, changes.histogram(found[there])
 
     counts = changes.histogram(np.zeros(0, np.float32))

@@ -1,14 +1,14 @@
 """An embedding that ``malice_core.embed`` wrote, whatever its format and number type: what it is, and its numbers.
 
 GeoTIFF, cloud-optimised GeoTIFF and VRT are read by GDAL, Zarr stores by the package zarr, as no GDAL in use reads
-shards (docs/outputs.md). Numbers are decoded: a scale and offset a band of int16, a scale a pixel and sensor of int8.
+shards (docs/outputs.md). ``decoding.py`` reads the numbers.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -18,10 +18,10 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
-from rasterio.windows import Window as RasterWindow
 
-from malice_core import cube, mosaic
+from malice_core import mosaic
+from malice_core.analysis import decoding
+from malice_core.analysis.decoding import opened
 from malice_core.errors import InputError
 from malice_core.evaluation.rasters import Place
 from malice_core.grid import Window
@@ -30,8 +30,8 @@ from malice_core.product import band_names, is_store, scale_path
 Floats = NDArray[np.float32]
 #: Of a band: sensor where there are two, query, feature.
 BAND = re.compile(r"(?:(S1|S2)_)?Q(\d{2,})F(\d{2,})")
-#: How numbers are stored, by ``--dtype``: in GDAL's files, where float16 is float32 of 16 bits, and in Zarr stores.
-STORED = {"float32": "float32", "float16": "float32", "int16": "int16", "int8": "uint8"}
+#: What GDAL calls the types of stored numbers, by ``--dtype``: float16 is float32 of 16 bits, before GDAL 3.11.
+STORED = {"float32": {"float32"}, "float16": {"float32", "float16"}, "int16": {"int16"}, "int8": {"uint8"}}
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,12 @@ class Pixels:
     @property
     def seen(self) -> Floats:
         """(features, pixels with data)"""
-        return self.values if self.there.all() else self.values[:, self.there]
+        return self.at(self.there)
+
+    def at(self, mask: NDArray[np.bool_]) -> Floats:
+        """(features, pixels of a mask)"""
+        # Much faster than values[:, mask].
+        return self.values if mask.all() else np.take(self.values, np.flatnonzero(mask), axis=1)
 
     def part(self, window: Window, inside: Window) -> Pixels:
         """Those of a window inside the ``window`` that these pixels are of."""
@@ -257,24 +262,13 @@ class Embedding:
             threads: that unpack tiles.
         """
         if is_store(self.path):
-            yield _StoreReader(self)
+            yield _Pixels(decoding.Store(self.path, self.dtype))
             return
-        with opened(self.path, threads) as file:
-            if self.dtype != "int8":
-                yield _RasterReader(self, file, None)
-                return
-            with opened(scale_path(self.path), threads) as scales:
-                yield _RasterReader(self, file, scales)
-
-
-def opened(path: Path, threads: int = 1) -> rasterio.DatasetReader:
-    """Raises:
-    InputError: if a raster cannot be opened.
-    """
-    try:
-        return rasterio.open(path, num_threads=threads)
-    except (RasterioError, OSError) as error:
-        raise InputError(f"cannot open {path}: {error}") from error
+        with ExitStack() as stack:
+            file = stack.enter_context(opened(self.path, threads))
+            scaled = self.dtype == "int8"
+            scales = stack.enter_context(opened(scale_path(self.path), threads)) if scaled else None
+            yield _Pixels(decoding.Raster(self.path, self.dtype, file, scales))
 
 
 def _of_raster(path: Path) -> Embedding:
@@ -283,7 +277,7 @@ def _of_raster(path: Path) -> Embedding:
     with opened(path) as file:
         tags = {key: f"{text}" for key, text in file.tags().items()}
         kind, dtype = _kind(path, tags, file.descriptions)
-        if set(file.dtypes) != {STORED[dtype]}:
+        if not set(file.dtypes) <= STORED[dtype]:
             raise InputError(
                 f"{path} holds {', '.join(sorted(set(file.dtypes)))}, but its tag MALICE_DTYPE says {dtype}: give the "
                 "file as malice_core.embed wrote it"
@@ -315,7 +309,7 @@ def _require_scales(found: Embedding) -> None:
 
 
 def _of_store(path: Path) -> Embedding:
-    group = _group(path)
+    group = decoding.group(path)
     attributes = {key: f"{text}" for key, text in dict(group.attrs).items()}
     try:
         kind, dtype = _kind(path, attributes, [f"{name}" for name in group["band"][...]])
@@ -334,18 +328,6 @@ def _of_store(path: Path) -> Embedding:
     return Embedding(
         path, kind, dtype, Place.of(path, crs, transform, array.shape[1:]), attributes, array.dtype.itemsize
     )
-
-
-def _group(path: Path) -> Any:
-    cube.require(f"to read {path}, a Zarr store,")
-    import zarr
-
-    if not path.exists():
-        raise InputError(f"{path} is not there: give an embedding that malice_core.embed wrote")
-    try:
-        return zarr.open_group(path, mode="r")
-    except Exception as error:
-        raise InputError(f"cannot open {path}: {error}") from error
 
 
 def _kind(path: Path, tags: Mapping[str, str], bands: Sequence[str | None]) -> tuple[Kind, str]:
@@ -379,71 +361,11 @@ def _kind(path: Path, tags: Mapping[str, str], bands: Sequence[str | None]) -> t
     return kind, dtype
 
 
-class _RasterReader:
-    """Of what GDAL reads."""
+@dataclass(frozen=True)
+class _Pixels:
+    """A :class:`Reader` of stored numbers."""
 
-    def __init__(
-        self, embedding: Embedding, file: rasterio.DatasetReader, scales: rasterio.DatasetReader | None
-    ) -> None:
-        self._embedding, self._file, self._scales = embedding, file, scales
-        self._steps = np.array([file.scales, file.offsets], np.float32)[:, :, None]
+    stored: decoding.Stored
 
     def read(self, window: Window) -> Pixels:
-        inside = RasterWindow(window.col, window.row, window.width, window.height)
-        try:
-            codes = self._file.read(window=inside)
-            scales = None if self._scales is None else self._scales.read(window=inside)
-        except (RasterioError, OSError) as error:
-            raise InputError(f"cannot read {self._embedding.path}: {error}; it may be damaged") from error
-        return _decoded(codes, self._embedding.dtype, self._steps, scales)
-
-
-class _StoreReader:
-    """Of Zarr stores."""
-
-    def __init__(self, embedding: Embedding) -> None:
-        self._embedding, group = embedding, _group(embedding.path)
-        self._codes = group["embedding"]
-        self._scales = group["scales"] if embedding.dtype == "int8" else None
-        self._steps = np.empty((2, 0, 1), np.float32)
-        if embedding.dtype == "int16":
-            self._steps = np.array([group["scale"][...], group["offset"][...]], np.float32)[:, :, None]
-
-    def read(self, window: Window) -> Pixels:
-        rows, cols = slice(window.row, window.end_row), slice(window.col, window.end_col)
-        try:
-            codes = np.asarray(self._codes[:, rows, cols])
-            scales = None if self._scales is None else np.asarray(self._scales[:, rows, cols])
-        except Exception as error:
-            raise InputError(f"cannot read {self._embedding.path}: {error}; it may be damaged") from error
-        return _decoded(codes, self._embedding.dtype, self._steps, scales)
-
-
-def _decoded(codes: NDArray[Any], dtype: str, steps: Floats, scales: NDArray[Any] | None) -> Pixels:
-    """Numbers of codes (bands, rows, columns).
-
-    Args:
-        dtype: as of ``--dtype``.
-        steps: (2, bands, 1) scale and offset, of int16.
-        scales: (sensors, rows, columns), of int8.
-    """
-    codes = codes.reshape(len(codes), -1)
-    if dtype == "int16":
-        there = (codes != -32768).all(axis=0)
-        values = codes.astype(np.float32)
-        values *= steps[0]
-        values += steps[1]
-    elif scales is not None:
-        factors = scales.reshape(len(scales), -1).astype(np.float32)
-        there = (codes != 0).all(axis=0) & np.isfinite(factors).all(axis=0)
-        values = codes.astype(np.float32)
-        values -= 128
-        step = len(codes) // len(factors)
-        for index, factor in enumerate(factors):
-            values[index * step : (index + 1) * step] *= factor
-    else:
-        values = codes.astype(np.float32, copy=False)
-        there = np.isfinite(values).all(axis=0)
-    if not there.all():
-        values[:, ~there] = np.nan
-    return Pixels(values, there)
+        return Pixels(*self.stored.read(window))

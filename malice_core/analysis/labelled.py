@@ -26,7 +26,7 @@ Indices = NDArray[np.int64]
 #: Pixels that are looked at at once.
 STRIP_PIXELS = 1 << 20
 #: Pixels a place, and a class, that are drawn unless another number is given; of numbers to predict, in all.
-PER_PLACE, PER_CLASS, IN_ALL = 100, 2000, 20_000
+PER_PLACE, PER_CLASS, IN_ALL = 50, 1000, 10_000
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def find(
         if not len(here):
             continue
         first, last = max(0, int(left[here].min())), min(width, int(right[here].max()))
-        transform = grid.transform * Affine.translation(first, row)
+        transform = Affine(pixel[0], 0, grid.left + first * pixel[0], 0, pixel[1], grid.top + row * pixel[1])
         found.burn(shapes, here, (end - row, last - first), transform, row, first)
     return found.result(centres, layer)
 

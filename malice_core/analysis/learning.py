@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 METHODS = ("linear", "knn", "forest")
 WEIGHTS = ("balanced", "none")
 #: Inverse strength of the logistic regression's penalty, the ridge's penalty, neighbours, trees.
-PENALTY, RIDGE, NEIGHBOURS, TREES = 1.0, 1.0, 5, 200
+PENALTY, RIDGE, NEIGHBOURS, TREES = 1.0, 1.0, 5, 100
 #: Steps of the optimiser at most; some hundred are usual.
 STEPS = 2000
 

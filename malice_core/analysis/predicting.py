@@ -13,6 +13,7 @@ from malice_core.analysis import learning, memories, windows
 from malice_core.analysis.command import Progress, Run
 from malice_core.analysis.embedding import Embedding, Pixels
 from malice_core.analysis.legend import NODATA
+from malice_core.analysis.likeness import Likeness
 from malice_core.analysis.result import Outputs
 from malice_core.analysis.saved import Trained
 from malice_core.classifier import one_line
@@ -31,12 +32,14 @@ def write(
     tags: Mapping[str, str],
     run: Run,
     progress: Progress,
+    compared: Likeness | None = None,
 ) -> None:
     """Writes classes or numbers, and the winning class' probability where it is asked for.
 
     Args:
         tags: of the rasters.
         progress: has a step ``predicting`` of all pixels.
+        compared: is given all pixels with data.
 
     Raises:
         MaliceError: if the embedding cannot be read or the disk does not take the result.
@@ -62,7 +65,7 @@ def write(
     )
     advance = progress.step("predicting")
     given = windows.windows(embedding.area, sides)
-    work = _Work(trained)
+    work = _Work(trained, compared)
     for window, results in windows.over([embedding], given, work, run.threads, run.check):
         cells, parts = _unzipped(results)
         for number, raster in enumerate(rasters):
@@ -83,14 +86,16 @@ def _unzipped(results: Iterator[tuple[Window, Part]]) -> tuple[list[Window], lis
 class _Work:
     """From the numbers of a cell to (pixels,) values and (pixels,) probabilities."""
 
-    def __init__(self, trained: Trained) -> None:
-        self._trained = trained
+    def __init__(self, trained: Trained, compared: Likeness | None) -> None:
+        self._trained, self._compared = trained, compared
 
     def __call__(self, cell: Window, pixels: Pixels) -> Part:
         known = self._trained.legend
         sure = np.full(cell.pixels, np.nan, np.float32)
         values = np.full(cell.pixels, np.nan, np.float32) if known is None else np.zeros(cell.pixels, known.dtype)
         if pixels.there.any():
+            if self._compared is not None:
+                self._compared.add(pixels.seen)
             seen = np.ascontiguousarray(pixels.seen.T, np.float64)
             if known is None:
                 values[pixels.there] = learning.numbers(self._trained.model, seen)

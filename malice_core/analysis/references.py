@@ -6,6 +6,7 @@ field need not be like the field. Sums are in float64, cell by cell, so that the
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from malice_core.vectors import Layer, Point, Polygon
 Doubles = NDArray[np.float64]
 #: References that pixels are compared with at once.
 CHUNK = 64
+#: rasterio switches warnings of its own off while it draws, for all threads: two of them get in each other's way.
+_rasterising = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,9 @@ def inside(shape: Shape, cell: Window, place: Place) -> NDArray[np.bool_]:
         if part.pixels:
             mask[part.slices_in(cell)] = True
         return mask.ravel()
-    mask = rasterio.features.geometry_mask(
-        [{"type": "Polygon", "coordinates": shape.shape}],
-        cell.shape,
-        place.part(cell).transform,
-        invert=True,
-    )
+    polygon = {"type": "Polygon", "coordinates": shape.shape}
+    with _rasterising:
+        mask = rasterio.features.geometry_mask([polygon], cell.shape, place.part(cell).transform, invert=True)
     return np.asarray(mask, np.bool_).ravel()
 
 
@@ -113,7 +113,7 @@ def worker(shapes: Sequence[Shape], place: Place) -> Callable[[Window, Pixels], 
         for index in np.flatnonzero(near & (cols[:, 1] > cell.col)).tolist():
             good = inside(shapes[index], cell, place) & pixels.there
             if good.any():
-                found.append((index, pixels.values[:, good]))
+                found.append((index, pixels.at(good)))
         return found
 
     return work

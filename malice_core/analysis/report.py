@@ -18,22 +18,26 @@ STYLE = """
 @media(prefers-color-scheme:dark){:root{--ink:#e6ecef;--soft:#9fadb5;--line:#34414a;--back:#151b1f;--card:#1d262b;
 --mark:#58c79b;--warn:#382f17;--edge:#8a6d1f}}
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:16px/1.5 system-ui,"Segoe UI",
-Roboto,"Helvetica Neue",sans-serif}main{max-width:1040px;margin:0 auto;padding:32px 20px 56px}
+Roboto,"Helvetica Neue",sans-serif}main{max-width:1120px;margin:0 auto;padding:32px 20px 56px}
 h1{font-size:28px;line-height:1.2;margin:0 0 4px}h2{font-size:19px;margin:0 0 12px}.sub,.small{color:var(--soft)}
 .small{font-size:14px}section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:20px 22px;
-margin-top:18px}.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:14px;margin-top:22px}
+margin-top:18px}.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(170px,1fr));gap:14px;margin-top:22px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 18px}
-.card b{display:block;font-size:30px;line-height:1.25;color:var(--mark);font-variant-numeric:tabular-nums}
-.card span{color:var(--soft);font-size:14px}.card i{font-style:normal;font-size:16px;color:var(--soft)}
+.card b{display:block;font-size:28px;line-height:1.25;color:var(--mark);font-variant-numeric:tabular-nums}
+.card span{color:var(--soft);font-size:14px}.card i{font-style:normal;font-size:15px;font-weight:400;color:var(--soft)}
 .notes{background:var(--warn);border-color:var(--edge)}ul{margin:0;padding-left:20px}.scroll{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:14px}th{font-weight:600;text-align:left}
-td,th{padding:5px 9px;border-bottom:1px solid var(--line);vertical-align:middle}td.n,th.n{text-align:right}
-.matrix td{text-align:right;min-width:46px;border:1px solid var(--line)}.matrix thead th{vertical-align:bottom}
+td,th{white-space:nowrap;padding:5px 9px;
+border-bottom:1px solid var(--line);vertical-align:middle}td.n,th.n{text-align:right}
+.many{font-size:12px}
+.many td,.many th{padding:3px 4px}
+.matrix td{text-align:right;min-width:34px;border:1px solid var(--line)}.matrix thead th{vertical-align:bottom}
 .matrix .down{writing-mode:vertical-rl;transform:rotate(180deg);white-space:nowrap;padding:4px 0;font-weight:600}
 .matrix .sum{color:var(--soft)}.matrix .hit{font-weight:700}.swatch{display:inline-block;width:12px;height:12px;
-border-radius:3px;margin-right:7px;vertical-align:-1px;border:1px solid #0003}.bar{display:inline-block;width:110px;
+border-radius:3px;margin-right:7px;vertical-align:-1px;border:1px solid #0003}.bar{display:inline-block;width:84px;
 height:9px;border-radius:5px;background:var(--line);margin-right:8px;vertical-align:1px;overflow:hidden}
-.bar i{display:block;height:100%;background:var(--mark)}.text{margin:0}p.small{margin:0 0 12px}
+.bar i{display:block;height:100%;background:var(--mark)}.text{margin:0 0 8px;font-size:15px}p.small{margin:0 0 12px}
+table+p.small{margin:12px 0 0}.card b{white-space:nowrap}
 .two{display:flex;flex-wrap:wrap;gap:28px;align-items:flex-start}
 .two>*{flex:1 1 300px;min-width:0}svg{width:100%;height:auto;display:block}dl{display:grid;grid-template-columns:
 max-content 1fr;gap:5px 18px;margin:0}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
@@ -62,14 +66,14 @@ FLAT = (
 )
 
 
-def percent(value: float | None) -> str:
+def percent(value: float | None, digits: int = 1) -> str:
     """``87.3 %``; a dash for what is not known."""
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def number(value: float | None) -> str:
-    """Three or four digits; a dash for what is not known."""
-    return "–" if value is None else f"{value:.4g}"
+    """Three digits; a dash for what is not known."""
+    return "–" if value is None else f"{value:#.3g}".rstrip(".")
 
 
 def headline(scores: Mapping[str, Any]) -> str:
@@ -107,9 +111,8 @@ def page(report: dict[str, Any]) -> str:
         _notes(report["notes"]),
     ]
     if "scores" in report:
-        parts.append(_test(numeric))
         parts += [_errors(report)] if numeric else [_matrix(report), _classes(report)]
-        parts.append(_folds(report, numeric))
+        parts += [_test(numeric), _folds(report, numeric)]
     elif not numeric:
         parts.append(_classes(report))
     parts += [_provenance(report, method), "</main></body></html>\n"]
@@ -122,13 +125,13 @@ def _cards(report: dict[str, Any], numeric: bool) -> str:
         half = scores["interval"]
         if numeric:
             more = "" if half is None else f"<i> ± {number(half)}</i>"
-            cards.append((f"{number(scores['rmse'])}{more}", "RMSE, 95 % interval over folds"))
-            cards.append((number(scores["r2"]), "R², of the variance explained"))
+            cards.append((f"{number(scores['rmse'])}{more}", "RMSE, with its 95 % interval"))
+            cards.append((number(scores["r2"]), "R², variance explained"))
             cards.append((number(scores["mae"]), "mean absolute error"))
             cards.append((number(scores["bias"]), "bias, predicted − observed"))
         else:
             more = "" if half is None else f"<i> ± {100 * half:.1f}</i>"
-            cards.append((f"{percent(scores['overall_accuracy'])}{more}", "overall accuracy, 95 % interval over folds"))
+            cards.append((f"{percent(scores['overall_accuracy'])}{more}", "overall accuracy, with its 95 % interval"))
             cards.append((number(scores["macro_f1"]), "macro F1, mean over classes"))
     cards.append((f"{labels['pixels']}", f"labelled pixels of {labels['places']} points and polygons"))
     if "folds" in report:
@@ -146,7 +149,8 @@ def _notes(notes: Sequence[str]) -> str:
 
 def _test(numeric: bool) -> str:
     texts = (HELD_OUT, ALIKE) if numeric else (HELD_OUT, NOT_OF_AREA, ALIKE)
-    return f"<section><h2>What these numbers are</h2><p class='text'>{' '.join(texts)}</p></section>"
+    inner = "".join(f"<p class='text'>{one}</p>" for one in texts)
+    return f"<section><h2>What these numbers are</h2>{inner}</section>"
 
 
 def _swatch(colour: str) -> str:
@@ -170,14 +174,18 @@ def _matrix(report: dict[str, Any]) -> str:
             f"<td class='sum'>{total}</td><td>{percent(each[place]['producers_accuracy'])}</td></tr>"
         )
     sums = "".join(f"<td class='sum'>{sum(row[column] for row in matrix)}</td>" for column in range(len(classes)))
-    users = "".join(f"<td>{percent(one['users_accuracy'])}</td>" for one in each)
+    many = " many" if len(classes) > 12 else ""
+    digits = 0 if many else 1
+    users = "".join(f"<td>{percent(one['users_accuracy'], digits)}</td>" for one in each)
     return (
         "<section><h2>Confusion matrix</h2><p class='small'>Rows: the label. Columns: what the map says. Pixels of "
-        f"held-out folds.</p><div class='scroll'><table class='matrix'><thead><tr><th></th>{head}"
-        "<th><div class='down'>pixels</div></th><th><div class='down'>producer’s accuracy</div></th></tr></thead>"
+        f"held-out folds.</p><div class='scroll'><table class='matrix{many}'><thead>"
+        "<tr><th class='small'>label ↓ map →</th>"
+        f"{head}"
+        "<th><div class='down'>pixels</div></th><th><div class='down'>producer's accuracy</div></th></tr></thead>"
         f"<tbody>{''.join(rows)}"
         f"<tr><th class='sum'>pixels</th>{sums}<td class='sum'>{scores['tested']}</td><td></td></tr>"
-        f"<tr><th>user’s accuracy</th>{users}<td></td><td class='hit'>{percent(scores['overall_accuracy'])}</td></tr>"
+        f"<tr><th>user's accuracy</th>{users}<td></td><td class='hit'>{percent(scores['overall_accuracy'])}</td></tr>"
         "</tbody></table></div></section>"
     )
 
@@ -204,7 +212,7 @@ def _classes(report: dict[str, Any]) -> str:
             f"<tr><td class='n'>{one['code']}</td><td>{_swatch(one['colour'])}{escape(one['name'])}</td>"
             f"<td class='n'>{one['places']}</td><td class='n'>{one['pixels']}</td>{cells}</tr>"
         )
-    head = "<th>user’s accuracy (precision)</th><th>producer’s accuracy (recall)</th><th>F1</th>" if each else ""
+    head = "<th>user's accuracy (precision)</th><th>producer's accuracy (recall)</th><th>F1</th>" if each else ""
     return (
         "<section><h2>Classes</h2><div class='scroll'><table><thead><tr><th class='n'>value</th><th>class</th>"
         f"<th class='n'>places</th><th class='n'>pixels</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"

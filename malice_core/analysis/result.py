@@ -6,6 +6,7 @@ that fails or is cancelled deletes it; one that is killed leaves it to the next.
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import shutil
@@ -112,6 +113,9 @@ class Outputs:
             raster.abandon()
         self._lock.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder.exists():
+            # Windows does not delete what is mapped to memory, as an array may be while somebody holds it.
+            atexit.register(shutil.rmtree, self._folder, True)
 
     def temporary(self, name: str) -> Path:
         """A file that is gone when the run is over."""

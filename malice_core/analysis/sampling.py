@@ -76,11 +76,12 @@ def draw(
     held = found = looked = 0
 
     def work(cell: Window, pixels: Pixels) -> tuple[Keys, Indices, Floats, int]:
-        rows, cols = np.divmod(np.flatnonzero(pixels.there), cell.width)
+        there = np.flatnonzero(pixels.there)
+        rows, cols = np.divmod(there, cell.width)
         places = (rows + cell.row) * width + cols + cell.col
         numbers = keys(places, seed)
         good = numbers <= limit
-        return numbers[good], places[good], pixels.seen.T[good], len(places)
+        return numbers[good], places[good], np.take(pixels.values, there[good], axis=1).T, len(places)
 
     def given() -> Iterator[Window]:
         for number in order:
@@ -138,7 +139,7 @@ def tiles_of(
     tiles = embedding.area.tiles(STRIP)
     return [
         (tiles[number], members)
-        for number, members in zip(present.tolist(), np.split(inside[order], starts[1:]), strict=True)
+        for number, members in zip(present.tolist(), np.split(inside[order], starts)[1:], strict=True)
     ]
 
 
@@ -170,7 +171,7 @@ def gather(
         inside = members[cell.row // STRIP * STRIP, cell.col // STRIP * STRIP]
         row, col = rows[inside] - cell.row, cols[inside] - cell.col
         good = (row >= 0) & (row < cell.height)
-        out[inside[good]] = pixels.values[:, row[good] * cell.width + col[good]].T
+        out[inside[good]] = np.take(pixels.values, row[good] * cell.width + col[good], axis=1).T
 
     cut = [part for tile, _ in touched for part in parts(tile, min(height, STRIP))]
     for window, _ in over([embedding], cut, work, threads, check):

@@ -104,7 +104,7 @@ def interval(scores: Sequence[float], ratio: float) -> float | None:
     Folds share most of what they are trained on: Student's interval is widened as Nadeau and Bengio (2003, Machine
     Learning, doi 10.1023/A:1024068626366) do.
     """
-    from scipy.stats import t  # type: ignore[import-untyped]
+    from scipy.stats import t
 
     if len(scores) < 2:
         return None

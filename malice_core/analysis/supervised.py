@@ -37,7 +37,7 @@ def add_options(p: argparse.ArgumentParser, numeric: bool) -> None:
     )
     one.add_argument("--classifier", type=Path, metavar="FILE.skops", help="apply one that --save-classifier wrote")
     g.add_argument("--field", type=flags.path, metavar="NAME", help=f"the attribute with the {what}")
-    g.add_argument("--per-place", type=flags.count, metavar="N", help="pixels of a polygon at most, default 100")
+    g.add_argument("--per-place", type=flags.count, metavar="N", help="pixels of a polygon at most, default 50")
     g = p.add_argument_group("learning")
     g.add_argument("--method", choices=METHODS, help="default linear")
     g.add_argument("--folds", type=_folds, metavar="N", help=f"spatial folds to test on, default {FOLDS}; 0: no test")
@@ -51,10 +51,10 @@ def add_options(p: argparse.ArgumentParser, numeric: bool) -> None:
     g.add_argument("--save-classifier", type=Path, metavar="FILE.skops", help="for other years or places")
     if numeric:
         g = p.add_argument_group("of numbers")
-        g.add_argument("--pixels", type=flags.count, metavar="N", help="labelled pixels at most, default 20000")
+        g.add_argument("--pixels", type=flags.count, metavar="N", help="labelled pixels at most, default 10000")
     else:
         g = p.add_argument_group("of classes")
-        g.add_argument("--per-class", type=flags.count, metavar="N", help="pixels of a class at most, default 2000")
+        g.add_argument("--per-class", type=flags.count, metavar="N", help="pixels of a class at most, default 1000")
         g.add_argument(
             "--class-weights", choices=WEIGHTS, help="balanced (default): rare classes weigh as much; not for knn"
         )
@@ -72,7 +72,7 @@ def _metres(text: str) -> float:
 def run(options: argparse.Namespace, run: Run, numeric: bool) -> None:
     """The work of both command lines."""
     from malice_core import vectors
-    from malice_core.analysis import learning, predicting, result, saved, training
+    from malice_core.analysis import learning, likeness, predicting, result, saved, training
     from malice_core.analysis.embedding import Embedding
     from malice_core.job import SUFFIXES
 
@@ -97,9 +97,11 @@ def run(options: argparse.Namespace, run: Run, numeric: bool) -> None:
     inputs = [*embedding.files, options.classifier if labels is None else labels[0]]
     names = {option: path for option, (path, _) in asked.items()}
     with learning.one_thread(), run.outputs(names, inputs, options.overwrite) as outputs:
-        learnt = None
+        learnt, compared = None, None
         if labels is None:
             trained = _loaded(options.classifier, embedding, numeric, run)
+            scale = trained.model.steps[0][1]
+            compared = likeness.Likeness(scale.mean_, scale.scale_)
             progress = run.progress({"predicting": embedding.area.pixels})
             told = {"classifier": options.classifier.name, "method": trained.method}
         else:
@@ -108,7 +110,11 @@ def run(options: argparse.Namespace, run: Run, numeric: bool) -> None:
             trained = learnt.trained
             told = {"labels": labels[0].name, **settings.told()}
         about = tags(tool, embedding, {**told, "field": trained.field})
-        predicting.write(embedding, trained, outputs, options.output, probability, about, run, progress)
+        predicting.write(embedding, trained, outputs, options.output, probability, about, run, progress, compared)
+        if compared is not None:
+            cure = "train on labels of its own"
+            for line in compared.warnings(options.classifier.name, embedding.path.name, cure):
+                run.reporter.warning(line)
         if learnt is not None:
             _write_beside(learnt, options, outputs)
         progress.finish()

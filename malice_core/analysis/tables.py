@@ -82,17 +82,17 @@ def _pixels(points: Sequence[Point], place: Place) -> tuple[NDArray[np.int64], N
 
 def _rows(layer: Layer, values: Floats, run: Run) -> Iterator[tuple[Point | None, dict[str, Any], list[str]]]:
     """Place, attributes and numbers of each point, as text; a feature without a place is a row, too."""
-    index = 0
+    index, empty = 0, [""] * values.shape[1]
     for number, one in enumerate(layer.features):
         if number % ROWS == 0:
             run.check()
         for point in one.points:
             found = np.array(values[index])
-            # The shortest text that is read as this float32.
-            yield point, one.attributes, ["" if np.isnan(value) else str(value) for value in found]
+            # The shortest text that is read as this float32. A pixel has all numbers, or none.
+            yield point, one.attributes, empty if np.isnan(found[0]) else [str(value) for value in found]
             index += 1
         if not one.points:
-            yield None, one.attributes, [""] * values.shape[1]
+            yield None, one.attributes, empty
 
 
 def _write_csv(file: TextIO, layer: Layer, bands: Sequence[str], values: Floats, run: Run) -> None:

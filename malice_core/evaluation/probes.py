@@ -120,7 +120,7 @@ def paired_difference(
         one, other: (folds,) scores over the same folds, two or more, of one deal or several.
         ratio: pixels tested on for each that is trained on.
     """
-    from scipy.stats import t  # type: ignore[import-untyped]
+    from scipy.stats import t
 
     difference = one - other
     count = len(difference)
