@@ -170,11 +170,6 @@ class InstalledModels:
         self._changed = changed
         self.refresh()
 
-    def forget(self) -> None:
-        """The engine is another one now: the next dialog has it asked."""
-        self._asked = 0.0
-        self._answer = ("", 0.0, [])
-
     def stop(self) -> None:
         """Ends a look that is under way."""
         self._changed = None

@@ -24,7 +24,6 @@ ALGORITHMS = (
     SetupAlgorithm,
     InspectAlgorithm,
     EmbedAlgorithm,
-    ModelsAlgorithm,
     PcaAlgorithm,
     SimilarityAlgorithm,
     ClusterAlgorithm,
@@ -32,6 +31,7 @@ ALGORITHMS = (
     RegressAlgorithm,
     ChangeAlgorithm,
     SampleAlgorithm,
+    ModelsAlgorithm,
 )
 
 

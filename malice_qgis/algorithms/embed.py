@@ -103,9 +103,13 @@ class EmbedAlgorithm(SeriesAlgorithm):
             except OSError as error:
                 feedback.reportError(tr("PLAN {0} cannot be written: {1}").format(plan_file, error.strerror))
         try:
-            # Sampling the result is done here, outside the window's thread.
+            # Sampling the results is done here, outside the window's thread.
             if context.willLoadLayerOnCompletion(destination):
                 styling.show(context, destination, parameters.get("OUTPUT"), styling.look_of(output))
+            if counts and context.willLoadLayerOnCompletion(counts):
+                look = styling.numbers(counts, tr("Number of valid dates of each pixel."))
+                name = f"{tr('Valid dates')} – {styling.plain(output, '').name}"
+                styling.show(context, counts, parameters.get("COUNTS"), look.named(name))
         except (OSError, RuntimeError, ValueError) as error:
             feedback.reportError(tr("The result is whole, but cannot be given colours: {}").format(error))
         return results

@@ -90,7 +90,7 @@ def sample() -> QgsProcessingParameterDefinition:
 def seed() -> QgsProcessingParameterDefinition:
     """Chance."""
     text = tr("Another number draws other pixels by chance; the same number gives the same result.")
-    return advanced(whole("SEED", tr("Seed of chance"), text, 1, 0))
+    return advanced(whole("SEED", tr("Random seed"), text, 1, 0))
 
 
 def computing() -> list[QgsProcessingParameterDefinition]:

@@ -37,17 +37,17 @@ class SeriesAlgorithm(EngineAlgorithm):
         self.images: checks.Chosen = {}
         self._area: list[str] = []
 
-    def createCustomParametersWidget(self, parent: QWidget | None = None) -> QWidget:
-        # Processing's windows are there in desktop QGIS only.
-        from ..dialog import EmbedDialog
-
-        return EmbedDialog(self, parent=parent)
-
     def group(self) -> str:
         return tr("Image time series")
 
     def groupId(self) -> str:
         return "series"
+
+    def createCustomParametersWidget(self, parent: QWidget | None = None) -> QWidget:
+        # Processing's windows are there in desktop QGIS only.
+        from ..dialog import EmbedDialog
+
+        return EmbedDialog(self, parent=parent)
 
     def refuse(self, parameters: dict[str, Any], context: QgsProcessingContext) -> None:
         checks.refuse(parameters, context, self.OUTPUTS)

@@ -96,16 +96,11 @@ def look_of(path: str) -> Look:
     dataset = open_raster(path)
     look = plain(path, tr("Embedding of a satellite image time series."))
     style, others, bands = _embedding(dataset) if dataset is not None else (None, {}, ())
-    model = look.tags.get("MALICE_MODEL", "")
-    words = ["MALICE", model if model.lower() != "malice" else "", "+".join(key.upper() for key in look.days)]
-    if look.span:
-        words.append(f"{look.span[0]} – {look.span[1]}")
-    name = " ".join(word for word in words if word)
-    return replace(look, name=name, style=style, others=others, bands=bands)
+    return replace(look, style=style, others=others, bands=bands)
 
 
 def plain(path: str, what: str) -> Look:
-    """Without colours: what the file says of itself."""
+    """Without colours: what the file says of itself, named after model, sensors and dates."""
     dataset = open_raster(path)
     tags = dict(dataset.GetMetadata() or {}) if dataset is not None else {}
     # What is made of two embeddings has the dates of both.
@@ -113,7 +108,12 @@ def plain(path: str, what: str) -> Look:
         sensor: _days(",".join(tags.get(f"MALICE_DATES_{sensor.upper()}{which}", "") for which in ("", "_AFTER")))
         for sensor in ("s2", "s1")
     }
-    return Look("", what, days={sensor: found for sensor, found in days.items() if found}, tags=tags)
+    look = Look("", what, days={sensor: found for sensor, found in days.items() if found}, tags=tags)
+    model = tags.get("MALICE_MODEL", "")
+    words = ["MALICE", model if model.lower() != "malice" else "", "+".join(key.upper() for key in look.days)]
+    if look.span:
+        words.append(f"{look.span[0]} – {look.span[1]}")
+    return look.named(" ".join(word for word in words if word))
 
 
 def components(path: str, what: str) -> Look:
@@ -212,7 +212,13 @@ def _ranges(numbers: list[int]) -> str:
 
 
 def _channel(dataset: gdal.Dataset, number: int, span: tuple[float, float] | None) -> Channel:
-    return Channel(number, *(span or sampling.span(sampling.samples(dataset, [number])[0]) or (0.0, 1.0)))
+    if span is None:
+        values = sampling.samples(dataset, [number])[0]
+        values = values[np.isfinite(values)]
+        only = float(values[0]) if values.size else 0.0
+        # Of numbers that are all the same, what they are is told by where they stand from 0 on.
+        span = sampling.span(values) or (min(0.0, only), max(0.0, only) or float(only == 0.0))
+    return Channel(number, *span)
 
 
 def _title(dataset: gdal.Dataset, number: int, taken: Mapping[str, Any]) -> str:

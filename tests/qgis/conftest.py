@@ -94,6 +94,8 @@ def context(qgis_app: object):
     context = QgsProcessingContext()
     context.setProject(QgsProject.instance())
     yield context
+    # pytest keeps the context until after the last test, when QGIS is gone and its layers cannot be closed any more.
+    context.temporaryLayerStore().removeAllMapLayers()
     QgsProject.instance().clear()
 
 

@@ -108,6 +108,25 @@ def test_the_result_is_dressed(
     assert len(colours) > 50
 
 
+def test_the_number_of_dates_is_dressed(
+    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import processing
+
+    monkeypatch.setattr("processing.gui.Postprocessing.iface", None, raising=False)
+    given = {"FOLDER_S2": str(scene / "S2"), "MODEL": "tiny", "QUERIES": "0", "COUNTS": str(tmp_path / "c.tif")}
+    processing.runAndLoadResults(
+        "malice:embed", {**given, "OUTPUT": str(tmp_path / "e.tif")}, context=context, feedback=Log()
+    )
+    layers = {one.name(): one for one in QgsProject.instance().mapLayers().values()}
+    name = "MALICE tiny S2 2018-01-05 – 2018-02-04"
+    assert set(layers) == {name, f"Valid dates – {name}"}
+    counts = layers[f"Valid dates – {name}"]
+    assert counts.renderer().type() == "singlebandpseudocolor"
+    assert counts.renderer().classificationMax() == 4
+    assert counts.temporalProperties().isActive()
+
+
 def write_bands(path: Path, planes: list[np.ndarray]) -> str:
     """A float raster of 64 x 64 pixels."""
     target = gdal.GetDriverByName("GTiff").Create(str(path), 64, 64, len(planes), gdal.GDT_Float32)
