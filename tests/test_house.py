@@ -77,7 +77,7 @@ def test_every_dependency_has_a_range_and_a_reason() -> None:
 
 def test_make_has_the_targets_and_help_names_them() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    build = ("setup", "docs", "translate", "package", "deploy", "clean")
+    build = ("setup", "docs", "translate", "package", "validate", "lock", "deploy", "clean")
     for target in (*build, "demo", "test", "acceptance", "lint", "bench"):
         assert re.search(rf"^{target}:.*## \S", text, re.MULTILINE), target
 

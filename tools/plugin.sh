@@ -2,10 +2,11 @@
 # The QGIS plugin out of the checkout. Called by make, in the checkout's folder.
 #   plugin.sh tree DIR  the folder that QGIS loads, into DIR
 #   plugin.sh deploy    copies it into a QGIS profile (PROFILE, default the user's) and points it at .venv
-#   plugin.sh package   writes dist/malice_qgis-VERSION.zip
+#   plugin.sh package [DIR]  writes malice_qgis-VERSION.zip into DIR (dist)
+# MALICE_BUILD_PYTHON: a Python with the packages build and setuptools (default that of .venv).
 set -euo pipefail
 PYTHON=${MALICE_BUILD_PYTHON:-.venv/bin/python}
-#: plugins.qgis.org takes 25 MB.
+# plugins.qgis.org takes 25 MB.
 LIMIT=25000000
 
 tree() { # the folder QGIS loads, into $1: plugin, and the engine's wheel with the models for trying out
@@ -46,8 +47,8 @@ package)
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     tree "$work/malice_qgis"
-    mkdir -p dist
-    zip="dist/malice_qgis-$version.zip"
+    mkdir -p "${2:-dist}"
+    zip="${2:-dist}/malice_qgis-$version.zip"
     "$PYTHON" -c 'import shutil, sys; shutil.make_archive(sys.argv[1][:-4], "zip", sys.argv[2], "malice_qgis")' \
         "$zip" "$work"
     size=$(wc -c <"$zip")

@@ -19,7 +19,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtGui import QIcon
 
-from .. import engine, lastwords
+from .. import checks, engine, lastwords
 from ..models import INSTALLED
 from ..pictures import icon_path
 from ..setup import building, places, report
@@ -162,12 +162,13 @@ class SetupAlgorithm(QgsProcessingAlgorithm):
         Raises:
             SetupError: if they do not go together.
         """
-        told = {name: self.parameterAsString(parameters, name, context).strip() for name in ("PYTHON", "ENGINE")}
+        given = checks.given(parameters, context)
+        told = {name: str(given.get(name) or "").strip() for name in ("PYTHON", "ENGINE", "WHEELS")}
         for name, words in (("ACTION", ACTIONS), ("DEVICE", DEVICES)):
-            told[name] = self.parameterAsEnumString(parameters, name, context) or str(parameters.get(name) or words[0])
+            # Not parameterAsEnumString: it takes the default for words it does not know.
+            told[name] = str(given.get(name) or words[0]).strip()
             if told[name] not in words:
                 raise SetupError(tr("{0} '{1}' is none of {2}.").format(name, told[name][:80], ", ".join(words)))
-        told["WHEELS"] = self.parameterAsString(parameters, "WHEELS", context).strip()
         told["REPORT"] = self.parameterAsFileOutput(parameters, "REPORT", context)
         _refuse(told)
         return told

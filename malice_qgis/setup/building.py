@@ -10,12 +10,13 @@ import glob
 import hashlib
 import json
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from typing import Any, Callable
 
 from qgis.core import QgsProcessingFeedback
-from qgis.PyQt.QtCore import QStorageInfo
+from qgis.PyQt.QtCore import QStorageInfo, QUrl
 
 from .. import engine, events, interrupts
 from ..redacting import redact
@@ -30,7 +31,7 @@ RECORD = "malice-setup.json"
 PLUGIN = os.path.dirname(os.path.dirname(__file__))
 SOURCE = os.path.join(PLUGIN, "engine_source")
 #: Percent of the bar at the end of each step.
-MADE, INSTALLED, OWN, TRIED = 4, 86, 90, 98
+MADE, INSTALLED, TRIED = 4, 88, 98
 
 
 class SetupError(UserError):
@@ -71,6 +72,11 @@ def own_wheel() -> str:
             "deploy."
         ).format(PLUGIN)
     )
+
+
+def _address(path: str) -> str:
+    """A file as pip takes it in a list of requirements, whatever letters its path has."""
+    return bytes(QUrl.fromLocalFile(path).toEncoded()).decode("ascii")
 
 
 def recipe(device: str) -> dict[str, str]:
@@ -176,20 +182,27 @@ class Builder:
         python = platforms.python_in(folder)
         self._step(MADE, tr("Packages are fetched and installed"))
         lock = pips.lock_file(wish.device)
-        progress = pips.Progress(len(pips.locked(lock)), self._between(MADE, INSTALLED), self._feedback.pushInfo)
-        arguments = pips.install(pip, ["--require-hashes", "-r", lock], wish.wheels)
-        reach = pips.environment(dict(os.environ))
+        progress = pips.Progress(len(pips.locked(lock)) + 1, self._between(MADE, INSTALLED), self._feedback.pushInfo)
+        # The engine's own wheel and the packages it needs, in one go: all of it has hashes.
+        wanted = os.path.join(folder, "wanted.txt")
+        with open(wanted, "w", encoding="utf-8") as file:
+            file.write(f"malice-core @ {_address(own_wheel())} --hash=sha256:{made_of['engine']}\n")
+        arguments = pips.install(pip, [lock, wanted], wish.wheels)
+        # What a pip that is stopped leaves goes with the folder; for GPUs it may be gigabytes.
+        temporary = os.path.join(folder, "tmp")
+        os.mkdir(temporary)
+        reach = {**pips.environment(dict(os.environ)), **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)}
         try:
             self._run(tr("packages"), [python, *arguments], progress.hear, reach, self._watch(folder, progress))
         except SetupError as error:
             raise (GpuError if wish.device == "cuda" else SetupError)(str(error)) from error
-        self._step(INSTALLED, tr("The engine itself is installed"))
-        self._run(tr("the engine"), [python, *pips.install(pip, ["--no-index", own_wheel()])], self.note)
+        for left in (temporary, wanted):
+            shutil.rmtree(left) if os.path.isdir(left) else os.remove(left)
         unmark = platforms.unquarantine(folder)
         if unmark:
             # It ends with an error where nothing bears the mark.
             self._try_run(unmark)
-        self._step(OWN, tr("The engine is tried"))
+        self._step(INSTALLED, tr("The engine is tried"))
         self._try(python, wish.device)
         with open(os.path.join(folder, RECORD), "w", encoding="utf-8") as file:
             json.dump({**made_of, "python": found.executable, "made": time.strftime("%Y-%m-%d %H:%M:%S")}, file)

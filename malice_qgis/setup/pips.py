@@ -21,8 +21,20 @@ from qgis.PyQt.QtNetwork import QNetworkProxy, QNetworkRequest
 from ..texts import UserError, tr
 
 HERE = os.path.dirname(__file__)
-#: Runs pip out of the wheel that is the first argument.
-_RUN = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('pip', None, '__main__', True)"
+#: Runs pip out of the wheel that is the first argument. It ends when stdin is closed: a QGIS that is killed takes it
+#: along, else it would go on to write where the next set-up does.
+_RUN = """
+import os, runpy, sys, threading
+
+def watch():
+    while os.read(0, 4096):  # not sys.stdin, whose lock Python wants when it ends
+        pass
+    os._exit(3)
+
+threading.Thread(target=watch, daemon=True).start()
+sys.path.insert(0, sys.argv.pop(1))
+runpy.run_module("pip", None, "__main__", True)
+"""
 #: Of pip's own variables, those that say how packages are reached; the others would change what is installed where.
 _REACH = (
     "PIP_INDEX_URL",
@@ -102,20 +114,38 @@ def _fetch(address: str, feedback: QgsFeedback) -> bytes:
     return bytes(request.reply().content())
 
 
-def install(pip: str, what: list[str], wheels: str = "") -> list[str]:
-    """Arguments of the environment's Python that install ``what``, and nothing that is not in it.
+def install(pip: str, wanted: list[str], wheels: str = "") -> list[str]:
+    """Arguments of the environment's Python that install what is in files of requirements, and nothing else.
 
     Args:
         pip: pip's wheel.
-        what: ``["--require-hashes", "-r", lock]`` or a wheel.
+        wanted: the files; every line of them has hashes.
         wheels: the only folder packages come from; "" for the index.
     """
     version = _VERSION.fullmatch(os.path.basename(pip))
     raw = version is not None and (int(version[1]), int(version[2])) >= _RAW
-    options = ["--no-deps", "--only-binary=:all:", "--no-input", "--no-user", "--disable-pip-version-check"]
+    options = [
+        "--require-hashes",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--no-input",
+        "--no-user",
+        "--disable-pip-version-check",
+    ]
     options += ["--no-color", f"--progress-bar={'raw' if raw else 'off'}"]
     offline = ["--no-index", "--find-links", wheels] if wheels else []
-    return ["-I", "-X", "utf8", "-c", _RUN, pip, "install", *options, *offline, *what]
+    return [
+        "-I",
+        "-X",
+        "utf8",
+        "-c",
+        _RUN,
+        pip,
+        "install",
+        *options,
+        *offline,
+        *(f"--requirement={one}" for one in wanted),
+    ]
 
 
 def environment(system: dict[str, str]) -> dict[str, str]:

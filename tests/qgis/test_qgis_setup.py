@@ -1,0 +1,320 @@
+"""The set-up of the engine: offline from wheels, refused hashes, interrupted anywhere, repaired, removed, cancelled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from malice_qgis import engine, lastwords
+from malice_qgis.algorithms.setup import SetupAlgorithm
+from malice_qgis.setup import building, pips, places, pythons
+from qgis.core import QgsProcessingContext, QgsProcessingException, QgsSettings
+
+from helpers_qgis import Log, fake_engine
+from helpers_setup import Kit, processes
+
+STEPS = (
+    "A virtual environment is made",
+    "Packages are fetched and installed",
+    "Everything is fetched; now it is unpacked, which takes a minute.",
+    "The engine is tried",
+    "The engine works",
+)
+
+
+@pytest.fixture(scope="module")
+def ours(qgis_app: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
+    """A profile of its own, and what the set-up is made of in place of the plugin's own."""
+    folder = tmp_path_factory.mktemp("set up")
+    found = Kit(folder / "kit")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(places, "home", lambda: str(folder / "profile" / "malice"))
+        patch.setattr(building, "SOURCE", str(found.source))
+        patch.setattr(pips, "lock_file", lambda device: str(found.lock))
+        patch.delenv(engine.VARIABLE, raising=False)
+        yield found
+
+
+@pytest.fixture
+def empty(ours: Kit) -> Iterator[Kit]:
+    """No engine is there."""
+    ours.whole()
+    ours.engine("9.1")
+    shutil.rmtree(places.home(), ignore_errors=True)
+    Path(places.base()).mkdir(parents=True)
+    QgsSettings().remove(engine.SETTING)
+    yield ours
+    QgsSettings().remove(engine.SETTING)
+
+
+@pytest.fixture
+def kit(ours: Kit) -> Iterator[Kit]:
+    """The engine 9.1 is there; most tests leave it as it is, which is what they look at."""
+    ours.whole()
+    ours.engine("9.1")
+    QgsSettings().remove(engine.SETTING)
+    run(ours)
+    for left in places.others():
+        assert places.remove(left)
+    yield ours
+    QgsSettings().remove(engine.SETTING)
+
+
+def mine() -> list[str]:
+    """The folders of engines that are there."""
+    return sorted((name for name in os.listdir(places.base()) if name.isdigit()), key=int)
+
+
+def run(kit: Kit, action: str = "install", feedback: Log | None = None, **more: Any) -> dict[str, Any]:
+    """Runs ``malice:setup`` in this thread, offline; what is wrong is raised."""
+    given = {"ACTION": action, **({"WHEELS": str(kit.wheels)} if action in ("install", "repair") else {}), **more}
+    algorithm = SetupAlgorithm()
+    algorithm.initAlgorithm()
+    return algorithm.run(given, QgsProcessingContext(), feedback or Log(), {}, False)[0]
+
+
+def works(version: str) -> bool:
+    """The engine that the plugin finds is this one and answers."""
+    return engine.handshake(engine.find(), lambda: False) == version
+
+
+def test_an_engine_is_made_kept_and_renewed(empty: Kit) -> None:
+    log = Log()
+    results = run(empty, feedback=log)
+    assert results["VERSION"] == "9.1"
+    assert results["ENGINE_PYTHON"] == engine.find() == os.path.join(places.base(), "1", "bin", "python")
+    assert works("9.1")
+    assert not (Path(places.base()) / "1" / "tmp").exists()
+    assert log.steps == sorted(log.steps)
+    assert log.steps[-1] == 100
+    assert any("alpha-1.0" in text for text in log.texts)
+    whole = Path(places.log_file()).read_text(encoding="utf-8")
+    assert "Successfully installed" in whole
+    assert "Ignoring gamma" in whole
+    run(empty)
+    assert mine() == ["1"], "what is as it should be is left alone"
+    empty.engine("9.2")
+    assert run(empty)["VERSION"] == "9.2"
+    assert mine() == ["2"], "a plugin with another engine makes it anew, and the old one goes"
+    assert run(empty, "repair")["VERSION"] == "9.2"
+    assert mine() == ["3"]
+    assert run(empty, "check")["VERSION"] == "9.2"
+
+
+def test_a_file_of_another_hash_is_refused(kit: Kit) -> None:
+    before = mine()
+    kit.spoil()
+    with pytest.raises(QgsProcessingException, match="a file is not the one that is expected") as caught:
+        run(kit, "repair")
+    assert "\n" not in str(caught.value)
+    assert works("9.1")
+    assert mine() == before
+    assert "a file is not the one that is expected" in lastwords.read()
+
+
+def test_a_wheel_that_is_missing_is_named(kit: Kit) -> None:
+    before = mine()
+    (kit.wheels / "beta-2.0-py3-none-any.whl").unlink()
+    with pytest.raises(QgsProcessingException, match=r"a package is missing in the folder of wheels.*beta==2\.0"):
+        run(kit, "repair")
+    assert works("9.1")
+    assert mine() == before
+
+
+class Impatient(Log):
+    """Cancels when it hears of a step."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__()
+        self.step = step
+
+    def pushInfo(self, info: str) -> None:
+        self.texts.append(info)
+        if info == self.step:
+            self.cancel()
+
+    def setProgressText(self, text: str) -> None:
+        self.pushInfo(text)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_cancelled_at_any_step_the_old_engine_stays(kit: Kit, step: str) -> None:
+    before = mine()
+    kit.engine("9.2")
+    log = Impatient(step)
+    with pytest.raises(QgsProcessingException, match="cancelled"):
+        run(kit, feedback=log)
+    assert step in log.texts
+    assert works("9.1")
+    assert mine() == before
+
+
+@pytest.mark.parametrize("broken", ["sys.exit('error: nothing computes')", "os.abort()"])
+def test_an_engine_that_does_not_work_is_not_taken(kit: Kit, broken: str) -> None:
+    before = mine()
+    kit.engine("9.2", broken)
+    with pytest.raises(QgsProcessingException, match="The new engine does not work"):
+        run(kit)
+    assert works("9.1")
+    assert mine() == before
+
+
+def test_what_a_killed_set_up_left_is_removed_by_the_next(kit: Kit) -> None:
+    (old,) = mine()
+    torn = Path(places.base()) / str(int(old) + 1)
+    (torn / "bin").mkdir(parents=True)
+    (torn / "bin" / "python").write_text("torn", encoding="utf-8")
+    assert works("9.1")
+    run(kit, "repair")
+    assert not torn.exists() or (torn / "pyvenv.cfg").exists()
+    assert len(mine()) == 1
+    assert works("9.1")
+
+
+def test_a_pointer_that_is_torn_is_no_engine(kit: Kit) -> None:
+    pointer = Path(places.base()) / "current"
+    told = pointer.read_text(encoding="ascii")
+    for text in ("", "../../evil", "12x", "\xff"):
+        pointer.write_text(text, encoding="latin-1")
+        assert places.current() == ""
+    pointer.write_text(told, encoding="ascii")
+    assert works("9.1")
+
+
+def test_removing_takes_all_of_it_and_the_cure_is_named(kit: Kit) -> None:
+    run(kit, "remove")
+    assert mine() == []
+    with pytest.raises(engine.EngineError, match="malice:setup"):
+        engine.find()
+    with pytest.raises(QgsProcessingException, match="malice:setup"):
+        run(kit, "check")
+    run(kit, "remove")  # nothing is there: no error
+
+
+def test_two_set_ups_do_not_meet(kit: Kit) -> None:
+    with places.Lock(), pytest.raises(QgsProcessingException, match="Another set-up"):
+        run(kit, "repair")
+    run(kit)
+    assert works("9.1")
+
+
+def test_an_engine_at_work_is_not_removed(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    (old,) = mine()
+    monkeypatch.setattr(engine.EngineProcess, "at_work", [places.python()])
+    with pytest.raises(QgsProcessingException, match="at work"):
+        run(kit, "remove")
+    run(kit, "repair")
+    assert len(mine()) == 2
+    assert old in mine()
+    monkeypatch.setattr(engine.EngineProcess, "at_work", [])
+    run(kit, "repair")
+    assert len(mine()) == 1
+
+
+@pytest.mark.acceptance
+def test_cancel_ends_within_a_second_and_leaves_nothing(kit: Kit) -> None:
+    """At ten random moments of a set-up that takes two seconds or more; some come too late."""
+    choice = random.Random(7)
+    took = []
+    for _ in range(10):
+        log, moment = Log(), [0.0]
+
+        def cancel(log: Log = log, moment: list[float] = moment, after: float = choice.uniform(0, 3)) -> None:
+            time.sleep(after)
+            moment[0] = time.monotonic()
+            log.cancel()
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        with contextlib.suppress(QgsProcessingException):
+            run(kit, "repair", log)
+        ended = time.monotonic()
+        thread.join()
+        took.append(ended - moment[0])  # negative: it was over before
+        assert processes(places.base()) == []
+        assert len(mine()) == 1
+        assert works("9.1")
+    assert max(took) < 1.3
+    assert max(took) > 0
+
+
+def test_no_room_is_told_before_anything_is_made(empty: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(building.NEEDED, "cpu", 1 << 62)
+    with pytest.raises(QgsProcessingException, match="make room"):
+        run(empty)
+    assert mine() == []
+
+
+def test_without_a_gpu_the_reason_is_told_and_a_processor_taken(kit: Kit) -> None:
+    log = Log()
+    run(kit, "repair", log, DEVICE="cuda")
+    (told,) = [text for text in log.warnings if "GPU" in text]
+    assert "An engine for processors is made instead" in told
+    assert building.record(places.current())["device"] == "cpu"
+
+
+@pytest.mark.parametrize("card", [True, False])
+def test_a_gpu_counts_only_after_it_has_computed(kit: Kit, card: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver answers; whether its card computes is seen when the new engine is tried."""
+    honest = pythons.ask
+
+    def ask(command: list[str], *more: Any) -> Any:
+        answer = honest(command, *more)
+        return answer if isinstance(answer, str) else pythons.Found(**{**vars(answer), "cuda": "", "driver": 13000})
+
+    monkeypatch.setattr(pythons, "ask", ask)
+    mark = Path(places.base()) / "no_card"
+    if not card:
+        mark.touch()
+    log = Log()
+    run(kit, "repair", log, DEVICE="cuda")
+    mark.unlink(missing_ok=True)
+    assert building.record(places.current())["device"] == ("cuda" if card else "cpu")
+    assert [text for text in log.warnings if "no card" in text] == log.warnings
+    assert bool(log.warnings) != card
+
+
+def test_an_engine_that_is_there_is_used(kit: Kit, tmp_path: Path, scene: Path, engine_python: str) -> None:
+    (tmp_path / "bin").mkdir()
+    wrong = fake_engine(tmp_path / "bin", """echo '{"contract": 7, "version": "2"}'\n""")
+    with pytest.raises(QgsProcessingException, match="contract 7"):
+        run(kit, WHEELS=None, ENGINE=wrong)
+    assert works("9.1"), "one that is refused changes nothing"
+    results = run(kit, WHEELS=None, ENGINE=engine_python)
+    assert results["ENGINE_PYTHON"] == engine.find() == engine_python
+    log = Log()
+    run(kit, feedback=log)
+    assert works("9.1"), "who sets up wants what is set up"
+    assert any(engine_python in text for text in log.texts), "what the setting was is told"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"WHEELS": "/not/there"}, "WHEELS: /not/there is no folder"),
+        ({"PYTHON": "/not/there"}, "PYTHON: /not/there is no program"),
+        ({"action": "repair", "PYTHON": "/bin/true"}, "PYTHON /bin/true cannot be used"),
+        ({"action": "destroy"}, "'destroy' is none of install, repair"),
+        ({"action": "remove", "ENGINE": "/usr/bin/python3"}, "it goes with ACTION install alone"),
+        ({"REPORT": "/tmp/report.tif"}, "ends in .html or .txt"),
+    ],
+)
+def test_what_cannot_be_is_one_line(kit: Kit, given: dict[str, str], says: str) -> None:
+    with pytest.raises(QgsProcessingException, match="(?s)" + says.replace("/", r"\/")) as caught:
+        run(kit, **given)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plugin_without_its_engine_says_so(kit: Kit) -> None:
+    for path in kit.source.glob("*.whl"):
+        path.unlink()
+    with pytest.raises(QgsProcessingException, match="comes without its engine"):
+        run(kit, "repair")
