@@ -151,7 +151,7 @@ def write_shapes() -> None:
     """Places that tools learn from or look for, at points of a grid in the simulated landscape."""
     labels = gdal.Open(str(SHOWN / "fields" / "labels.tif"))
     left, step_x, _, top, _, step_y = labels.GetGeoTransform()
-    names = {key[6:]: name for key, name in labels.GetRasterBand(1).GetMetadata().items() if key.startswith("CLASS_")}
+    names = {key[6:]: name for key, name in labels.GetMetadata().items() if key.startswith("CLASS_")}
     cover = labels.ReadAsArray()
     for name, field, kind in (
         ("fields", "crop", ogr.OFTString),
@@ -163,12 +163,15 @@ def write_shapes() -> None:
         layer.CreateField(ogr.FieldDefn(field, kind))
         for row in range(4, labels.RasterYSize, 10):
             for col in range(4, labels.RasterXSize, 10):
+                code = int(cover[row, col])
+                cover_name = names.get(str(code), "")
+                if name == "meadows" and cover_name != "meadow":
+                    continue
                 feature = ogr.Feature(layer.GetLayerDefn())
                 point = ogr.Geometry(ogr.wkbPoint)
                 point.AddPoint_2D(left + (col + 0.5) * step_x, top + (row + 0.5) * step_y)
                 feature.SetGeometry(point)
-                code = int(cover[row, col])
-                feature.SetField(field, float(code) if kind == ogr.OFTReal else names.get(str(code), ""))
+                feature.SetField(field, float(code) if kind == ogr.OFTReal else cover_name)
                 layer.CreateFeature(feature)
         store.FlushCache()
 

@@ -280,6 +280,16 @@
     </message>
     <message>
         <location filename="../algorithms/embed.py"/>
+        <source>Number of valid dates of each pixel.</source>
+        <translation>Nombre de dates valides de chaque pixel.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>Valid dates</source>
+        <translation>Dates valides</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
         <source>The result is whole, but cannot be given colours: {}</source>
         <translation>Le résultat est complet, mais ne peut pas être mis en couleurs : {}</translation>
     </message>
@@ -595,7 +605,7 @@
     </message>
     <message>
         <location filename="../algorithms/options.py"/>
-        <source>Seed of chance</source>
+        <source>Random seed</source>
         <translation>Graine du hasard</translation>
     </message>
     <message>
@@ -1712,16 +1722,6 @@
         <location filename="../setup/building.py"/>
         <source>packages</source>
         <translation>paquets</translation>
-    </message>
-    <message>
-        <location filename="../setup/building.py"/>
-        <source>The engine itself is installed</source>
-        <translation>Le moteur lui-même est installé</translation>
-    </message>
-    <message>
-        <location filename="../setup/building.py"/>
-        <source>the engine</source>
-        <translation>le moteur</translation>
     </message>
     <message>
         <location filename="../setup/building.py"/>
