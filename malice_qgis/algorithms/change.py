@@ -58,9 +58,6 @@ class ChangeAlgorithm(ToolAlgorithm):
 
     def refuse(self, parameters: dict[str, Any], context: QgsProcessingContext) -> None:
         super().refuse(parameters, context)
-        for name in ("BEFORE", "AFTER"):
-            if not parameters.get(name):
-                raise checks.Refusal(tr("{} is not set: choose an embedding.").format(name))
         threshold = str(parameters.get("THRESHOLD") or "otsu").strip()
         if threshold != "otsu" and not _is_distance(threshold):
             text = tr("THRESHOLD '{}' is neither otsu nor a distance of 0 or more.")

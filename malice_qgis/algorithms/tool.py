@@ -19,6 +19,8 @@ from ..rasters import open_raster
 from ..texts import tr
 from .base import EngineAlgorithm, EngineRun
 
+_OPTIONAL = QgsProcessingParameterDefinition.Flag.FlagOptional
+
 
 class ToolAlgorithm(EngineAlgorithm):
     """A tool on embeddings.
@@ -63,7 +65,11 @@ class ToolAlgorithm(EngineAlgorithm):
         self.rasters = {}
         for definition in self.parameterDefinitions():
             name, value = definition.name(), parameters.get(definition.name())
-            if name in unused or value in (None, ""):
+            if name in unused:
+                continue
+            if value in (None, ""):
+                if definition.type() == "raster":
+                    raise checks.Refusal(tr("{} is not set: choose an embedding.").format(name))
                 continue
             if definition.type() == "raster":
                 self.rasters[name] = _embedding(name, value, context)
@@ -142,6 +148,8 @@ class ToolAlgorithm(EngineAlgorithm):
         """Writes the shapes of a parameter for the engine; the path, "" if there are none."""
         source = self.parameterAsSource(parameters, name, context)
         if source is None:
+            if parameters.get(name) or not self.parameterDefinition(name).flags() & _OPTIONAL:
+                raise checks.Refusal(self.invalidSourceError(parameters, name))
             return ""
         path = os.path.join(folder, f"{name.lower()}.gpkg")
         vectors.write(name, source, str(parameters.get(dict(self.SHAPES)[name]) or ""), path, run.cancelled)

@@ -81,7 +81,7 @@ def test_components_are_the_engines_and_a_fit_is_used_again(
 @pytest.mark.parametrize(
     ("tool", "given", "line"),
     [
-        ("pca", {}, "INPUT"),
+        ("pca", {}, "INPUT is not set: choose an embedding"),
         ("pca", {"INPUT": "/nowhere.tif"}, "INPUT: /nowhere.tif is no raster"),
         ("pca", {"INPUT": "{scene}/S2/S2_20180105.tif"}, "S2_20180105.tif is no embedding"),
         ("pca", {"COMPONENTS": 0}, "COMPONENTS '0' is not a whole number from 1 to"),
@@ -128,6 +128,8 @@ def test_what_is_wrong_is_told_before_the_run(
     # A model runs its steps without that check.
     log = Log()
     assert not provider.algorithm(tool).run(told, context, log)[1]
+    assert len(log.errors) == 1
+    assert line.split(":")[0] in log.errors[0]
     assert {path: path.read_bytes() for path in years.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.gpkg"]
 
