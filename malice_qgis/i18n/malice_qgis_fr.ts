@@ -90,11 +90,6 @@
     </message>
     <message>
         <location filename="../algorithms/change.py"/>
-        <source>{} is not set: choose an embedding.</source>
-        <translation>{} n’est pas donné : choisissez un plongement.</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/change.py"/>
         <source>THRESHOLD '{}' is neither otsu nor a distance of 0 or more.</source>
         <translation>THRESHOLD '{}' n’est ni otsu ni une distance de 0 ou plus.</translation>
     </message>
@@ -1352,6 +1347,11 @@
         <location filename="../algorithms/tool.py"/>
         <source>Embeddings</source>
         <translation>Plongements</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/tool.py"/>
+        <source>{} is not set: choose an embedding.</source>
+        <translation>{} n’est pas donné : choisissez un plongement.</translation>
     </message>
     <message>
         <location filename="../algorithms/tool.py"/>
