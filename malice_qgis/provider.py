@@ -24,7 +24,6 @@ ALGORITHMS = (
     SetupAlgorithm,
     InspectAlgorithm,
     EmbedAlgorithm,
-    ModelsAlgorithm,
     PcaAlgorithm,
     SimilarityAlgorithm,
     ClusterAlgorithm,

@@ -25,8 +25,9 @@ from qgis.core import (
     QgsRasterLayer,
     QgsSettings,
 )
-from qgis.PyQt.QtCore import QModelIndex, QRect, Qt, QTimer
+from qgis.PyQt.QtCore import QModelIndex, QRect, Qt, QTimer, QUrl
 from qgis.PyQt.QtGui import QGuiApplication
+from qgis.PyQt.QtWebKitWidgets import QWebView
 from qgis.PyQt.QtWidgets import (
     QApplication,
     QComboBox,
@@ -121,11 +122,11 @@ def tell_engine(layers: list[QgsRasterLayer]) -> dict[str, Any]:
 
 def examples(layers: list[QgsRasterLayer]) -> dict[str, dict[str, Any]]:
     """What the dialogs of the help pages are filled in with, by algorithm; of one that is not here as it opens."""
-    series = {"INPUT_S2": [layer.id() for layer in layers], "FOLDER_SCL": str(SHOWN / "fields" / "SCL")}
+    series = {name: value for name, value in tell_engine(layers).items() if name != "OUTPUT"}
     made, before = str(EMBEDDING), str(SHOWN / "embedding_2023.tif")
     return {
         "embed": tell_engine(layers),
-        "inspect": series,
+        "inspect": {**series, "REPORT": str(SHOWN / "images_2024.html"), "TABLE": str(SHOWN / "images_2024.gpkg")},
         "pca": {"INPUT": made, "OUTPUT": str(SHOWN / "colours_2024.tif"), "SAVE_FIT": str(SHOWN / "colours.json")},
         "similarity": {"INPUT": made, "REFERENCES": str(SHOWN / "meadows.gpkg"), "OUTPUT": str(SHOWN / "like.tif")},
         "cluster": {"INPUT": made, "OUTPUT": str(SHOWN / "clusters_2024.tif")},
@@ -161,14 +162,17 @@ def write_shapes() -> None:
         store = ogr.GetDriverByName("GPKG").CreateDataSource(str(SHOWN / f"{name}.gpkg"))
         layer = store.CreateLayer(name, labels.GetSpatialRef(), ogr.wkbPoint)
         layer.CreateField(ogr.FieldDefn(field, kind))
-        for row in range(4, labels.RasterYSize, 40):
-            for col in range(4, labels.RasterXSize, 40):
+        for row in range(4, labels.RasterYSize, 10):
+            for col in range(4, labels.RasterXSize, 10):
+                code = int(cover[row, col])
+                cover_name = names.get(str(code), "")
+                if name == "meadows" and cover_name != "meadow":
+                    continue
                 feature = ogr.Feature(layer.GetLayerDefn())
                 point = ogr.Geometry(ogr.wkbPoint)
                 point.AddPoint_2D(left + (col + 0.5) * step_x, top + (row + 0.5) * step_y)
                 feature.SetGeometry(point)
-                code = int(cover[row, col])
-                feature.SetField(field, float(code) if kind == ogr.OFTReal else names.get(str(code), ""))
+                feature.SetField(field, float(code) if kind == ogr.OFTReal else cover_name)
                 layer.CreateFeature(feature)
         store.FlushCache()
 
@@ -281,7 +285,7 @@ def story() -> Iterator[Pause]:
     write_shapes()
     yield from help_pictures(layers)
 
-    result = next(one for one in QgsProject.instance().mapLayers().values() if one.name().startswith("MALICE"))
+    result = next(one for one in QgsProject.instance().mapLayers().values() if one.source() == str(EMBEDDING))
     iface.setActiveLayer(result)
     iface.layerTreeView().setCurrentLayer(result)
     toolbox.hide()
@@ -312,7 +316,37 @@ def story() -> Iterator[Pause]:
     picture("metadata", properties)
     properties.reject()
     yield 1
+    yield from reports(layers)
     yield from set_up()
+
+
+def run_to_end(dialog: QDialog) -> Iterator[Pause]:
+    """Runs what a dialog is filled in with; it stays open."""
+    button(dialog, "Run").click()
+    yield 1
+    yield lambda: button(dialog, "Close").isEnabled() and not button(dialog, "Cancel").isEnabled()
+    yield 2
+
+
+def reports(layers: list[QgsRasterLayer]) -> Iterator[Pause]:
+    """Tools at work, and the pages they write."""
+    filled = examples(layers)
+    for name, page in (("inspect", "images_2024.html"), ("pca", ""), ("classify", "crops_2024.html")):
+        dialog = dialog_of(name, filled[name])
+        yield 1
+        yield from run_to_end(dialog)
+        picture(f"{name}_done", dialog)
+        dialog.close()
+        yield 2
+        picture(f"{name}_result", iface.mainWindow())
+        if page:
+            view = QWebView()
+            view.load(QUrl.fromLocalFile(str(SHOWN / page)))
+            view.show()
+            place(view, 1000, 780)
+            yield 3
+            picture(f"{name}_report", view)
+            view.close()
 
 
 def set_up() -> Iterator[Pause]:
@@ -378,6 +412,8 @@ def wait(condition: Callable[[], bool], then: Callable[[], None]) -> None:
 
 def finish() -> None:
     sys.stdout.flush()
+    # Layers in memory would be asked about.
+    QgsProject.instance().removeAllMapLayers()
     QgsProject.instance().setDirty(False)
     iface.actionExit().trigger()
 

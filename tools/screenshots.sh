@@ -65,7 +65,8 @@ fi
 if [ $# = 0 ]; then
     for picture in docs/qgis/*.png; do
         name=${picture##*/}
-        [ -e "$work/pictures/algorithms/$name" ] || cp "$work/pictures/$name" "$picture"
+        # Others are made elsewhere.
+        if [ -e "$work/pictures/$name" ]; then cp "$work/pictures/$name" "$picture"; fi
     done
     cp "$work"/pictures/algorithms/*.png docs/qgis
 else

@@ -21,6 +21,7 @@ from qgis.PyQt.QtGui import QIcon
 
 from .. import checks, engine, lastwords
 from ..models import INSTALLED
+from ..pictures import icon_path
 from ..setup import building, places, report
 from ..setup.building import Builder, GpuError, SetupError, Wish
 from ..texts import UserError, tr
@@ -43,12 +44,10 @@ class SetupAlgorithm(QgsProcessingAlgorithm):
         return SetupAlgorithm()
 
     def icon(self) -> QIcon:
-        provider = self.provider()
-        return provider.icon() if provider is not None else QIcon()
+        return QIcon(self.svgIconPath())
 
     def svgIconPath(self) -> str:
-        provider = self.provider()
-        return provider.svgIconPath() if provider is not None else ""
+        return icon_path("setup")
 
     def tags(self) -> list[str]:
         return ["install", "engine", "environment", "python", "gpu", "cuda", "offline", "repair", "diagnosis", "malice"]

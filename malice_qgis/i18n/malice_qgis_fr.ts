@@ -90,11 +90,6 @@
     </message>
     <message>
         <location filename="../algorithms/change.py"/>
-        <source>{} is not set: choose an embedding.</source>
-        <translation>{} n’est pas donné : choisissez un plongement.</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/change.py"/>
         <source>THRESHOLD '{}' is neither otsu nor a distance of 0 or more.</source>
         <translation>THRESHOLD '{}' n’est ni otsu ni une distance de 0 ou plus.</translation>
     </message>
@@ -277,6 +272,16 @@
         <location filename="../algorithms/embed.py"/>
         <source>PLAN {0} cannot be written: {1}</source>
         <translation>PLAN {0} ne peut pas être écrit : {1}</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>Number of valid dates of each pixel.</source>
+        <translation>Nombre de dates valides de chaque pixel.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/embed.py"/>
+        <source>Valid dates</source>
+        <translation>Dates valides</translation>
     </message>
     <message>
         <location filename="../algorithms/embed.py"/>
@@ -595,7 +600,7 @@
     </message>
     <message>
         <location filename="../algorithms/options.py"/>
-        <source>Seed of chance</source>
+        <source>Random seed</source>
         <translation>Graine du hasard</translation>
     </message>
     <message>
@@ -1345,6 +1350,11 @@
     </message>
     <message>
         <location filename="../algorithms/tool.py"/>
+        <source>{} is not set: choose an embedding.</source>
+        <translation>{} n’est pas donné : choisissez un plongement.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/tool.py"/>
         <source>{0}: there is no file {1}; choose another.</source>
         <translation>{0} : il n’y a pas de fichier {1} ; choisissez-en un autre.</translation>
     </message>
@@ -1712,16 +1722,6 @@
         <location filename="../setup/building.py"/>
         <source>packages</source>
         <translation>paquets</translation>
-    </message>
-    <message>
-        <location filename="../setup/building.py"/>
-        <source>The engine itself is installed</source>
-        <translation>Le moteur lui-même est installé</translation>
-    </message>
-    <message>
-        <location filename="../setup/building.py"/>
-        <source>the engine</source>
-        <translation>le moteur</translation>
     </message>
     <message>
         <location filename="../setup/building.py"/>
