@@ -11,7 +11,6 @@ from .algorithms.classify import ClassifyAlgorithm
 from .algorithms.cluster import ClusterAlgorithm
 from .algorithms.embed import EmbedAlgorithm
 from .algorithms.inspect import InspectAlgorithm
-from .algorithms.models import ModelsAlgorithm
 from .algorithms.pca import PcaAlgorithm
 from .algorithms.regress import RegressAlgorithm
 from .algorithms.sample import SampleAlgorithm
