@@ -23,6 +23,7 @@ from qgis.core import (
     QgsMultiBandColorRenderer,
     QgsProject,
     QgsRasterLayer,
+    QgsSettings,
 )
 from qgis.PyQt.QtCore import QModelIndex, QRect, Qt, QTimer, QUrl
 from qgis.PyQt.QtGui import QGuiApplication
@@ -98,8 +99,8 @@ def load_series() -> tuple[list[QgsRasterLayer], QgsRasterLayer]:
     return layers, clear
 
 
-def button(window: QWidget, text: str) -> QPushButton:
-    return next(one for one in window.findChildren(QPushButton) if one.text().replace("&", "") == text)
+def button(window: QWidget, text: str) -> QPushButton | None:
+    return next((one for one in window.findChildren(QPushButton) if one.text().replace("&", "") == text), None)
 
 
 def place(window: QWidget, width: int, height: int) -> None:
@@ -316,6 +317,7 @@ def story() -> Iterator[Pause]:
     properties.reject()
     yield 1
     yield from reports(layers)
+    yield from set_up()
 
 
 def run_to_end(dialog: QDialog) -> Iterator[Pause]:
@@ -347,6 +349,45 @@ def reports(layers: list[QgsRasterLayer]) -> Iterator[Pause]:
             view.close()
 
 
+def set_up() -> Iterator[Pause]:
+    """The set-up of an engine, from the menu, and the diagnosis."""
+    window = iface.mainWindow()
+    setting = QgsSettings().value("malice/enginePython")
+    QgsSettings().setValue("malice/enginePython", "")
+    menu = next(one.menu() for one in iface.pluginMenu().actions() if one.text().replace("&", "") == "MALICE")
+    entries = {one.text(): one for one in menu.actions()}
+    QTimer.singleShot(0, entries["Set up the engine…"].trigger)
+
+    def opened() -> QDialog | None:
+        shown = (one for one in QApplication.topLevelWidgets() if one.isVisible())
+        return next((one for one in shown if one.findChild(QProgressBar) and button(one, "Run")), None)
+
+    yield lambda: opened() is not None
+    dialog = opened()
+    place(dialog, 1000, 620)
+    yield 2
+    begun = time.monotonic()
+    button(dialog, "Run").click()
+    bar = dialog.findChild(QProgressBar)
+    yield lambda: bar.value() >= 40
+    picture("setup_run", dialog)
+    yield lambda: button(dialog, "Close").isEnabled() and not button(dialog, "Cancel").isEnabled()
+    yield 1
+    say(f"the set-up took {time.monotonic() - begun:.0f} s")
+    picture("setup_done", dialog)
+    dialog.reject()
+    yield 1
+    entries["Diagnosis…"].trigger()
+    (diagnosis,) = [one for one in window.findChildren(QDialog) if type(one).__name__ == "DiagnosisDialog"]
+    place(diagnosis, 900, 640)
+    yield diagnosis.copy.isEnabled
+    diagnosis.copy.click()
+    yield 1
+    picture("diagnosis", diagnosis)
+    diagnosis.reject()
+    QgsSettings().setValue("malice/enginePython", setting)
+
+
 def advance(steps: Iterator[Pause]) -> None:
     """Does the next step and sees to it that the one after it is done."""
     try:
@@ -376,4 +417,6 @@ def finish() -> None:
     iface.actionExit().trigger()
 
 
-QTimer.singleShot(2000, lambda: advance(story()))
+#: MALICE_STORY=set_up: that part alone, half a minute and what is fetched.
+TELL = set_up if os.environ.get("MALICE_STORY") == "set_up" else story
+QTimer.singleShot(2000, lambda: advance(TELL()))
