@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,7 +23,7 @@ from . import parameters as definitions
 from .base import EngineRun
 from .series import SeriesAlgorithm
 
-#: Columns of the table, as the engine's json has them; lists become texts.
+#: Columns of the table, as the engine's report has them; lists become texts.
 COLUMNS = (
     ("sensor", "String"),
     ("date", "Date"),
@@ -105,27 +102,24 @@ class InspectAlgorithm(SeriesAlgorithm):
     ) -> dict[str, Any]:
         report = self.parameterAsFileOutput(parameters, "REPORT", context)
         checks.outputs({"REPORT": report}, self.images)
-        folder = tempfile.mkdtemp(prefix="malice_inspect_")
-        made = wrappers.Wrappers(os.path.join(folder, "inspect"))
-        found = os.path.join(folder, "report.json")
+        made = wrappers.Wrappers(os.path.abspath(report))
         try:
             arguments = [*self.data(parameters, made), *self.options(parameters, context)]
-            arguments += ["--report", os.path.abspath(report), "--json", found, "--overwrite"]
+            arguments += ["--report", os.path.abspath(report), "--overwrite"]
             arguments += ["--exact"] if checks.switch(parameters, "EXACT") else []
-            run.execute("malice_core.inspect", arguments, [report, found])
-            with open(found, encoding="utf-8") as file:
-                told = json.load(file)
-            table = tables.write(self, parameters, "TABLE", context, COLUMNS, map(_row, told["dates"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(tr("The engine's report cannot be read: {}").format(error)) from error
+            run.execute("malice_core.inspect", arguments, [report])
         finally:
             made.remove()
-            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            rows = [_row(told) for told in run.plan["dates"]]
+        except (KeyError, TypeError) as error:
+            raise UserError(tr("The engine's report cannot be read: {}").format(error)) from error
+        table = tables.write(self, parameters, "TABLE", context, COLUMNS, rows)
         return {"REPORT": report, **({"TABLE": table} if table else {})}
 
 
 def _row(told: dict[str, Any]) -> dict[str, Any]:
-    """A row of the engine's json for the table: lists as texts."""
+    """A row of the engine's report for the table: lists as texts."""
     lists = {"bands": " ", "pixel_sizes": " ", "crs": "; ", "files": "; "}
     texts = {
         name: separator.join(f"{one:g}" if isinstance(one, float) else str(one) for one in told[name])
