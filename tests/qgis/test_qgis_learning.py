@@ -19,12 +19,11 @@ from helpers_qgis import Log, pixels
 from helpers_tools import drawn, engine_run, run, samples, saved, spot
 
 
-@pytest.mark.parametrize("crs", ["EPSG:32631", "EPSG:4326"])
 def test_a_layer_drawn_in_memory_teaches_classes(
-    provider: Any, context: QgsProcessingContext, years: Path, tmp_path: Path, engine: str, crs: str
+    provider: Any, context: QgsProcessingContext, years: Path, tmp_path: Path, engine: str
 ) -> None:
     """The numbers are the engine's, of the same polygons in a file; with report, probability and classifier."""
-    layer = drawn("Polygon", samples(), crs)
+    layer = drawn("Polygon", samples())
     outputs = {
         "OUTPUT": str(tmp_path / "q.tif"),
         "PROBABILITY": str(tmp_path / "qp.tif"),
@@ -75,11 +74,11 @@ def test_only_selected_features_teach_where_that_is_wanted(
     assert "LABELS: layer 'drawn' has no shapes, or none of them is selected" in log.errors[0]
 
 
-def test_numbers_are_learned_from_points(
+def test_numbers_are_learned_from_points_in_another_crs(
     provider: Any, context: QgsProcessingContext, years: Path, tmp_path: Path, engine: str
 ) -> None:
     rows = [(spot(row, col), ["", float(row)]) for row in range(4, 38, 3) for col in range(4, 46, 3)]
-    layer = drawn("Point", rows)
+    layer = drawn("Point", rows, "EPSG:4326")
     given = {"INPUT": str(years / "before.tif"), "LABELS": layer, "FIELD": "cover", "METHOD": "knn"}
     run(provider, context, "regress", **given, OUTPUT=str(tmp_path / "q.tif"))
     labels = saved(layer, tmp_path / "labels.gpkg")

@@ -10,9 +10,17 @@ from typing import Any
 
 import pytest
 from processing.gui.AlgorithmDialog import AlgorithmDialog
-from qgis.core import QgsProcessingContext, QgsProcessingUtils, QgsProject
+from qgis.core import (
+    QgsApplication,
+    QgsProcessingAlgRunnerTask,
+    QgsProcessingContext,
+    QgsProcessingUtils,
+    QgsProject,
+    QgsVectorLayer,
+)
+from qgis.PyQt.QtCore import QCoreApplication
 
-from helpers_qgis import Log
+from helpers_qgis import Log, pixels
 from helpers_tools import drawn, samples, spot
 
 TOOLS = ("pca", "similarity", "cluster", "classify", "regress", "change", "sample")
@@ -133,3 +141,32 @@ def test_cancelled_at_any_moment_nothing_stays(
         assert sorted(temporary.rglob("*")) == before
     assert cancelled >= 2
     assert provider.algorithm("classify").run(jobs["classify"], context, Log())[1]
+
+
+@pytest.mark.parametrize("tool", ["similarity", "sample"])
+def test_in_the_background_with_layers_of_the_project(
+    provider: Any, context: QgsProcessingContext, years: Path, tmp_path: Path, tool: str
+) -> None:
+    """The run has a thread of its own, in which layers of the window's thread are read; the window stays alive."""
+    log = Log()
+    jobs = given(years, tmp_path)
+    assert provider.algorithm(tool).run(jobs[tool], context, log)[1]
+    wanted = Path(jobs[tool]["OUTPUT"])
+    before = pixels(wanted) if tool == "similarity" else QgsVectorLayer(str(wanted), "", "ogr").featureCount()
+    task = QgsProcessingAlgRunnerTask(
+        provider.algorithm(tool), {**jobs[tool], "OUTPUT": str(tmp_path / f"b{wanted.suffix}")}, context, log
+    )
+    ended: list[bool] = []
+    task.executed.connect(lambda good, _results: ended.append(good))
+    QgsApplication.taskManager().addTask(task)
+    begun, longest = time.monotonic(), 0.0
+    while not ended and time.monotonic() - begun < 60:
+        last = time.monotonic()
+        QCoreApplication.processEvents()
+        time.sleep(0.005)
+        longest = max(longest, time.monotonic() - last)
+    assert ended == [True], log.errors
+    assert longest < 0.5, "the event loop stood still"
+    made = tmp_path / f"b{wanted.suffix}"
+    after = pixels(made) if tool == "similarity" else QgsVectorLayer(str(made), "", "ogr").featureCount()
+    assert after == before
