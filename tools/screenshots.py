@@ -366,12 +366,11 @@ def set_up() -> Iterator[Pause]:
     dialog = opened()
     place(dialog, 1000, 620)
     yield 2
-    picture("setup_dialog", dialog)
     begun = time.monotonic()
     button(dialog, "Run").click()
     bar = dialog.findChild(QProgressBar)
     yield lambda: bar.value() >= 40
-    picture("setup", dialog)
+    picture("setup_run", dialog)
     yield lambda: button(dialog, "Close").isEnabled() and not button(dialog, "Cancel").isEnabled()
     yield 1
     say(f"the set-up took {time.monotonic() - begun:.0f} s")

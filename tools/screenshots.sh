@@ -62,14 +62,17 @@ grep '^screenshots:' "$work/log" || true
 if command -v convert >/dev/null; then
     find "$work/pictures" -name '*.png' -size +250k -exec convert {} +dither -colors 256 PNG8:{} \;
 fi
+pictures=("$work"/pictures/*.png)
+if [ -d "$work/pictures/algorithms" ]; then pictures+=("$work"/pictures/algorithms/*.png); fi
 if [ $# = 0 ]; then
-    for picture in docs/qgis/*.png; do
-        name=${picture##*/}
-        # Others are made elsewhere.
-        if [ -e "$work/pictures/$name" ]; then cp "$work/pictures/$name" "$picture"; fi
+    for picture in "${pictures[@]}"; do
+        # Of what is not in the folder of algorithms only those that a page shows.
+        case $picture in
+        */algorithms/*) cp "$picture" docs/qgis ;;
+        *) if [ -e "docs/qgis/${picture##*/}" ]; then cp "$picture" docs/qgis; fi ;;
+        esac
     done
-    cp "$work"/pictures/algorithms/*.png docs/qgis
 else
     mkdir -p "$1"
-    cp "$work"/pictures/*.png "$work"/pictures/algorithms/*.png "$1"
+    cp "${pictures[@]}" "$1"
 fi

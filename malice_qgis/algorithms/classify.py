@@ -44,7 +44,7 @@ class ClassifyAlgorithm(LearningAlgorithm):
         most = options.whole(
             "PER_CLASS",
             tr("Pixels of a class at most"),
-            tr("So many labelled pixels of each class are learned from, drawn by chance. By default 2000."),
+            tr("So many labelled pixels of each class are learned from, drawn by chance. By default 1000."),
             None,
         )
         return [

@@ -96,7 +96,7 @@ class LearningAlgorithm(ToolAlgorithm):
                 options.whole(
                     "PER_PLACE",
                     tr("Pixels of a polygon at most"),
-                    tr("Of a larger polygon some are drawn by chance, so that it outweighs no others. By default 100."),
+                    tr("Of a larger polygon some are drawn by chance, so that it outweighs no others. By default 50."),
                     None,
                 )
             ),

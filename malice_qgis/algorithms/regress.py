@@ -46,7 +46,7 @@ class RegressAlgorithm(LearningAlgorithm):
         most = options.whole(
             "PIXELS",
             tr("Labelled pixels at most"),
-            tr("So many labelled pixels are learned from, drawn by chance. By default 20000."),
+            tr("So many labelled pixels are learned from, drawn by chance. By default 10000."),
             None,
         )
         return [

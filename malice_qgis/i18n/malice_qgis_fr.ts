@@ -140,8 +140,8 @@
     </message>
     <message>
         <location filename="../algorithms/classify.py"/>
-        <source>So many labelled pixels of each class are learned from, drawn by chance. By default 2000.</source>
-        <translation>On apprend d’autant de pixels étiquetés de chaque classe, tirés au hasard. Par défaut 2000.</translation>
+        <source>So many labelled pixels of each class are learned from, drawn by chance. By default 1000.</source>
+        <translation>On apprend d’autant de pixels étiquetés de chaque classe, tirés au hasard. Par défaut 1000.</translation>
     </message>
     <message>
         <location filename="../algorithms/classify.py"/>
@@ -415,8 +415,8 @@
     </message>
     <message>
         <location filename="../algorithms/learning.py"/>
-        <source>Of a larger polygon some are drawn by chance, so that it outweighs no others. By default 100.</source>
-        <translation>D’un polygone plus grand, quelques-uns sont tirés au hasard, pour qu’il ne pèse pas plus que les autres. Par défaut 100.</translation>
+        <source>Of a larger polygon some are drawn by chance, so that it outweighs no others. By default 50.</source>
+        <translation>D’un polygone plus grand, quelques-uns sont tirés au hasard, pour qu’il ne pèse pas plus que les autres. Par défaut 50.</translation>
     </message>
     <message>
         <location filename="../algorithms/learning.py"/>
@@ -1035,8 +1035,8 @@
     </message>
     <message>
         <location filename="../algorithms/regress.py"/>
-        <source>So many labelled pixels are learned from, drawn by chance. By default 20000.</source>
-        <translation>On apprend d’autant de pixels étiquetés, tirés au hasard. Par défaut 20000.</translation>
+        <source>So many labelled pixels are learned from, drawn by chance. By default 10000.</source>
+        <translation>On apprend d’autant de pixels étiquetés, tirés au hasard. Par défaut 10000.</translation>
     </message>
     <message>
         <location filename="../algorithms/regress.py"/>
