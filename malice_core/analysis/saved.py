@@ -7,6 +7,7 @@ not check itself (trees that point beyond their ends) is checked afterwards.
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 import zipfile
@@ -123,11 +124,13 @@ def load(path: Path) -> tuple[Trained, list[str]]:
     """
     skops = require()
     try:
-        _require_known(path)
+        # Read once: what was looked at is what is loaded.
+        packed = path.read_bytes()
+        _require_known(path, packed)
         with warnings.catch_warnings():
             # scikit-learn's own warning of another version is told below, in one line.
             warnings.simplefilter("ignore")
-            content = skops.load(path, trusted=[_TREE])
+            content = skops.loads(packed, trusted=[_TREE])
         about = json.loads(content["about"])
         trained = _trained(about, content["model"])
         _require_sound(trained)
@@ -144,9 +147,9 @@ def load(path: Path) -> tuple[Trained, list[str]]:
     return trained, _about_versions(path, trained)
 
 
-def _require_known(path: Path) -> None:
+def _require_known(path: Path, content: bytes) -> None:
     """Raises ModelError if there is a type in a file that is not one of :data:`TYPES`."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         entries = archive.infolist()
         if sum(one.file_size for one in entries) > MAX_BYTES or archive.getinfo("schema.json").file_size > MAX_SCHEMA:
             raise ModelError(f"--classifier {path} is larger than any classifier: it is damaged or crafted")
