@@ -148,14 +148,12 @@ def fill(
     points: list[QgsFeature],
     fields: QgsFields,
     sink: QgsFeatureSink,
-    target: str,
     cancelled: Callable[[], bool],
 ) -> None:
     """Puts the points with their values into a sink.
 
     Args:
         fields: of the sink: those of the points, then the table's.
-        target: where the sink writes, for messages.
 
     Raises:
         VectorError: if the sink takes no more.
@@ -169,7 +167,7 @@ def fill(
         feature.setAttributes([*points[row].attributes(), *values])
         if not sink.addFeature(feature, QgsFeatureSink.Flag.FastInsert):
             says = sink.lastError() or tr("the disk may be full")
-            raise VectorError(tr("OUTPUT {0} cannot be written: {1}.").format(target, says))
+            raise VectorError(tr("OUTPUT cannot be written: {}.").format(says))
 
 
 def require_field(name: str, source: QgsProcessingFeatureSource, field: str) -> int:

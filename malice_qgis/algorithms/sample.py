@@ -19,7 +19,7 @@ from qgis.core import (
     QgsWkbTypes,
 )
 
-from .. import checks, vectors
+from .. import checks, sinks, styling, vectors
 from ..rasters import open_raster
 from ..texts import tr
 from . import options
@@ -101,20 +101,15 @@ class SampleAlgorithm(ToolAlgorithm):
             run.execute(self.MODULE, arguments, [found])
             table = vectors.Table(found)
             fields = QgsProcessingUtils.combineFields(source.fields(), table.fields())
-            sink, target = self.parameterAsSink(
-                parameters,
-                "OUTPUT",
-                context,
-                fields,
-                QgsWkbTypes.singleType(source.wkbType()),
-                source.sourceCrs(),
+            with sinks.Destination(self, parameters, "OUTPUT", context) as destination:
+                kind = QgsWkbTypes.singleType(source.wkbType())
                 # Parts of a multipoint share the number of its row.
-                QgsFeatureSink.SinkFlag.RegeneratePrimaryKey,
-            )
-            if sink is None:
-                raise checks.Refusal(self.invalidSinkError(parameters, "OUTPUT"))
-            vectors.fill(table, points, fields, sink, target, run.cancelled)
-            del sink
+                flag = QgsFeatureSink.SinkFlag.RegeneratePrimaryKey
+                sink = destination.open(fields, kind, source.sourceCrs(), flag)
+                vectors.fill(table, points, fields, sink, run.cancelled)
+                target = destination.place()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        if context.willLoadLayerOnCompletion(target):
+            styling.entitle(context, target, parameters.get("OUTPUT"), self.title(tr("Points")))
         return {"OUTPUT": target}

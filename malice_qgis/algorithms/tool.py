@@ -112,8 +112,7 @@ class ToolAlgorithm(EngineAlgorithm):
             try:
                 if context.willLoadLayerOnCompletion(told):
                     look = self.look(name, paths[name], parameters)
-                    title = " – ".join([look.name, " → ".join(map(_title, self.rasters.values()))])
-                    styling.show(context, told, parameters.get(name), look.named(title))
+                    styling.show(context, told, parameters.get(name), look.named(self.title(look.name)))
             except (OSError, RuntimeError, ValueError) as error:
                 feedback.reportError(tr("The result is whole, but cannot be given colours: {}").format(error))
         return results
@@ -141,6 +140,10 @@ class ToolAlgorithm(EngineAlgorithm):
                 value = _plain(definition, parameters)
             arguments += [_option(name, value)] if value else []
         return arguments
+
+    def title(self, what: str) -> str:
+        """What a result is called: what it is, and of which inputs."""
+        return f"{what} – {' → '.join(map(_title, self.rasters.values()))}"
 
     def _shapes(
         self, run: EngineRun, name: str, parameters: dict[str, Any], context: QgsProcessingContext, folder: str

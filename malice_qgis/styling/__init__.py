@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from .looks import Classes, Colours, Look, Ramp, change, classes, components, look_of, numbers, plain
-from .painting import PostProcessor, dress, show
+from .painting import PostProcessor, dress, entitle, show
 
 __all__ = [
     "Classes",
@@ -18,6 +18,7 @@ __all__ = [
     "classes",
     "components",
     "dress",
+    "entitle",
     "look_of",
     "numbers",
     "plain",

@@ -38,13 +38,27 @@ def show(context: QgsProcessingContext, destination: str, wanted: object, look: 
         destination: as QGIS named it.
         wanted: the value of the output's parameter, which may hold the user's name for the layer.
     """
+    named = entitle(context, destination, wanted, look.name)
+    processor = PostProcessor.of(look, keep_name=named)
+    context.layerToLoadOnCompletionDetails(destination).setPostProcessor(processor)
+
+
+def entitle(context: QgsProcessingContext, destination: str, wanted: object, name: str) -> bool:
+    """Gives the layer of a result its name, unless the user did, and its group.
+
+    Args:
+        destination, wanted: as of :func:`show`.
+
+    Returns:
+        Whether the user named it.
+    """
     details = context.layerToLoadOnCompletionDetails(destination)
     named = isinstance(wanted, QgsProcessingOutputLayerDefinition) and bool(wanted.destinationName)
     if not named:
-        details.name = look.name
+        details.name = name
     if not getattr(details, "groupName", GROUP):
         details.groupName = GROUP
-    details.setPostProcessor(PostProcessor.of(look, keep_name=named))
+    return named
 
 
 class PostProcessor(QgsProcessingLayerPostProcessorInterface):

@@ -283,6 +283,7 @@ def test_the_embedding_at_points_as_a_layer(
     given = {"INPUT": str(years / "before.tif"), "POINTS": layer, "PREFIX": "a_"}
     for output in ("TEMPORARY_OUTPUT", str(tmp_path / "q.gpkg"), str(tmp_path / "q.geojson")):
         results = run(provider, context, "sample", **given, OUTPUT=output)
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
         made = QgsProcessingUtils.mapLayerFromString(results["OUTPUT"], context)
         own = [name for name in made.fields().names() if name != "fid"]
         assert own == ["crop", "cover", *(f"a_{name}" for name in names)]
@@ -304,3 +305,24 @@ def test_the_embedding_at_points_as_a_layer(
     assert QgsVectorLayer(str(tmp_path / "two.gpkg"), "two", "ogr").fields().count() == 3 + 2 * len(names)
     told = says(provider, context, "sample", **{**second, "POINTS": first, "OUTPUT": str(tmp_path / "q.gpkg")})
     assert "POINTS and OUTPUT are the same file" in told
+
+
+def test_points_are_loaded_under_a_name(
+    provider: Any, context: QgsProcessingContext, years: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import processing
+
+    monkeypatch.setattr("processing.gui.Postprocessing.iface", None, raising=False)
+    layer = drawn("Point", [(spot(6, 8), ["a", 1.0])])
+    given = {"INPUT": str(years / "before.tif"), "POINTS": layer}
+    for output in ("TEMPORARY_OUTPUT", str(tmp_path / "q.gpkg")):
+        processing.runAndLoadResults("malice:sample", {**given, "OUTPUT": output}, context=context, feedback=Log())
+        (made,) = QgsProject.instance().mapLayers().values()
+        assert made.name() == "Points – before"
+        assert made.isValid()
+        assert made.featureCount() == 1
+        QgsProject.instance().clear()
+    shapefile = str(tmp_path / "q.shp")
+    monkeypatch.setattr("malice_qgis.algorithms.sample.SHAPEFILE", 60)
+    told = says(provider, context, "sample", **given, OUTPUT=shapefile)
+    assert told.startswith(f"OUTPUT {shapefile} would have 66 columns, and a Shapefile takes 60")

@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from malice_qgis import vectors
+from malice_qgis import sinks, vectors
 from malice_qgis.engine import EngineCancelled
+from malice_qgis.texts import UserError
 from osgeo import ogr
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsFeature,
+    QgsFeatureSink,
     QgsGeometry,
     QgsProcessingContext,
     QgsProcessingFeatureSource,
+    QgsProcessingOutputLayerDefinition,
     QgsProcessingUtils,
+    QgsProject,
     QgsVectorLayer,
     QgsWkbTypes,
 )
@@ -159,7 +163,7 @@ def test_points_are_numbered_and_found_again(context: QgsProcessingContext, tmp_
     sink, target = QgsProcessingUtils.createFeatureSink(
         "memory:x", context, fields, QgsWkbTypes.Type.Point, source.sourceCrs()
     )
-    vectors.fill(table, points, fields, sink, target, never)
+    vectors.fill(table, points, fields, sink, never)
     del sink
     result = QgsProcessingUtils.mapLayerFromString(target, context)
     found = {one.geometry().asWkt(): [v if not hasattr(v, "isNull") else None for v in one.attributes()]
@@ -171,3 +175,50 @@ def test_another_engines_table_is_refused(tmp_path: Path, qgis_app: object) -> N
     (tmp_path / "x.csv").write_text("Q00F00\n1\n", encoding="utf-8")
     with pytest.raises(vectors.VectorError, match="lacks the numbers of points"):
         vectors.Table(str(tmp_path / "x.csv"))
+
+
+@pytest.mark.parametrize("ending", ["gpkg", "shp", "geojson", "csv"])
+def test_a_file_of_features_is_whole_or_what_it_was(
+    provider: Any, context: QgsProcessingContext, tmp_path: Path, ending: str
+) -> None:
+    """What was there stays until the new one is whole, also with the files that belong to it; nothing else is left."""
+    target = str(tmp_path / f"x.{ending}")
+    algorithm = provider.algorithm("sample").create()
+    layer = memory("Point", [("Point (1 2)", ["old"])], "&field=name:string")
+    wish = QgsProcessingOutputLayerDefinition(target, QgsProject.instance())
+
+    def write(value: str, fails: bool) -> str:
+        with sinks.Destination(algorithm, {"OUTPUT": wish}, "OUTPUT", context) as destination:
+            sink = destination.open(
+                layer.fields(), QgsWkbTypes.Type.Point, layer.crs(), QgsFeatureSink.SinkFlag.RegeneratePrimaryKey
+            )
+            feature = QgsFeature(layer.fields())
+            feature.setGeometry(QgsGeometry.fromWkt("Point (1 2)"))
+            feature.setAttributes([value])
+            assert sink.addFeature(feature)
+            if fails:
+                raise EngineCancelled("cancelled")
+            return destination.place()
+
+    told = write("old", False)
+    assert told.split("|")[0] == target
+    assert context.willLoadLayerOnCompletion(told)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(EngineCancelled):
+        write("new", True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    write("new", False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(before)
+    made = QgsVectorLayer(target, "x", "ogr")
+    assert [one["name"] for one in made.getFeatures()] == ["new"]
+
+
+def test_a_folder_that_takes_no_file_is_told(provider: Any, context: QgsProcessingContext, tmp_path: Path) -> None:
+    algorithm = provider.algorithm("sample").create()
+    given = {"OUTPUT": str(tmp_path / "no" / "x.gpkg")}
+    layer = memory("Point", [])
+    with (
+        pytest.raises(UserError, match=r"OUTPUT .*x.gpkg cannot be written: No such file"),
+        sinks.Destination(algorithm, given, "OUTPUT", context) as destination,
+    ):
+        destination.open(layer.fields(), QgsWkbTypes.Type.Point, layer.crs(), QgsFeatureSink.SinkFlags())
