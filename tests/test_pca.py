@@ -132,6 +132,24 @@ def test_a_fit_gives_another_year_the_same_axes_and_colours(tmp_path: Path, embe
     assert tags_of(tmp_path / "again.tif")["MALICE_FIT"] == tags_of(tmp_path / "p.tif")["MALICE_FIT"]
 
 
+@pytest.mark.parametrize(("moved", "told"), [(0.1, False), (2.0, True)])
+def test_a_fit_of_pixels_unlike_those_it_is_used_on_is_told(
+    tmp_path: Path, embedding: Path, values: Array, moved: float, told: bool
+) -> None:
+    fit = tmp_path / "f.json"
+    run(pca, "--input", embedding, "--output", tmp_path / "p.tif", "--save-fit", fit)
+    content = json.loads(fit.read_text())
+    # Along the axes themselves, in standard deviations of each.
+    steps = np.einsum("kf,k->f", content["components"], moved * np.sqrt(content["explained_variance"]))
+    later = write(tmp_path / "l.tif", values + steps[:, None, None].astype(np.float32), year=2025)
+    recorder = run(pca, "--input", later, "--output", tmp_path / "q.tif", "--fit", fit)
+    warnings = [text for text in recorder.warnings if "standard deviations off" in text]
+    assert len(warnings) == told
+    if told:
+        assert "f.json" in warnings[0]
+        assert "l.tif" in warnings[0]
+
+
 def test_a_fit_on_a_sample_is_near_that_on_all_and_the_same_whatever_the_memory(
     tmp_path: Path, embedding: Path
 ) -> None:

@@ -30,7 +30,7 @@ class Likeness:
         self._mean, self._deviation = mean, np.where(deviation > 0, deviation, 1.0)
         self._sum, self._count, self._lock = np.zeros(len(mean)), 0, threading.Lock()
 
-    def add(self, values: Floats) -> None:
+    def add(self, values: Floats | Doubles) -> None:
         """Takes (features, pixels) with data."""
         total = values.sum(axis=1, dtype=np.float64)
         with self._lock:

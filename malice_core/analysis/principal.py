@@ -13,6 +13,7 @@ from malice_core.analysis import command
 from malice_core.analysis.command import Progress, Run
 from malice_core.analysis.components import Components, Moments, histogram_bytes, moments_bytes
 from malice_core.analysis.embedding import Embedding, Floats, Pixels
+from malice_core.analysis.likeness import Likeness
 from malice_core.analysis.result import ResultRaster, require_suffix
 from malice_core.analysis.windows import CELL
 from malice_core.errors import InputError
@@ -54,9 +55,15 @@ def run(options: argparse.Namespace, run: Run) -> None:
         raster = outputs.raster(
             Raster("", options.output, "float32", bands, math.nan, told), embedding.place, run.threads
         )
-        counts = _written(embedding, fit, raster, run, progress)
+        # In the space of the components, which is what colours are.
+        compared = Likeness(np.zeros(fit.count), np.sqrt(fit.variances))
+        counts = _written(embedding, fit, raster, run, progress, compared)
         if given is None:
             fit = fit.stretched(counts)
+        else:
+            cure = "the same colour does not mean the same in both; fit anew, or embed like dates"
+            for line in compared.warnings(options.fit.name, embedding.path.name, cure):
+                run.reporter.warning(line)
         shares = [round(share, 6) for share in fit.ratios.tolist()]
         raster.tag(
             {
@@ -94,12 +101,13 @@ def _fitted(embedding: Embedding, options: argparse.Namespace, run: Run, progres
 
 
 def _written(
-    embedding: Embedding, fit: Components, raster: ResultRaster, run: Run, progress: Progress
+    embedding: Embedding, fit: Components, raster: ResultRaster, run: Run, progress: Progress, compared: Likeness
 ) -> NDArray[np.int64]:
-    """Writes the components of all pixels; their histograms."""
+    """Writes the components of all pixels, and gives them to ``compared``; their histograms."""
 
     def work(cell: Window, pixels: Pixels) -> tuple[Floats, NDArray[np.int32]]:
         found = fit.of(pixels.seen)
+        compared.add(found)
         content = np.full((fit.count, cell.pixels), np.nan, np.float32)
         content[:, pixels.there] = found
         return content, fit.histograms(found)
