@@ -179,6 +179,7 @@ def test_a_class_in_one_square_cannot_be_tested_and_is_told(tmp_path: Path) -> N
         *("--output", tmp_path / "c.tif", "--fold-size", 100, "--report-json", tmp_path / "r.json"),
     )
     assert any("4 pixels are not in the accuracy" in line and "rye" in line for line in recorder.warnings)
+    assert any("squares of 100 m are narrower than the 480 m" in line for line in recorder.warnings)
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["scores"]["by_class"][CROPS.index("maize") + 1]["f1"] is None
     assert report["folds"]["metres"] == 100

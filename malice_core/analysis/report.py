@@ -32,7 +32,8 @@ border-bottom:1px solid var(--line);vertical-align:middle}td.n,th.n{text-align:r
 .many{font-size:12px}
 .many td,.many th{padding:3px 4px}
 .matrix td{text-align:right;min-width:34px;border:1px solid var(--line)}.matrix thead th{vertical-align:bottom}
-.matrix .down{writing-mode:vertical-rl;transform:rotate(180deg);white-space:nowrap;padding:4px 0;font-weight:600}
+.matrix .down{-webkit-writing-mode:vertical-rl;writing-mode:vertical-rl;transform:rotate(180deg);
+white-space:nowrap;padding:4px 0;font-weight:600}
 .matrix .sum{color:var(--soft)}.matrix .hit{font-weight:700}.swatch{display:inline-block;width:12px;height:12px;
 border-radius:3px;margin-right:7px;vertical-align:-1px;border:1px solid #0003}.bar{display:inline-block;width:84px;
 height:9px;border-radius:5px;background:var(--line);margin-right:8px;vertical-align:1px;overflow:hidden}

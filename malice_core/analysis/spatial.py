@@ -20,6 +20,8 @@ from malice_core.evaluation.rasters import Place
 
 #: Squares a fold that a side which is not given leaves at least, and sides of fewer pixels are not tried.
 SQUARES, LEAST = 4, 5
+#: Pixels that the network sees around one (``grid.py``: the halo of blocks).
+REACH = 48
 #: A degree of latitude in metres, for grids in degrees.
 DEGREE = 111_320.0
 Indices = NDArray[np.int64]
@@ -33,6 +35,7 @@ class Folds:
         fold: (places,) number of the fold that tests a place.
         count: of folds.
         metres: side of the squares.
+        reach: metres that the network sees around a pixel.
         side: the same in units of the CRS.
         squares: (squares, 2) number of each along x and y.
         square_fold: (squares,) the fold of each.
@@ -41,6 +44,7 @@ class Folds:
     fold: Indices
     count: int
     metres: float
+    reach: float
     side: float
     squares: Indices
     square_fold: Indices
@@ -79,7 +83,8 @@ def make(
     """
     there = np.flatnonzero(labels >= 0)
     factor = unit(grid.crs)
-    least = LEAST * abs(grid.pixel[0]) * factor
+    pixel = abs(grid.pixel[0]) * factor
+    least = LEAST * pixel
     if metres is None:
         metres = _chosen(centres[there], labels[there], count, least, factor)
     squares, square_of = np.unique(_squares(centres[there], metres / factor), axis=0, return_inverse=True)
@@ -96,7 +101,7 @@ def make(
     square_fold = deal(table / table.sum(axis=0), count, np.random.default_rng(seed)).astype(np.int64)
     fold = np.full(len(labels), -1, np.int64)
     fold[there] = square_fold[square_of]
-    return Folds(fold, count, metres, metres / factor, squares, square_fold)
+    return Folds(fold, count, metres, REACH * pixel, metres / factor, squares, square_fold)
 
 
 def _squares(centres: NDArray[np.float64], side: float) -> Indices:

@@ -61,6 +61,12 @@ def tested(
 ) -> dict[str, Any]:
     """What the test adds to a report."""
     notes = []
+    if dealt.metres < dealt.reach:
+        notes.append(
+            f"squares of {dealt.metres:g} m are narrower than the {dealt.reach:g} m that the network sees around a "
+            "pixel: places are tested by their neighbours, and the accuracy is probably too good; give a larger "
+            "--fold-size"
+        )
     if known is not None and scores["untested"]:
         alone = np.unique(targets[~held.tested])
         notes.append(
