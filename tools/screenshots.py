@@ -230,8 +230,8 @@ def story() -> Iterator[Pause]:
             tree.expand(index)
             for group in range(model.rowCount(index)):
                 tree.expand(model.index(group, 0, index))
-            tree.setCurrentIndex(model.index(0, 0, index))
-            tree.scrollTo(index)
+            tree.setCurrentIndex(index)
+            tree.scrollTo(index, QTreeView.ScrollHint.PositionAtTop)
     yield 4
     picture("toolbox", window)
     search = toolbox.findChild(QLineEdit)
