@@ -1,19 +1,9 @@
-"""The report on a series: the decisions of a plan, shares against counts by hand, what a run refuses, files, events."""
+"""The report on a series: the decisions of a plan, shares against counts by hand, gaps, and what a run refuses."""
 
 from __future__ import annotations
 
-import csv
-import html.parser
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-import xml.etree.ElementTree as ET
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,57 +12,21 @@ from affine import Affine
 from helpers_aux import around, write_around
 from helpers_dataset import FIRST as FIRST_OF_STACK
 from helpers_dataset import write_stack
-from helpers_embed import Recorder, free_names, write_series
+from helpers_inspect import DAYS, SHAPE, looked, run, write_stack_with_clouds
 from helpers_stack import LEFT, TOP, backscatter, reflectance, write, write_s1
 from rasterio.warp import transform_bounds
 
-from malice_core import embed, inspect, plan
-from malice_core.cancelling import Cancel
+from malice_core import embed, plan
 from malice_core.errors import InputError
 from malice_core.grid import Window
 from malice_core.images import reading
-from malice_core.inspection import estimating, gaps, shares, survey, tables
+from malice_core.inspection import estimating, gaps, shares, survey
 from malice_core.stack import discover
-
-SHAPE = (40, 48)
-FIRST = date(2018, 1, 5)
-DAYS = [FIRST + timedelta(days=10 * i) for i in range(9)]
-
-
-def squares(count: int) -> np.ndarray:
-    """Scene classes (count, 20, 24) at 20 m: a cloud that grows date by date, and a corner that is not classified."""
-    found = np.full((count, SHAPE[0] // 2, SHAPE[1] // 2), 4, np.uint8)
-    for i in range(count):
-        found[i, : 2 * i + 1, : 3 * i] = 9
-        found[i, -2:, -2:] = 0
-    return found
 
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``S2`` (9 dates) with ``SCL`` of the first 8, whose clouds grow, and ``S1`` (6 dates of two orbits)."""
-    folder = tmp_path_factory.mktemp("series")
-    write_series(folder / "S2", SHAPE, 9, missing=0.1)
-    for day, plane in zip(DAYS, squares(8), strict=False):
-        write(folder / "SCL" / f"SCL_{day:%Y%m%d}.tif", plane[None], names=("SCL",), res=20)
-    for i, day in enumerate(DAYS[:6]):
-        tags = {"RELATIVE_ORBIT": str((59, 88)[i % 2])}
-        write_s1(folder / "S1" / f"S1_{day + timedelta(days=3):%Y%m%d}.tif", backscatter(*SHAPE, i), tags=tags)
-    return folder
-
-
-def looked(*arguments: object, exact: bool = False) -> survey.Survey:
-    """The survey of a command line."""
-    options = inspect.parser().parse_args([*map(str, arguments), "--output", "/nowhere/e.tif"])
-    return survey.make(embed.job_of(options), exact, Recorder(), Cancel())
-
-
-def run(*arguments: object) -> dict[str, Any]:
-    """The json of a command line, in this process; without a trial."""
-    recorder = Recorder()
-    options = inspect.parser().parse_args([*map(str, arguments), "--no-trial"])
-    inspect._start(options, recorder, Cancel())
-    return recorder.plans[-1] if recorder.plans else {}
+    return write_stack_with_clouds(tmp_path_factory.mktemp("series"))
 
 
 CHOICES = [
@@ -272,140 +226,6 @@ def test_gaps() -> None:
     assert found.empty == ("2019-12", "2020-01", "2020-04")
     assert gaps.find(rows[1:2], (date(2020, 1, 1), date(2020, 1, 31))).longest is None
     assert "63 days" in gaps.warnings({"s2": found})[0]
-
-
-class _Page(html.parser.HTMLParser):
-    """Balances tags, and collects what would be fetched or run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.foreign: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag != "meta":
-            self.open.append(tag)
-        fetched = [value for name, value in attrs if name in ("src", "href", "onclick", "onload")]
-        self.foreign += [tag] * (tag in ("script", "link", "img", "iframe")) + list(map(str, fetched))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_files(series: Path, tiny: str, tmp_path: Path) -> None:
-    """Page, json and table agree with the survey; names with signs of html are shown as they are."""
-    odd = tmp_path / "a <b> & 'c'"
-    odd.mkdir()
-    for path in (series / "S2").iterdir():
-        os.symlink(path, odd / path.name.replace("S2_", "S2 <i> & "))
-    given = ("--model", tiny, "--s2", odd, "--s1", series / "S1", "--scl", series / "SCL", "--max-cloud", "30")
-    targets = ("--report", tmp_path / "r.html", "--json", tmp_path / "r.json", "--table", tmp_path / "r.csv")
-    assert run(*given, *targets) == {}
-    told = json.loads((tmp_path / "r.json").read_text())
-    assert told["dates"] == json.loads(json.dumps([tables.record(row) for row in looked(*given).rows]))
-    with (tmp_path / "r.csv").open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    assert [line["used"] == "yes" for line in lines] == [row["used"] for row in told["dates"]]
-    assert [line["files"].split(";") for line in lines] == [row["files"] for row in told["dates"]]
-    assert [line["cloud_percent"] for line in lines] == [
-        "" if row["cloud_percent"] is None else str(row["cloud_percent"]) for row in told["dates"]
-    ]
-    text = (tmp_path / "r.html").read_text(encoding="utf-8")
-    page = _Page()
-    page.feed(text)
-    assert page.open == []
-    assert page.foreign == []
-    assert "S2 <i> & 20180105.tif" in page.text
-    plots = [part.split("</svg>")[0] + "</svg>" for part in text.split("<svg")[1:]]
-    months, calendar = (ET.fromstring("<svg" + plot) for plot in plots)
-    space = "{http://www.w3.org/2000/svg}"
-    titles = [one.text for one in months.iter(f"{space}title")]
-    assert "Feb 2018: 2 used, 1 left out" in titles
-    cells = [one.text for one in calendar.iter(f"{space}title")]
-    assert len(cells) == len(told["dates"])
-    assert f"{DAYS[7]}, cloud 66 %, cloud 66.2 % > 30 %" in cells
-    assert free_names(tmp_path) == sorted(["a <b> & 'c'", "r.csv", "r.html", "r.json"])
-
-
-def command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "malice_core.inspect", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        **options,
-    )
-
-
-def test_command_line(series: Path, tiny: str, tmp_path: Path) -> None:
-    """With a trial of the graphs; a summary where no file is asked for; refusals do not end it."""
-    done = command("--s2", series / "S2", "--model", tiny, "--scl", series / "SCL", "--max-cloud", "30")
-    assert done.returncode == 0, done.stderr
-    assert "S2         6 of 9 dates used" in done.stdout
-    assert "time to compute" in done.stdout
-    done = command("--s2", series / "S2", "--model", tiny, "--progress", "json", "--table", tmp_path / "t.csv")
-    events = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [event["event"] for event in events if event["event"] not in ("progress", "warning")] == ["plan", "done"]
-    assert events[-1]["files"] == [str(tmp_path / "t.csv")]
-    (plan_event,) = [event for event in events if event["event"] == "plan"]
-    assert plan_event["plan"]["estimate"]["seconds"] > 0
-    before = (tmp_path / "t.csv").read_bytes()
-    for arguments, says in (
-        (("--table", tmp_path / "t.csv"), "exists already: give --overwrite"),
-        (("--report", tmp_path / "r.txt"), "ends in .html"),
-        (("--json", tmp_path / "no" / "r.json"), "does not exist"),
-        (("--dates", "2018-13-01/"), "is no date"),
-        (("--aoi", 0, 0, 100, 100), "lies outside"),
-        (("--exactly",), "--help"),
-    ):
-        done = command("--s2", series / "S2", "--model", tiny, *arguments)
-        assert done.returncode == 2
-        assert len(done.stderr.splitlines()) == 1
-        assert says in done.stderr
-    assert command().returncode == 2
-    assert (tmp_path / "t.csv").read_bytes() == before
-    assert free_names(tmp_path) == ["t.csv"]
-
-
-def test_a_report_never_replaces_an_image(tmp_path: Path, tiny: str) -> None:
-    image = write(tmp_path / "S2_20180511.tif", reflectance(*SHAPE))
-    os.symlink(image, tmp_path / "t.csv")
-    with pytest.raises(InputError, match="one of the images"):
-        run("--s2", image, "--model", tiny, "--table", tmp_path / "t.csv", "--overwrite")
-    assert rasterio.open(image).count == 10
-
-
-def test_cancelled_it_writes_nothing(series: Path, tiny: str, tmp_path: Path) -> None:
-    arguments = ["--s2", series / "S2", "--model", tiny, "--report", tmp_path / "r.html", "--progress", "json"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "malice_core.inspect", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    begun = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=20)
-    assert process.returncode == 3, err
-    assert time.monotonic() - begun < 2
-    assert json.loads(out.splitlines()[-1])["message"] == "cancelled; nothing was written"
-    assert free_names(tmp_path) == []
-
-
-def test_durations_are_as_coarse_as_an_estimate() -> None:
-    assert [tables.duration(s) for s in (0.2, 50, 840, 7800, 400000)] == [
-        "1 s",
-        "50 s",
-        "14 min",
-        "2 h 10 min",
-        "4.6 days",
-    ]
 
 
 @pytest.mark.parametrize("overviews", [(), (2, 4)])
