@@ -58,7 +58,7 @@ class SetupAlgorithm(QgsProcessingAlgorithm):
     def shortHelpString(self) -> str:
         return tr(
             "<p>Sets up the MALICE engine: a Python environment of its own in your QGIS profile, with every package in "
-            "a fixed release whose content is checked. QGIS' own Python is not changed. It fetches about 250 MB and "
+            "a fixed release whose content is checked. QGIS' own Python is not changed. It fetches about 200 MB and "
             "takes 700 MB; allow 1.5 GB.</p>"
             "<p><b>install:</b> makes the engine, if it is not there as it should be. <b>repair:</b> makes it anew. "
             "<b>remove:</b> deletes it (models you installed stay). <b>check:</b> tries it. <b>diagnose:</b> a report "
