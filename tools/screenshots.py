@@ -230,8 +230,8 @@ def story() -> Iterator[Pause]:
             tree.expand(index)
             for group in range(model.rowCount(index)):
                 tree.expand(model.index(group, 0, index))
-            tree.setCurrentIndex(model.index(0, 0, index))
-            tree.scrollTo(index)
+            tree.setCurrentIndex(index)
+            tree.scrollTo(index, QTreeView.ScrollHint.PositionAtTop)
     yield 4
     picture("toolbox", window)
     search = toolbox.findChild(QLineEdit)
@@ -369,10 +369,11 @@ def set_up() -> Iterator[Pause]:
     begun = time.monotonic()
     button(dialog, "Run").click()
     bar = dialog.findChild(QProgressBar)
-    yield lambda: bar.value() >= 40
+    while bar.value() < 40:
+        yield 1
     picture("setup_run", dialog)
-    yield lambda: button(dialog, "Close").isEnabled() and not button(dialog, "Cancel").isEnabled()
-    yield 1
+    while button(dialog, "Cancel").isEnabled():
+        yield 1
     say(f"the set-up took {time.monotonic() - begun:.0f} s")
     picture("setup_done", dialog)
     dialog.reject()

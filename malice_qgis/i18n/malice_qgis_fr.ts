@@ -1135,8 +1135,8 @@
     </message>
     <message>
         <location filename="../algorithms/setup.py"/>
-        <source>&lt;p&gt;Sets up the MALICE engine: a Python environment of its own in your QGIS profile, with every package in a fixed release whose content is checked. QGIS' own Python is not changed. It fetches about 250 MB and takes 700 MB; allow 1.5 GB.&lt;/p&gt;&lt;p&gt;&lt;b&gt;install:&lt;/b&gt; makes the engine, if it is not there as it should be. &lt;b&gt;repair:&lt;/b&gt; makes it anew. &lt;b&gt;remove:&lt;/b&gt; deletes it (models you installed stay). &lt;b&gt;check:&lt;/b&gt; tries it. &lt;b&gt;diagnose:&lt;/b&gt; a report for asking for help, without passwords.&lt;/p&gt;&lt;p&gt;A new engine is built beside the old one and counts only after it has computed something; what is cancelled or fails leaves the old one as it was.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Without a network:&lt;/b&gt; give a folder of wheels. &lt;b&gt;An engine that is there already&lt;/b&gt; (a checkout, a cluster's module): give the path of its Python.&lt;/p&gt;</source>
-        <translation>&lt;p&gt;Installe le moteur MALICE : un environnement Python à part dans votre profil QGIS, avec chaque paquet dans une version fixe dont le contenu est vérifié. Le Python de QGIS n’est pas modifié. Environ 250 Mo sont téléchargés, et 700 Mo occupés ; prévoyez 1,5 Go.&lt;/p&gt;&lt;p&gt;&lt;b&gt;install :&lt;/b&gt; crée le moteur, s’il n’est pas là comme il devrait. &lt;b&gt;repair :&lt;/b&gt; le refait à neuf. &lt;b&gt;remove :&lt;/b&gt; le supprime (les modèles que vous avez installés restent). &lt;b&gt;check :&lt;/b&gt; l’essaie. &lt;b&gt;diagnose :&lt;/b&gt; un rapport pour demander de l’aide, sans mots de passe.&lt;/p&gt;&lt;p&gt;Un nouveau moteur est construit à côté de l’ancien et ne compte qu’après avoir calculé quelque chose ; ce qui est annulé ou échoue laisse l’ancien tel quel.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Sans réseau :&lt;/b&gt; donnez un dossier de paquets (wheels). &lt;b&gt;Un moteur qui existe déjà&lt;/b&gt; (une copie des sources, le module d’un cluster) : donnez le chemin de son Python.&lt;/p&gt;</translation>
+        <source>&lt;p&gt;Sets up the MALICE engine: a Python environment of its own in your QGIS profile, with every package in a fixed release whose content is checked. QGIS' own Python is not changed. It fetches about 200 MB and takes 700 MB; allow 1.5 GB.&lt;/p&gt;&lt;p&gt;&lt;b&gt;install:&lt;/b&gt; makes the engine, if it is not there as it should be. &lt;b&gt;repair:&lt;/b&gt; makes it anew. &lt;b&gt;remove:&lt;/b&gt; deletes it (models you installed stay). &lt;b&gt;check:&lt;/b&gt; tries it. &lt;b&gt;diagnose:&lt;/b&gt; a report for asking for help, without passwords.&lt;/p&gt;&lt;p&gt;A new engine is built beside the old one and counts only after it has computed something; what is cancelled or fails leaves the old one as it was.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Without a network:&lt;/b&gt; give a folder of wheels. &lt;b&gt;An engine that is there already&lt;/b&gt; (a checkout, a cluster's module): give the path of its Python.&lt;/p&gt;</source>
+        <translation>&lt;p&gt;Installe le moteur MALICE : un environnement Python à part dans votre profil QGIS, avec chaque paquet dans une version fixe dont le contenu est vérifié. Le Python de QGIS n’est pas modifié. Environ 200 Mo sont téléchargés, et 700 Mo occupés ; prévoyez 1,5 Go.&lt;/p&gt;&lt;p&gt;&lt;b&gt;install :&lt;/b&gt; crée le moteur, s’il n’est pas là comme il devrait. &lt;b&gt;repair :&lt;/b&gt; le refait à neuf. &lt;b&gt;remove :&lt;/b&gt; le supprime (les modèles que vous avez installés restent). &lt;b&gt;check :&lt;/b&gt; l’essaie. &lt;b&gt;diagnose :&lt;/b&gt; un rapport pour demander de l’aide, sans mots de passe.&lt;/p&gt;&lt;p&gt;Un nouveau moteur est construit à côté de l’ancien et ne compte qu’après avoir calculé quelque chose ; ce qui est annulé ou échoue laisse l’ancien tel quel.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Sans réseau :&lt;/b&gt; donnez un dossier de paquets (wheels). &lt;b&gt;Un moteur qui existe déjà&lt;/b&gt; (une copie des sources, le module d’un cluster) : donnez le chemin de son Python.&lt;/p&gt;</translation>
     </message>
     <message>
         <location filename="../algorithms/setup.py"/>
@@ -1924,6 +1924,11 @@
         <translation>Diagnostic de MALICE, {}</translation>
     </message>
     <message>
+        <location filename="../sinks.py"/>
+        <source>{0} {1} cannot be written: {2}.</source>
+        <translation>{0} {1} ne peut pas être écrit : {2}.</translation>
+    </message>
+    <message>
         <location filename="../styling/looks.py"/>
         <source>Embedding of a satellite image time series.</source>
         <translation>Plongement (embedding) d’une série temporelle d’images satellite.</translation>
@@ -2025,8 +2030,8 @@
     </message>
     <message>
         <location filename="../vectors.py"/>
-        <source>OUTPUT {0} cannot be written: {1}.</source>
-        <translation>OUTPUT {0} ne peut pas être écrit : {1}.</translation>
+        <source>OUTPUT cannot be written: {}.</source>
+        <translation>OUTPUT ne peut pas être écrit : {}.</translation>
     </message>
     <message>
         <location filename="../vectors.py"/>
