@@ -11,6 +11,7 @@ from .algorithms.classify import ClassifyAlgorithm
 from .algorithms.cluster import ClusterAlgorithm
 from .algorithms.embed import EmbedAlgorithm
 from .algorithms.inspect import InspectAlgorithm
+from .algorithms.models import ModelsAlgorithm
 from .algorithms.pca import PcaAlgorithm
 from .algorithms.regress import RegressAlgorithm
 from .algorithms.sample import SampleAlgorithm
@@ -30,6 +31,7 @@ ALGORITHMS = (
     RegressAlgorithm,
     ChangeAlgorithm,
     SampleAlgorithm,
+    ModelsAlgorithm,
 )
 
 

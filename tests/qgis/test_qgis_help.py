@@ -14,6 +14,15 @@ ICONS = ROOT / "malice_qgis" / "icons"
 PAGES = "https://github.com/malice-qgis/malice-qgis/blob/main/"
 
 
+def test_every_algorithm_is_offered(provider: object) -> None:
+    """Modules of algorithms are those with texts of their own; what a merge leaves out would be missed by nobody."""
+    folder = ROOT / "malice_qgis" / "algorithms"
+    sources = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.py")}
+    modules = {name for name, text in sources.items() if "def shortHelpString(" in text}
+    assert modules == {algorithm.name() for algorithm in provider.algorithms()}
+    assert {"setup", "models", "inspect", "embed", "sample"} <= modules
+
+
 def test_every_algorithm_explains_itself(provider: object) -> None:
     lacking = []
     for algorithm in provider.algorithms():
