@@ -47,10 +47,10 @@ inside() { # a shell command in ROOT, with nothing of this machine's environment
         chroot "$root" bash -c "$1" bash "${@:2}"
 }
 
-if [ ! -e "$root/.installed" ]; then
+if [ ! -e "$root/.installed-2" ]; then
     inside 'apt-get $1 update -qq && apt-get $1 install -y -qq --no-install-recommends qgis python3-gdal gdal-bin qttools5-dev-tools \
         >apt.log 2>&1 || { tail -n 3 apt.log >&2; exit 1; }' "${APT_OPTIONS:-}"
-    touch "$root/.installed"
+    touch "$root/.installed-2"
 fi
 
 # What is committed, not what lies about.
@@ -59,6 +59,6 @@ mkdir "$root/malice"
 git archive HEAD | tar -x -C "$root/malice"
 
 # The engine of that system's Python. No torch: the engine does not need it.
-inside 'cd /malice && { [ -x /engine/bin/python ] || python3 -m venv /engine; } && /engine/bin/python -m pip install --quiet /malice pytest'
+inside 'cd /malice && { [ -x /engine/bin/python ] || python3 -m venv /engine; } && /engine/bin/python -m pip install --quiet "/malice[analysis,zarr]" build pytest'
 inside 'qgis_process --version 2>/dev/null | head -n 1; python3 --version; /engine/bin/python -m malice_core.embed --contract'
 inside 'cd /malice && QT_QPA_PLATFORM=offscreen MALICE_ENGINE_PYTHON=/engine/bin/python bash tools/qgis_tests.sh "$@"' "$@"
