@@ -218,9 +218,9 @@ def test_make_deploy_keeps_the_users_settings(shell: Shell, scene: Path, tmp_pat
         "[PythonPlugins]\nother=true\nmalice_qgis=false\n\n[qgis]\ncheckVersion=false\n", encoding="utf-8"
     )
     checkout = tmp_path / "Ä, b" / "checkout"
-    for name in ("malice_qgis", "tools"):
+    for name in ("malice_core", "malice_qgis", "models", "tools"):
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("metadata.txt", "LICENSE"):
+    for name in ("metadata.txt", "LICENSE", "README.md", "pyproject.toml"):
         shutil.copy(ROOT / name, checkout)
     python = checkout / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
