@@ -83,12 +83,16 @@ def find() -> str:
     where, path = places()[0]
     if os.path.isfile(path) and os.access(path, os.X_OK):
         return path
+    cure = tr(
+        "run MALICE set-up (malice:setup) in the Processing toolbox, or Plugins > MALICE > Set up the engine; it also "
+        "takes an engine that is there already"
+    )
+    if path == own_place():
+        raise EngineError(tr("The MALICE engine is not set up ({0} is not there): {1}.").format(path, cure))
     raise EngineError(
         tr(
-            "There is no MALICE engine: {0} says {1}, where there is no Python. Set it up: MALICE set-up "
-            "(malice:setup) in the Processing toolbox, or Plugins > MALICE > Set up the engine. It also takes an "
-            "engine that is there already."
-        ).format(where, path)
+            "There is no MALICE engine: {0} says {1}, where there is no Python. Correct that, or empty it and {2}."
+        ).format(where, path, cure)
     )
 
 

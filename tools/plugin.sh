@@ -10,6 +10,7 @@ PYTHON=${MALICE_BUILD_PYTHON:-.venv/bin/python}
 LIMIT=25000000
 
 tree() { # the folder QGIS loads, into $1: plugin, and the engine's wheel with the models for trying out
+    # (without it where it cannot be built and $2 is "anyway": malice:setup then says so, and an engine is named)
     local work
     rm -rf "$1"
     mkdir -p "$1/engine_source"
@@ -17,6 +18,11 @@ tree() { # the folder QGIS loads, into $1: plugin, and the engine's wheel with t
     rm -f "$1/ruff.toml"
     bash tools/translations.sh "$1"
     find "$1" -name __pycache__ -type d -prune -exec rm -rf {} +
+    if ! "$PYTHON" -c 'import build, setuptools' 2>/dev/null; then
+        echo "plugin.sh: $PYTHON lacks the packages build and setuptools (make setup): no engine comes along" >&2
+        [ "${2:-}" = anyway ]
+        return
+    fi
     # setuptools leaves its work where it builds: in a copy, from which stale modules cannot get into the wheel.
     work=$(mktemp -d)
     cp -R malice_core models pyproject.toml README.md LICENSE "$work"/
@@ -38,7 +44,7 @@ deploy)
     *) home=${XDG_DATA_HOME:-$HOME/.local/share} ;;
     esac
     profile=${PROFILE:-$home/QGIS/QGIS3/profiles/default}
-    tree "$profile/python/plugins/malice_qgis"
+    tree "$profile/python/plugins/malice_qgis" anyway
     "$PYTHON" tools/qgis_settings.py "$profile" "$PWD/.venv/bin/python"
     echo "deployed to $profile/python/plugins/malice_qgis; start QGIS: Processing Toolbox, MALICE"
     ;;

@@ -24,14 +24,14 @@ HERE = os.path.dirname(__file__)
 #: Runs pip out of the wheel that is the first argument. It ends when stdin is closed: a QGIS that is killed takes it
 #: along, else it would go on to write where the next set-up does.
 _RUN = """
-import os, runpy, sys, threading
+import _thread, os, runpy, sys
 
 def watch():
     while os.read(0, 4096):  # not sys.stdin, whose lock Python wants when it ends
         pass
     os._exit(3)
 
-threading.Thread(target=watch, daemon=True).start()
+_thread.start_new_thread(watch, ())
 sys.path.insert(0, sys.argv.pop(1))
 runpy.run_module("pip", None, "__main__", True)
 """

@@ -205,7 +205,7 @@ def test_without_an_engine_the_algorithm_is_listed_and_says_what_to_do(
     done = shell.embed(f"FOLDER_S2={scene / 'S2'}", f"OUTPUT={output}", MALICE_ENGINE_PYTHON="/nowhere/python")
     assert done.returncode == 1
     assert "/nowhere/python" in done.stdout + done.stderr
-    assert "malice/enginePython" in done.stdout + done.stderr
+    assert "malice:setup" in done.stdout + done.stderr
     assert not output.exists()
 
 
