@@ -1505,8 +1505,18 @@
     </message>
     <message>
         <location filename="../engine.py"/>
-        <source>There is no MALICE engine: {0} says {1}, where there is no Python. Set it up: MALICE set-up (malice:setup) in the Processing toolbox, or Plugins &gt; MALICE &gt; Set up the engine. It also takes an engine that is there already.</source>
-        <translation>Il n’y a pas de moteur MALICE : {0} donne {1}, où il n’y a pas de Python. Installez-le : MALICE : installation du moteur (malice:setup) dans la boîte à outils de traitements, ou Extensions &gt; MALICE &gt; Installer le moteur. Un moteur existant convient aussi.</translation>
+        <source>run MALICE set-up (malice:setup) in the Processing toolbox, or Plugins &gt; MALICE &gt; Set up the engine; it also takes an engine that is there already</source>
+        <translation>exécutez MALICE : installation du moteur (malice:setup) dans la boîte à outils de traitements, ou Extensions &gt; MALICE &gt; Installer le moteur ; un moteur existant convient aussi</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>The MALICE engine is not set up ({0} is not there): {1}.</source>
+        <translation>Le moteur MALICE n’est pas installé ({0} n’est pas là) : {1}.</translation>
+    </message>
+    <message>
+        <location filename="../engine.py"/>
+        <source>There is no MALICE engine: {0} says {1}, where there is no Python. Correct that, or empty it and {2}.</source>
+        <translation>Il n’y a pas de moteur MALICE : {0} donne {1}, où il n’y a pas de Python. Corrigez cela, ou videz-le et {2}.</translation>
     </message>
     <message>
         <location filename="../engine.py"/>
