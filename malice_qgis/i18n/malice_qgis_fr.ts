@@ -65,8 +65,8 @@
     </message>
     <message>
         <location filename="../algorithms/change.py"/>
-        <source>cosine: of directions, 0 to 2. euclidean: in the space of the embedding.</source>
-        <translation>cosine : de directions, de 0 à 2. euclidean : dans l’espace du plongement.</translation>
+        <source>euclidean: in the space of the embedding; its significance can be believed. cosine: of directions, 0 to 2, which overrates it: for the order of pixels only.</source>
+        <translation>euclidean : dans l’espace du plongement ; sa significativité est fiable. cosine : de directions, de 0 à 2, qui la surestime : pour l’ordre des pixels seulement.</translation>
     </message>
     <message>
         <location filename="../algorithms/change.py"/>
@@ -1924,6 +1924,11 @@
         <translation>Diagnostic de MALICE, {}</translation>
     </message>
     <message>
+        <location filename="../sinks.py"/>
+        <source>{0} {1} cannot be written: {2}.</source>
+        <translation>{0} {1} ne peut pas être écrit : {2}.</translation>
+    </message>
+    <message>
         <location filename="../styling/looks.py"/>
         <source>Embedding of a satellite image time series.</source>
         <translation>Plongement (embedding) d’une série temporelle d’images satellite.</translation>
@@ -2025,8 +2030,8 @@
     </message>
     <message>
         <location filename="../vectors.py"/>
-        <source>OUTPUT {0} cannot be written: {1}.</source>
-        <translation>OUTPUT {0} ne peut pas être écrit : {1}.</translation>
+        <source>OUTPUT cannot be written: {}.</source>
+        <translation>OUTPUT ne peut pas être écrit : {}.</translation>
     </message>
     <message>
         <location filename="../vectors.py"/>
