@@ -1810,6 +1810,11 @@
     </message>
     <message>
         <location filename="../setup/dialog.py"/>
+        <source>The diagnosis itself failed:</source>
+        <translation>Le diagnostic lui-même a échoué :</translation>
+    </message>
+    <message>
+        <location filename="../setup/dialog.py"/>
         <source>The engine is asked…</source>
         <translation>Le moteur est interrogé…</translation>
     </message>

@@ -365,6 +365,24 @@ def test_the_dialog_copies_the_report(home: Path, monkeypatch: pytest.MonkeyPatc
     dialog.reject()
 
 
+def test_a_diagnosis_that_fails_is_shown_as_well(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from malice_qgis.setup.dialog import DiagnosisDialog
+
+    def broken(cancelled: object) -> str:
+        raise ValueError("token=abc in a file")
+
+    monkeypatch.setattr(report, "collect", broken)
+    dialog = DiagnosisDialog()
+    begun = time.monotonic()
+    while not dialog.copy.isEnabled() and time.monotonic() - begun < 10:
+        QCoreApplication.processEvents()
+        time.sleep(0.01)
+    shown = dialog.shown.toPlainText()
+    assert "The diagnosis itself failed" in shown
+    assert "ValueError: token=*** in a file" in shown
+    dialog.reject()
+
+
 def test_closing_the_dialog_ends_the_asking(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from malice_qgis.setup.dialog import DiagnosisDialog
 
