@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 
-#: What stands before the @ of an address.
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@\"']+@")
-#: password=…, "token": "…", X-Amz-Signature=…, sig=…, --key …
+#: What stands before the last @ of an address: a password may have one as well.
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s\"']+@")
+#: password=…, "token": "…", password='two words', X-Amz-Signature=…, sig=…, --key …
 _NAMED = re.compile(
     r"(?i)\b([\w.-]*(?:password|passwd|passphrase|pwd|token|secret|api[_-]?key|access[_-]?key|credential|signature|"
-    r"userpwd|authcfg)[\w.-]*|sig|key)(\"?'?\s*[=:]\s*\"?'?|\s+)(?!\s)([^\s\"'&;,]+)"
+    r"userpwd|authcfg)[\w.-]*|sig|key)(\\?[\"']?\s*[=:]\s*|\s+)"
+    # In quotes (also those of json in json) to their end, or to that of the line where they were cut off.
+    r"(\"(?:[^\"\\\r\n]|\\.)*\"?|'(?:[^'\\\r\n]|\\.)*'?|\\\"[^\"\\\r\n]*(?:\\\")?|[^\s\"'&;]+)"
 )
 _HEADER = re.compile(r"(?i)\b(authorization|proxy-authorization|cookie)(\s*[=:]\s*)[^\r\n]+")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/=._~-]{8,}")
@@ -37,4 +39,5 @@ def _hide(found: re.Match[str]) -> str:
     # "a token expired" is no secret: without a sign of assignment only options are.
     if not found[2].strip() and not found.string[: found.start()].endswith("--"):
         return found[0]
-    return f"{found[1]}{found[2]}{HIDDEN}"
+    begun, ended = (re.search(pattern, found[3]) for pattern in (r"^\\?[\"']", r"(?<=.)(?:\\?[\"']|,)$"))
+    return f"{found[1]}{found[2]}{begun[0] if begun else ''}{HIDDEN}{ended[0] if ended else ''}"

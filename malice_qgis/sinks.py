@@ -5,6 +5,7 @@ QGIS' own sinks write under the final name, and what was there is gone when the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -28,6 +29,11 @@ from .texts import UserError, tr
 
 #: ``memory:``, ``ogr:``, ``postgis:`` … and not a drive of Windows.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+]+:")
+#: Endings of files that belong to one, by its ending.
+_BESIDE = {
+    ".shp": (".qix", ".sbn", ".sbx", ".idm", ".ind", ".cpg", ".prj", ".qpj"),
+    ".gpkg": (".gpkg-wal", ".gpkg-shm", ".gpkg-journal"),
+}
 
 
 class Destination:
@@ -106,8 +112,14 @@ class Destination:
         folder, main = os.path.split(self._path)
         try:
             # What belongs to it (.shx, .dbf) before it.
-            for name in sorted(os.listdir(self._folder), key=lambda name: name == main):
+            written = sorted(os.listdir(self._folder), key=lambda name: name == main)
+            for name in written:
                 os.replace(os.path.join(self._folder, name), os.path.join(folder, name))
+            stem, ending = os.path.splitext(main)
+            # What is left of an older one, such as a spatial index, would be taken for the new one's.
+            for name in {stem + other for other in _BESIDE.get(ending.lower(), ())}.difference(written):
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(os.path.join(folder, name))
         except OSError as error:
             raise self._unwritable(error.strerror) from error
         # The name of a layer in the file may follow.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from qgis.core import (
@@ -185,13 +185,20 @@ class EngineRun:
         self.notes: list[str] = []
         self.warnings: list[str] = []
 
-    def execute(self, module: str, arguments: Sequence[str], outputs: Sequence[str] = ()) -> None:
+    def execute(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        outputs: Sequence[str] = (),
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         """Runs a command line of the engine that talks in events (``--progress json``), to its end.
 
         Args:
             module: such as ``malice_core.embed``.
             arguments: without those of progress and cancelling.
             outputs: files that must be there afterwards.
+            more: variables of its environment.
 
         Raises:
             engine.EngineError: if there is no engine or it speaks another contract; with the engine's own sentence, or
@@ -201,7 +208,7 @@ class EngineRun:
         whole = engine.command(module, *arguments, "--progress", "json", "--cancel-on-stdin-close")
         self._feedback.pushDebugInfo(" ".join([python, *whole]))
         self._error, self._finished = "", False
-        process = engine.EngineProcess(python, whole)
+        process = engine.EngineProcess(python, whole, more)
         code = process.run(self._hear, self._feedback.pushDebugInfo, self.cancelled)
         if code == 0 and self._finished and all(map(os.path.isfile, outputs)):
             self._feedback.setProgress(100)

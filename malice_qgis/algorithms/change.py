@@ -13,6 +13,9 @@ from . import options
 from .parameters import helped
 from .tool import ToolAlgorithm
 
+#: The engine's order: significance is that of normal differences, which euclidean distances keep to.
+MEASURES = ["euclidean", "cosine"]
+
 
 class ChangeAlgorithm(ToolAlgorithm):
     """Parameters and texts."""
@@ -43,8 +46,11 @@ class ChangeAlgorithm(ToolAlgorithm):
             options.choice(
                 "MEASURE",
                 tr("Measure"),
-                options.MEASURES,
-                tr("cosine: of directions, 0 to 2. euclidean: in the space of the embedding."),
+                MEASURES,
+                tr(
+                    "euclidean: in the space of the embedding; its significance can be believed. cosine: of "
+                    "directions, 0 to 2, which overrates it: for the order of pixels only."
+                ),
             ),
             helped(
                 QgsProcessingParameterString("THRESHOLD", tr("Threshold (otsu or a distance)"), "otsu"),

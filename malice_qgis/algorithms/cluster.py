@@ -44,7 +44,7 @@ class ClusterAlgorithm(ToolAlgorithm):
                 tr("Not used with FIT, which has its own number."),
                 10,
                 2,
-                65535,
+                1000,
             ),
             options.file(
                 "FIT",

@@ -23,6 +23,7 @@ from qgis.core import (
 
 from .. import checks, events, layers, tables
 from ..models import INSTALLED, PUBLISHED
+from ..setup import pips
 from ..texts import tr
 from .base import EngineAlgorithm, EngineRun
 from .parameters import helped
@@ -168,7 +169,9 @@ class ModelsAlgorithm(EngineAlgorithm):
         report = self.parameterAsFileOutput(parameters, "REPORT", context)
         details = ""
         if action == "install":
-            run.execute("malice_core.models", ["install", name or PUBLISHED, *overwrite])
+            # Python downloads it, which knows nothing of QGIS' proxy.
+            reach = pips.proxies(os.environ)
+            run.execute("malice_core.models", ["install", name or PUBLISHED, *overwrite], more=reach)
         elif action == "import":
             run.execute("malice_core.models", ["import", *_files(parameters, context), "--name", name, *overwrite])
         elif action != "list":

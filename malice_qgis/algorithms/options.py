@@ -21,10 +21,8 @@ from qgis.core import (
 from ..texts import tr
 from .parameters import MEMORY, advanced, helped
 
-#: Whole numbers that may be very large, as Qt holds them.
-MOST = 2**31 - 1
-#: How two embeddings are compared.
-MEASURES = ["cosine", "euclidean"]
+#: Whole numbers that may be large: the most that the engine takes.
+MOST = 1 << 20
 
 
 def embedding(name: str = "INPUT", label: str = "") -> QgsProcessingParameterDefinition:

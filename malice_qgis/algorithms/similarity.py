@@ -11,6 +11,9 @@ from ..texts import tr
 from . import options
 from .tool import ToolAlgorithm
 
+#: The engine's order.
+MEASURES = ["cosine", "euclidean"]
+
 
 class SimilarityAlgorithm(ToolAlgorithm):
     """Parameters and texts."""
@@ -55,7 +58,7 @@ class SimilarityAlgorithm(ToolAlgorithm):
             options.choice(
                 "MEASURE",
                 tr("Measure"),
-                options.MEASURES,
+                MEASURES,
                 tr("cosine: of directions, -1 to 1. euclidean: of distances in the space of the embedding."),
             ),
             *options.computing(),
@@ -63,5 +66,5 @@ class SimilarityAlgorithm(ToolAlgorithm):
         ]
 
     def look(self, output: str, path: str, parameters: dict[str, Any]) -> styling.Look:
-        span = (0.0, 1.0) if checks.choice(parameters, "MEASURE", options.MEASURES) == "cosine" else None
+        span = (0.0, 1.0) if checks.choice(parameters, "MEASURE", MEASURES) == "cosine" else None
         return styling.numbers(path, tr("Similarity of embeddings to examples."), span).named(tr("Similarity"))

@@ -65,8 +65,8 @@
     </message>
     <message>
         <location filename="../algorithms/change.py"/>
-        <source>cosine: of directions, 0 to 2. euclidean: in the space of the embedding.</source>
-        <translation>cosine : de directions, de 0 à 2. euclidean : dans l’espace du plongement.</translation>
+        <source>euclidean: in the space of the embedding; its significance can be believed. cosine: of directions, 0 to 2, which overrates it: for the order of pixels only.</source>
+        <translation>euclidean : dans l’espace du plongement ; sa significativité est fiable. cosine : de directions, de 0 à 2, qui la surestime : pour l’ordre des pixels seulement.</translation>
     </message>
     <message>
         <location filename="../algorithms/change.py"/>
@@ -1817,6 +1817,11 @@
         <location filename="../setup/dialog.py"/>
         <source>MALICE diagnosis</source>
         <translation>Diagnostic de MALICE</translation>
+    </message>
+    <message>
+        <location filename="../setup/dialog.py"/>
+        <source>The diagnosis itself failed:</source>
+        <translation>Le diagnostic lui-même a échoué :</translation>
     </message>
     <message>
         <location filename="../setup/dialog.py"/>

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
+
 from qgis.core import QgsApplication, QgsTask
-from qgis.PyQt.QtCore import QCoreApplication
+from qgis.PyQt.QtCore import QCoreApplication, Qt
 from qgis.PyQt.QtGui import QFontDatabase
 from qgis.PyQt.QtWidgets import QDialog, QDialogButtonBox, QPlainTextEdit, QVBoxLayout, QWidget
 
 from .. import engine
+from ..redacting import redact
 from ..texts import tr
 from . import report
 
@@ -24,6 +27,10 @@ class _Collecting(QgsTask):
             self.text = report.collect(self.isCanceled)
         except engine.EngineCancelled:
             return False
+        # A diagnosis is asked for where things are broken in ways that nobody thought of.
+        except Exception as error:  # noqa: BLE001
+            told = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+            self.text = redact(tr("The diagnosis itself failed:") + f"\n{told}")
         return True
 
 
@@ -32,6 +39,7 @@ class DiagnosisDialog(QDialog):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setWindowTitle(tr("MALICE diagnosis"))
         self.resize(760, 560)
         self.shown = QPlainTextEdit(self)

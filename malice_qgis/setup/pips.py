@@ -11,6 +11,7 @@ import glob
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from typing import Callable
 from urllib.parse import quote
 
@@ -148,24 +149,31 @@ def install(pip: str, wanted: list[str], wheels: str = "") -> list[str]:
     ]
 
 
-def environment(system: dict[str, str]) -> dict[str, str]:
+def environment(system: Mapping[str, str]) -> dict[str, str]:
     """Variables by which pip reaches packages: the user's own, and QGIS' proxy where the system tells of none.
 
     Args:
         system: this process' environment.
     """
-    told = {name: system[name] for name in _REACH if system.get(name)}
-    if not any(system.get(name) for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")):
-        manager = QgsNetworkAccessManager.instance()
-        proxy = manager.fallbackProxy()
-        address = proxy_address(proxy)
-        if address:
-            told.update(HTTPS_PROXY=address, HTTP_PROXY=address)
-            excluded = [*manager.excludeList(), *manager.noProxyList()]
-            hosts = [QUrl(one).host() or one for one in excluded if one]
-            if hosts:
-                told["NO_PROXY"] = ",".join(hosts)
-    return told
+    return {**{name: system[name] for name in _REACH if system.get(name)}, **proxies(system)}
+
+
+def proxies(system: Mapping[str, str]) -> dict[str, str]:
+    """Variables by which programs without Qt go through QGIS' proxy; none where the system tells of one itself.
+
+    Args:
+        system: this process' environment.
+    """
+    if any(system.get(name) for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")):
+        return {}
+    manager = QgsNetworkAccessManager.instance()
+    address = proxy_address(manager.fallbackProxy())
+    if not address:
+        return {}
+    told = {"HTTPS_PROXY": address, "HTTP_PROXY": address}
+    excluded = [*manager.excludeList(), *manager.noProxyList()]
+    hosts = [QUrl(one).host() or one for one in excluded if one]
+    return {**told, "NO_PROXY": ",".join(hosts)} if hosts else told
 
 
 def proxy_address(proxy: QNetworkProxy) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,32 @@ def engine_run(python: str, tool: str, *arguments: object) -> None:
     command = [python, "-I", "-m", f"malice_core.{tool}", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+#: What the engine's command lines take: choices and default by option, and which of some values are refused.
+_OPTIONS = """
+import argparse, importlib, json, sys
+told = {}
+for tool, tried in json.load(sys.stdin).items():
+    actions = {one.dest: one for one in importlib.import_module("malice_core." + tool).parser()._actions}
+    told[tool] = {}
+    for name, values in tried.items():
+        refused = []
+        for value in values:
+            try:
+                actions[name].type(value)
+            except (argparse.ArgumentTypeError, ValueError):
+                refused.append(value)
+        told[tool][name] = [list(actions[name].choices or ()), actions[name].default, refused]
+print(json.dumps(told))
+"""
+
+
+def engine_options(python: str, tried: dict[str, dict[str, list[str]]]) -> dict[str, dict[str, list[Any]]]:
+    """(choices, default, values of ``tried`` that are refused) of some options, by tool and option."""
+    command = [python, "-I", "-c", _OPTIONS]
+    done = subprocess.run(command, input=json.dumps(tried), capture_output=True, text=True, timeout=300, check=True)
+    return json.loads(done.stdout)
 
 
 def run(provider: Any, context: QgsProcessingContext, tool: str, **parameters: Any) -> dict[str, Any]:

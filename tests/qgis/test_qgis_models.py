@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from malice_qgis import models
-from qgis.core import QgsProcessingContext, QgsProcessingException, QgsVectorLayer
+from qgis.core import QgsNetworkAccessManager, QgsProcessingContext, QgsProcessingException, QgsVectorLayer
+from qgis.PyQt.QtNetwork import QNetworkProxy
 
 from helpers_qgis import Log, Shell, fake_engine, one_line
 
@@ -112,7 +113,12 @@ def test_import(provider: object, context: QgsProcessingContext, store: Path) ->
 
 
 def test_the_licence_is_shown_before_anything_is_downloaded(
-    provider: object, context: QgsProcessingContext, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    provider: object,
+    context: QgsProcessingContext,
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     line = refusal(provider, context, ACTION="install")
     assert "The weights of malice (MALICE, published encoders" in line
@@ -127,7 +133,16 @@ def test_the_licence_is_shown_before_anything_is_downloaded(
         "install": [{"event": "progress", "done": 1, "total": 2, "step": "downloading x"}, done],
         "list": [{"event": "plan", "plan": {"models": [{"name": "malice", "bytes": 5000000}]}, "text": ""}, done],
     }
-    lines = [f"echo \"$*\" >>'{tmp_path}/told'", 'case "$*" in']
+    lines = [f"echo \"$HTTPS_PROXY $*\" >>'{tmp_path}/told'", 'case "$*" in']
+    # The proxy of QGIS' settings is gone through.
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    manager = QgsNetworkAccessManager.instance()
+    before = manager.fallbackProxy(), manager.excludeList(), manager.noProxyList()
+    request.addfinalizer(lambda: manager.setFallbackProxyAndExcludes(*before))
+    manager.setFallbackProxyAndExcludes(
+        QNetworkProxy(QNetworkProxy.ProxyType.HttpProxy, "proxy.example", 3128), ["https://intra.example"], []
+    )
     lines += [f"*{word}*) printf '%s\\n' {' '.join(map(_quoted, said))};;" for word, said in answers.items()]
     (tmp_path / "e").mkdir()
     monkeypatch.setenv("MALICE_ENGINE_PYTHON", fake_engine(tmp_path / "e", "\n".join([*lines, "esac\n"])))
@@ -135,9 +150,9 @@ def test_the_licence_is_shown_before_anything_is_downloaded(
     found = rows(context, run(provider, context, log, ACTION="install", ACCEPT_LICENCE=True))
     assert found["malice"]["megabytes"] == 5
     assert 50 in log.steps
-    assert (
-        "malice_core.models install malice --progress json --cancel-on-stdin-close" in (tmp_path / "told").read_text()
-    )
+    (told,) = [line for line in (tmp_path / "told").read_text().splitlines() if "install" in line]
+    assert told.startswith("http://proxy.example:3128 ")
+    assert told.endswith("malice_core.models install malice --progress json --cancel-on-stdin-close")
 
 
 def _quoted(event: dict) -> str:

@@ -272,6 +272,14 @@ def test_a_pip_is_taken_only_if_it_is_the_one_that_is_expected(
         ("http://user:pw@proxy:3128/x", "http://***@proxy:3128/x"),
         ("https://a.b/c?sig=abc123&x=1", "https://a.b/c?sig=***&x=1"),
         ('{"token": "abc", "n": 1}', '{"token": "***", "n": 1}'),
+        ('{"password": "two words", "n": 1}', '{"password": "***", "n": 1}'),
+        ('password="a \\" b" n', 'password="***" n'),
+        ("dbname='d' password='s p, q' host=h", "dbname='d' password='***' host=h"),
+        (r'"{\"token\": \"a b\", \"n\": 1}"', r'"{\"token\": \"***\", \"n\": 1}"'),
+        ("password='cut off\nnext line", "password='***\nnext line"),
+        ("{token: abc, n: 1}", "{token: ***, n: 1}"),
+        ("Password=a,b;Database=d", "Password=***;Database=d"),
+        ("http://me:p@ss@proxy:3128/x?a=b@c", "http://***@proxy:3128/x?a=b@c"),
         ("GDAL_HTTP_PROXYUSERPWD=me:secret", "GDAL_HTTP_PROXYUSERPWD=***"),
         ("AWS_SECRET_ACCESS_KEY=abc/def next", "AWS_SECRET_ACCESS_KEY=*** next"),
         ("Authorization: Basic dXNlcjpwdw==", "Authorization: ***"),
@@ -354,6 +362,24 @@ def test_the_dialog_copies_the_report(home: Path, monkeypatch: pytest.MonkeyPatc
         time.sleep(0.01)
     dialog.copy.click()
     assert QgsApplication.clipboard().text() == "a report"
+    dialog.reject()
+
+
+def test_a_diagnosis_that_fails_is_shown_as_well(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from malice_qgis.setup.dialog import DiagnosisDialog
+
+    def broken(cancelled: object) -> str:
+        raise ValueError("token=abc in a file")
+
+    monkeypatch.setattr(report, "collect", broken)
+    dialog = DiagnosisDialog()
+    begun = time.monotonic()
+    while not dialog.copy.isEnabled() and time.monotonic() - begun < 10:
+        QCoreApplication.processEvents()
+        time.sleep(0.01)
+    shown = dialog.shown.toPlainText()
+    assert "The diagnosis itself failed" in shown
+    assert "ValueError: token=*** in a file" in shown
     dialog.reject()
 
 

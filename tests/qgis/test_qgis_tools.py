@@ -19,7 +19,7 @@ from qgis.core import (
 )
 
 from helpers_qgis import Log, pixels
-from helpers_tools import drawn, engine_run, run, saved, says, spot, square
+from helpers_tools import drawn, engine_options, engine_run, run, saved, says, spot, square
 
 LEARNING = "INPUT LABELS FIELD METHOD CLASSIFIER FOLDS FOLD_SIZE PER_PLACE SEED OUTPUT REPORT SAVE_CLASSIFIER"
 #: Parameters by tool; those of computing are in all of them.
@@ -53,6 +53,31 @@ def test_a_tool_is_complete(provider: Any, tool: str) -> None:
         assert definition.help(), definition.name()
         assert definition.description(), definition.name()
         assert bool(definition.flags() & definition.FlagAdvanced) == (definition.name() in ADVANCED), definition.name()
+
+
+def test_choices_defaults_and_limits_are_the_engines(provider: Any, engine: str) -> None:
+    """What is not changed in a dialog gives what the command line gives without the option."""
+    choices, numbers = {}, {}
+    for tool in TOOLS:
+        for one in provider.algorithm(tool).parameterDefinitions():
+            if one.type() == "enum":
+                choices[tool, one.name().lower()] = one
+            elif one.type() in ("number", "distance"):
+                numbers[tool, one.name().lower()] = one
+    tried: dict[str, dict[str, list[str]]] = {tool: {} for tool in TOOLS}
+    for (tool, name), one in (choices | numbers).items():
+        ends = [one.minimum(), one.maximum()] if (tool, name) in numbers else []
+        tried[tool][name] = [f"{end:.12g}" for end in ends]
+    told = engine_options(engine, tried)
+    assert len(choices) == 4
+    for (tool, name), one in choices.items():
+        words, default, _ = told[tool][name]
+        # Of options that --classifier forbids the default is filled in later: their first word.
+        assert (one.options(), one.defaultValue()) == (words, default or words[0]), (tool, name)
+    for (tool, name), one in numbers.items():
+        _, default, refused = told[tool][name]
+        assert refused == [], (tool, name)
+        assert default is None or one.defaultValue() in (None, default), (tool, name)
 
 
 def test_components_are_the_engines_and_a_fit_is_used_again(
@@ -91,7 +116,7 @@ def test_components_are_the_engines_and_a_fit_is_used_again(
         ("pca", {"MEMORY": "much"}, "MEMORY 'much' is no size"),
         ("pca", {"OUTPUT": "{years}/before.tif"}, "INPUT and OUTPUT are the same file"),
         ("pca", {"OUTPUT": "{tmp}/x.tif", "SAVE_FIT": "{tmp}/x.tif"}, "OUTPUT and SAVE_FIT are the same file"),
-        ("cluster", {"CLUSTERS": 1}, "CLUSTERS '1' is not a whole number from 2 to 65535"),
+        ("cluster", {"CLUSTERS": 1}, "CLUSTERS '1' is not a whole number from 2 to 1000"),
         ("similarity", {"MEASURE": "nearness"}, "MEASURE 'nearness' is none of cosine, euclidean"),
         ("similarity", {"REFERENCES": "{years}/before.tif"}, "REFERENCES"),
         ("classify", {}, "Nothing to learn from: give LABELS"),
