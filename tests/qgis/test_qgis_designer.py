@@ -131,13 +131,17 @@ def test_rows_of_a_batch_are_runs_of_their_own(
     dialog = BatchAlgorithmDialog(provider.algorithm("pca").create(), None)
     panel = dialog.mainWidget()
     panel.checkLoadLayersOnCompletion.setChecked(False)
-    rows = [
+    # Up to 3.34 cells are Python, later they are values; the old kind makes the window ask, and wait for an answer.
+    plain = hasattr(panel, "CURRENT_FORMAT")
+    rows: Any = [
         {
-            "PARAMETERS": {"INPUT": f"'{years / name}.tif'", "COMPONENTS": f"{count}"},
+            "PARAMETERS": {"INPUT": path if plain else repr(path), "COMPONENTS": count if plain else f"{count}"},
             "OUTPUTS": {"OUTPUT": str(tmp_path / f"{name}.tif")},
         }
-        for name, count in (("before", 2), ("after", 3))
+        for path, name, count in ((f"{years / 'before'}.tif", "before", 2), (f"{years / 'after'}.tif", "after", 3))
     ]
+    if plain:
+        rows = {panel.FORMAT: panel.CURRENT_FORMAT, panel.ROWS: rows}
     (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     monkeypatch.setattr(
         "processing.gui.BatchPanel.QFileDialog.getOpenFileName", lambda *_: (str(tmp_path / "rows.json"), "")
