@@ -325,7 +325,7 @@ def test_a_file_without_one_of_its_tiles_is_not_whole(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_closed_does_not_hide_why_a_run_ended() -> None:
-    """A full disk fails again when GDAL closes the file; what was cancelled stays cancelled, and others are left too."""
+    """A full disk fails again when GDAL closes the file; what was cancelled stays so, and other pieces are left too."""
 
     def steps() -> Steps:
         try:
