@@ -7,6 +7,7 @@ other: a GeoTIFF grows row of tiles by row. A thread does those whose blocks are
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import os
 import threading
@@ -170,9 +171,10 @@ class _Part:
         self.needed, self.last = blocks, blocks[-1]
 
     def leave(self) -> None:
-        """Removes what is half-written."""
+        """Removes what is half-written; the run has ended, and said why, so that a disk which is full adds nothing."""
         if self.steps is not None:
-            self.steps.close()
+            with contextlib.suppress(OutputError):
+                self.steps.close()
 
 
 class Assembler:

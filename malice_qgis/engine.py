@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Mapping
-from typing import Callable, ClassVar
+from typing import Callable
 
 from osgeo import gdal
 from qgis.core import QgsApplication, QgsSettings
@@ -130,9 +130,6 @@ class EngineProcess:
         kept: a failure is written down for the diagnosis.
     """
 
-    #: Pythons of the runs under way in this QGIS: a set-up does not remove an engine that works.
-    at_work: ClassVar[list[str]] = []
-
     def __init__(
         self, python: str, arguments: list[str], more: Mapping[str, str] | None = None, kept: bool = True
     ) -> None:
@@ -172,31 +169,31 @@ class EngineProcess:
         clock = QElapsedTimer()
         clock.start()
         process = self._process
-        self.at_work.append(self._python)
-        process.start()
-        try:
-            if not process.waitForStarted(10000):
-                raise EngineError(
-                    tr("The MALICE engine {0} cannot be started: {1}. Set {2} to the Python of the engine.").format(
-                        self._python, process.errorString(), SETTING
-                    )
-                )
-            while process.state() != QProcess.ProcessState.NotRunning:
-                if cancelled():
-                    raise EngineCancelled(tr("cancelled"))
-                if limit is not None and clock.elapsed() > limit:
+        # A set-up, of this QGIS or another one, does not remove an engine that works.
+        with folders.Use(self._python):
+            process.start()
+            try:
+                if not process.waitForStarted(10000):
                     raise EngineError(
-                        tr("The MALICE engine {0} does not answer within {1} seconds.").format(
-                            self._python, limit // 1000
+                        tr("The MALICE engine {0} cannot be started: {1}. Set {2} to the Python of the engine.").format(
+                            self._python, process.errorString(), SETTING
                         )
                     )
-                process.waitForReadyRead(POLL)
-                self._read(on_line, on_error_line)
-                _attend()
-            self._read(on_line, on_error_line, last=True)
-        finally:
-            self.stop()
-            self.at_work.remove(self._python)
+                while process.state() != QProcess.ProcessState.NotRunning:
+                    if cancelled():
+                        raise EngineCancelled(tr("cancelled"))
+                    if limit is not None and clock.elapsed() > limit:
+                        raise EngineError(
+                            tr("The MALICE engine {0} does not answer within {1} seconds.").format(
+                                self._python, limit // 1000
+                            )
+                        )
+                    process.waitForReadyRead(POLL)
+                    self._read(on_line, on_error_line)
+                    _attend()
+                self._read(on_line, on_error_line, last=True)
+            finally:
+                self.stop()
         # Ctrl-C in a terminal reaches the engine too, which may end before the loop above has heard of it.
         _attend()
         failed = process.exitStatus() != QProcess.ExitStatus.NormalExit or process.exitCode() != 0

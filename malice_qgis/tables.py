@@ -18,6 +18,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QDate, QMetaType, QVariant
 
+from . import checks, sinks
 from .texts import UserError, tr
 
 #: (name of a column, kind: String, Int, Double, Bool or Date; of Qt's names those that are the same in Qt 5 and 6 but
@@ -25,7 +26,7 @@ from .texts import UserError, tr
 Columns = Sequence[tuple[str, str]]
 
 
-def _kind(name: str) -> Any:
+def kind(name: str) -> Any:
     """Qt's word for a type of values: QVariant's in Qt 5, QMetaType's in Qt 6."""
     kinds = getattr(QVariant, "Type", None)
     if kinds is not None:
@@ -36,8 +37,8 @@ def _kind(name: str) -> Any:
 def fields(columns: Columns) -> QgsFields:
     """The fields of a table."""
     result = QgsFields()
-    for name, kind in columns:
-        result.append(QgsField(name, _kind(kind)))
+    for name, told in columns:
+        result.append(QgsField(name, kind(told)))
     return result
 
 
@@ -49,7 +50,7 @@ def write(
     columns: Columns,
     rows: Iterable[dict[str, Any]],
 ) -> str:
-    """Writes a table; returns what QGIS calls it, "" if none is wanted.
+    """Writes a table, a file whole or not at all; returns what QGIS calls it, "" if none is wanted.
 
     Args:
         name: of the parameter, a sink of features.
@@ -60,21 +61,20 @@ def write(
     """
     if parameters.get(name) in (None, ""):
         return ""
-    kinds = fields(columns)
-    nowhere = QgsCoordinateReferenceSystem()
-    sink, made = algorithm.parameterAsSink(parameters, name, context, kinds, QgsWkbTypes.Type.NoGeometry, nowhere)
-    if sink is None:
-        raise UserError(
-            tr("{0}: the table {1} cannot be made there; give another name.").format(name, parameters[name])
-        )
-    for row in rows:
-        feature = QgsFeature(kinds)
-        feature.setAttributes([_value(row.get(column), kind) for column, kind in columns])
-        if not sink.addFeature(feature, QgsFeatureSink.Flag.FastInsert):
-            raise UserError(tr("{0}: {1} cannot be written: {2}").format(name, made, sink.lastError()))
-    # Closes the file.
-    del sink
-    return str(made)
+    kinds, nowhere = fields(columns), QgsCoordinateReferenceSystem()
+    with sinks.Destination(algorithm, parameters, name, context) as destination:
+        flag = QgsFeatureSink.SinkFlag.RegeneratePrimaryKey
+        sink = destination.open(kinds, QgsWkbTypes.Type.NoGeometry, nowhere, flag)
+        for row in rows:
+            feature = QgsFeature(kinds)
+            feature.setAttributes([_value(row.get(column), told) for column, told in columns])
+            if not sink.addFeature(feature, QgsFeatureSink.Flag.FastInsert):
+                raise UserError(
+                    tr("{0}: {1} cannot be written: {2}").format(
+                        name, checks.target(parameters, name), sink.lastError()
+                    )
+                )
+        return destination.place()
 
 
 def _value(value: Any, kind: str) -> Any:
@@ -85,7 +85,7 @@ def _value(value: Any, kind: str) -> Any:
 
 
 def write_page(path: str, page: str) -> None:
-    """A web page, whole or not there; what was there before stays until then.
+    """A page, whole or not there; what was there before stays until then.
 
     Raises:
         OSError: if it cannot be written.

@@ -23,9 +23,10 @@ from qgis.core import (
     QgsVectorFileWriter,
     QgsWkbTypes,
 )
-from qgis.PyQt.QtCore import QDate, QDateTime, QMetaType, QTime, QVariant
+from qgis.PyQt.QtCore import QDate, QDateTime, QTime, QVariant
 
 from .engine import EngineCancelled
+from .tables import kind
 from .texts import UserError, tr
 
 #: Field with the number of a point, by which its values are found again.
@@ -36,11 +37,6 @@ _COLUMNS = ["FID=malice_fid", "GEOMETRY_NAME=malice_geometry"]
 
 class VectorError(UserError):
     """Points or polygons that cannot be used; the text is one line."""
-
-
-def kind(name: str) -> Any:
-    """The type of a field: ``Double``, ``LongLong``, ``String``; Qt 6 has other names for them than Qt 5."""
-    return getattr(getattr(QVariant, "Type", QMetaType.Type), name)
 
 
 def write(name: str, source: QgsProcessingFeatureSource, field: str, path: str, cancelled: Callable[[], bool]) -> None:

@@ -19,7 +19,8 @@ from malice_core.assembling import Assembler
 from malice_core.blocks import BlockEncoder
 from malice_core.cancelling import Cancel
 from malice_core.errors import Cancelled, OutputError, StackError
-from malice_core.grid import Block
+from malice_core.grid import Block, Window
+from malice_core.product import Steps
 from malice_core.scratch import Scratch, folder_of
 
 #: Of the job: rows of blocks and of tiles, blocks in each, strips of 36 bands.
@@ -321,3 +322,19 @@ def test_a_file_without_one_of_its_tiles_is_not_whole(tmp_path: Path) -> None:
     assert geotiff._all_tiles(path)
     path.write_bytes(content[: last + 1])
     assert not geotiff._all_tiles(path)
+
+
+def test_what_cannot_be_closed_does_not_hide_why_a_run_ended() -> None:
+    """A full disk fails again when GDAL closes the file; what was cancelled stays so, and other pieces are left too."""
+
+    def steps() -> Steps:
+        try:
+            yield Window(0, 0, 1, 1)
+        finally:
+            raise OutputError("cannot write e.tif: no space")
+
+    part = assembling._Part(0, 0, [0], None, 0, steps())  # type: ignore[arg-type]
+    assert part.steps is not None
+    next(part.steps)
+    part.leave()
+    assert next(part.steps, None) is None

@@ -61,7 +61,7 @@ def write(
         run.threads,
         # In double precision, as given and standardised, and the shares of all classes.
         work=8 * (2 * embedding.kind.features + 3 * classes),
-        kept=memories.sample_bytes(embedding, _held(trained)),
+        kept=memories.sample_bytes(embedding, _held(trained)) + _grown(trained, classes),
     )
     advance = progress.step("predicting")
     given = windows.windows(embedding.area, sides)
@@ -76,6 +76,12 @@ def write(
 def _held(trained: Trained) -> int:
     """Pixels that a trained model holds."""
     return len(trained.model.steps[-1][1]._fit_X) if trained.method == "knn" else 0
+
+
+def _grown(trained: Trained, classes: int) -> int:
+    """Bytes of the trees of a trained model."""
+    trees = trained.model.steps[-1][1].estimators_ if trained.method == "forest" else ()
+    return memories.forest_bytes(sum(one.tree_.node_count for one in trees), classes)
 
 
 def _unzipped(results: Iterator[tuple[Window, Part]]) -> tuple[list[Window], list[Part]]:

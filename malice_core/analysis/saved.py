@@ -125,7 +125,8 @@ def load(path: Path) -> tuple[Trained, list[str]]:
     skops = require()
     try:
         # Read once: what was looked at is what is loaded.
-        packed = path.read_bytes()
+        with path.open("rb") as file:
+            packed = file.read(MAX_BYTES + 1)
         _require_known(path, packed)
         with warnings.catch_warnings():
             # scikit-learn's own warning of another version is told below, in one line.
@@ -148,7 +149,9 @@ def load(path: Path) -> tuple[Trained, list[str]]:
 
 
 def _require_known(path: Path, content: bytes) -> None:
-    """Raises ModelError if there is a type in a file that is not one of :data:`TYPES`."""
+    """Raises ModelError if there is a type in a file that is not one of :data:`TYPES`, or too much of it."""
+    if len(content) > MAX_BYTES:
+        raise ModelError(f"--classifier {path} is larger than any classifier: it is damaged, or something else")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         entries = archive.infolist()
         if sum(one.file_size for one in entries) > MAX_BYTES or archive.getinfo("schema.json").file_size > MAX_SCHEMA:

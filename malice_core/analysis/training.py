@@ -98,7 +98,8 @@ def learnt(
     moved = layer.moved(embedding.place.crs)
     pixels = labelled.find(moved, of_feature, embedding.place, cap, settings.seed, run.check)
 
-    workers = memories.workers(run, embedding, len(pixels.rows), settings.folds)
+    values_of = 1 if known is None else len(known.classes)
+    workers = memories.workers(run, embedding, len(pixels.rows), settings.folds, settings.method, values_of)
     area = embedding.area.pixels
     progress = run.progress({"reading labels": area, "testing": (settings.folds + 1) * FIT, "predicting": area})
     features, pixels = _gathered(embedding, pixels, run, progress)

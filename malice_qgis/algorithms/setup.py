@@ -240,7 +240,7 @@ class SetupAlgorithm(QgsProcessingAlgorithm):
     def _remove(self, builder: Builder) -> None:
         """Removes all engines of the set-up; models and settings of others stay."""
         folder = places.current()
-        if any(python.startswith(os.path.join(places.base(), "")) for python in engine.EngineProcess.at_work):
+        if any(map(places.in_use, [*places.others(), *([folder] if folder else [])])):
             raise SetupError(tr("The engine is at work: wait for the run to end, or cancel it."))
         places.forget()
         left = [one for one in places.others() if not places.remove(one)]

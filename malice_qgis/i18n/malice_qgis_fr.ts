@@ -2025,11 +2025,6 @@
     </message>
     <message>
         <location filename="../tables.py"/>
-        <source>{0}: the table {1} cannot be made there; give another name.</source>
-        <translation>{0} : la table {1} ne peut pas être créée là ; donnez un autre nom.</translation>
-    </message>
-    <message>
-        <location filename="../tables.py"/>
         <source>{0}: {1} cannot be written: {2}</source>
         <translation>{0} : {1} ne peut pas être écrit : {2}</translation>
     </message>

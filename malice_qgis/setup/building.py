@@ -226,8 +226,7 @@ class Builder:
     def _clear(self) -> None:
         """Removes engines that do not count, but for one that works at this moment."""
         for folder in places.others():
-            inside = os.path.join(folder, "")
-            if any(python.startswith(inside) for python in engine.EngineProcess.at_work):
+            if places.in_use(folder):
                 self.say(tr("A run still uses the old engine in {}; the next set-up removes it.").format(folder))
             elif not places.remove(folder):
                 self.say(tr("The old engine in {} is held by a program; the next set-up removes it.").format(folder))

@@ -7,10 +7,12 @@ the old one stays.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
 import tempfile
+import uuid
 
 from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QLockFile
@@ -19,6 +21,8 @@ from ..texts import UserError, tr
 from . import platforms
 
 _NUMBER = re.compile(r"[1-9]\d{0,8}")
+#: In an engine's folder, one for each run of it; milliseconds after which one of another machine is nobody's.
+_RUN, _STALE = "run-{}.lock", 7 * 24 * 3600 * 1000
 
 
 def home() -> str:
@@ -100,6 +104,41 @@ def remove(folder: str) -> bool:
     except OSError:
         return False
     return True
+
+
+class Use:
+    """Held while an engine works, whatever QGIS it works for: a set-up leaves its folder alone as long.
+
+    Args:
+        python: of the engine; of one that is not the set-up's nothing is held.
+    """
+
+    def __init__(self, python: str) -> None:
+        inside = os.path.join(base(), "")
+        name = re.split(r"[/\\]", python[len(inside) :])[0] if python.startswith(inside) else ""
+        path = os.path.join(inside, name, _RUN.format(uuid.uuid4().hex[:8]))
+        self._lock = QLockFile(path) if _NUMBER.fullmatch(name) else None
+
+    def __enter__(self) -> Use:
+        if self._lock is not None:
+            # Where it cannot be had (a folder that nobody may write to) nobody can remove the engine either.
+            self._lock.tryLock(0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            self._lock.unlock()
+
+
+def in_use(folder: str) -> bool:
+    """True while a run works with the engine in ``folder``; those whose process has died do not count."""
+    for path in glob.glob(os.path.join(glob.escape(folder), _RUN.format("*"))):
+        lock = QLockFile(path)
+        lock.setStaleLockTime(_STALE)
+        if not lock.tryLock(0):
+            return True
+        lock.unlock()
+    return False
 
 
 class Busy(UserError):

@@ -16,7 +16,7 @@ from qgis.PyQt.QtCore import PYQT_VERSION_STR, QT_VERSION_STR, QStorageInfo
 from qgis.PyQt.QtNetwork import QNetworkProxy
 from qgis.utils import pluginMetadata
 
-from .. import engine, events, lastwords
+from .. import engine, events, lastwords, tables
 from ..redacting import redact
 from ..texts import tr
 from . import building, pips, places, pythons
@@ -57,14 +57,7 @@ def write(path: str, text: str) -> None:
     Raises:
         OSError: if it cannot be written.
     """
-    partial = path + ".part"
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(page(text) if path.lower().endswith((".html", ".htm")) else text)
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+    tables.write_page(path, page(text) if path.lower().endswith((".html", ".htm")) else text)
 
 
 def _qgis() -> Section:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -206,15 +207,24 @@ def test_two_set_ups_do_not_meet(kit: Kit) -> None:
     assert works("9.1")
 
 
-def test_an_engine_at_work_is_not_removed(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_at_work_is_not_removed(kit: Kit) -> None:
+    """Whatever QGIS it works for: what tells is a file."""
     (old,) = mine()
-    monkeypatch.setattr(engine.EngineProcess, "at_work", [places.python()])
-    with pytest.raises(QgsProcessingException, match="at work"):
-        run(kit, "remove")
-    run(kit, "repair")
-    assert len(mine()) == 2
-    assert old in mine()
-    monkeypatch.setattr(engine.EngineProcess, "at_work", [])
+    seen = []
+    process = engine.EngineProcess(places.python(), ["-c", "print(1)"])
+    assert process.run(lambda _: seen.append(places.in_use(places.current())), print, lambda: False) == 0
+    assert seen == [True]
+    assert not places.in_use(places.current())
+    with places.Use(places.python()):
+        with pytest.raises(QgsProcessingException, match="at work"):
+            run(kit, "remove")
+        run(kit, "repair")
+        assert len(mine()) == 2
+        assert old in mine()
+    # One whose process has died does not count.
+    (Path(places.base()) / old / "run-x.lock").write_text(
+        f"999999999\nqgis\n{socket.gethostname()}\n", encoding="utf-8"
+    )
     run(kit, "repair")
     assert len(mine()) == 1
 
