@@ -252,7 +252,7 @@ def numbers(layer: Layer, field: str, options: Options | None = None) -> list[fl
             raise InputError(f"{options.field}{field}: {layer.path} holds {value!r:.60}, which is no number") from error
         if abs(number) > _LARGEST:
             raise InputError(
-                f"{options.field}{field}: {layer.path} holds {number:g}, larger than a raster of float32 can hold: give "
+                f"{options.field}{field}: {layer.path} holds {number:g}, larger than a raster of float32 holds: give "
                 "it in another unit"
             )
         values.append(None if math.isnan(number) else number)

@@ -284,6 +284,10 @@ def test_options_that_contradict_are_refused(tmp_path: Path) -> None:
         (["--classifier", "c.skops", "--seed", 3], "--seed is of training"),
         (["--labels", path, "--folds", 1], "0, or a number of folds from 2 on"),
         (["--classifier", tmp_path / "none.skops"], "cannot read --classifier"),
+        (["--classifier", ""], "an empty path"),
+        (["--labels", path, "--report", ""], "an empty path"),
+        (["--labels", path, "--threads", 1 << 21], "'2097152' is not a whole number, 1 to 1048576"),
+        (["--labels", path, "--field", "crop", "--memory", "1" * 400], "no machine has as much"),
     ):
         with pytest.raises(InputError, match=told):
             run(classify, *arguments(tmp_path, *more))
