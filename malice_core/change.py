@@ -16,6 +16,8 @@ from malice_core.analysis.command import Run
 from malice_core.errors import InputError
 
 MEASURES = ("euclidean", "cosine")
+#: Distances are float32, and none is larger.
+LARGEST = 1e38
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 def _threshold(text: str) -> str | float:
     if text == "otsu":
         return text
-    return float(flags.number(text, float, 0, sys.float_info.max, "otsu, or a distance of 0 or more"))
+    return float(flags.number(text, float, 0, LARGEST, f"otsu, or a distance, 0 to {LARGEST:g}"))
 
 
 def run(options: argparse.Namespace, run: Run) -> None:

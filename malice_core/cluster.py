@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from malice_core import flags
@@ -33,8 +32,10 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--clusters", type=_clusters, metavar="N", help=f"how many, default {CLUSTERS}")
     g.add_argument("--sample", type=flags.count, metavar="N", help=f"pixels drawn to find them, default {SAMPLE}")
     one = g.add_mutually_exclusive_group()
-    one.add_argument("--fit", type=Path, metavar="FIT.json", help="use a saved fit: clusters match those of its raster")
-    one.add_argument("--save-fit", type=Path, metavar="FIT.json", help="save the fit for other years or places")
+    one.add_argument(
+        "--fit", type=command.path, metavar="FIT.json", help="use a saved fit: clusters match those of its raster"
+    )
+    one.add_argument("--save-fit", type=command.path, metavar="FIT.json", help="save the fit for other years or places")
     command.add_seed(p)
     return p
 

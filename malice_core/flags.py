@@ -10,6 +10,9 @@ from typing import Any
 from malice_core import job
 from malice_core.errors import InputError
 
+#: Sizes beyond are mistakes.
+MOST_BYTES = 1 << 60
+
 
 def add_images(parser: argparse.ArgumentParser) -> None:
     """``--s2 --s1 --scl --s2-offset``"""
@@ -72,7 +75,7 @@ def number(text: str, kind: type, low: float, high: float, what: str) -> Any:
 
 def whole(low: int, high: int = 1 << 20) -> Callable[[str], int]:
     """The type of whole numbers from ``low`` on; ``high`` is beyond reason."""
-    return lambda text: int(number(text, int, low, high, f"a whole number of at least {low}"))
+    return lambda text: int(number(text, int, low, high, f"a whole number, {low} to {high}"))
 
 
 count = whole(1)
@@ -144,4 +147,7 @@ def size(text: str, option: str = "--memory") -> int:
     if not match:
         raise InputError(f"{option} {text}: write a size such as 2GB or 800MB")
     amount, unit, binary = match.groups()
-    return int(float(amount) * (1024 if binary else 1000) ** ("KMGT".index(unit) + 1 if unit else 0))
+    found = float(amount) * (1024 if binary else 1000) ** ("KMGT".index(unit) + 1 if unit else 0)
+    if found > MOST_BYTES:
+        raise InputError(f"{option} {text:.40}: no machine has as much; write a size such as 2GB or 800MB")
+    return int(found)

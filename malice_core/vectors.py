@@ -29,6 +29,10 @@ Polygon = list[list[Point]]
 SUFFIXES = (".geojson", ".json", ".gpkg")
 #: Rings and points that one geometry may announce: more than any file has.
 _MOST = 1 << 24
+#: Coordinates are below: metres, feet or degrees of any CRS of the Earth.
+_FAR = 1e9
+#: Numbers that are learnt may be as large: what is predicted, as float32, may be larger.
+_LARGEST = 1e30
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,8 @@ class Layer:
             places = [next(moved)["coordinates"] for _ in one.points]
             points = [(float(p[0]), float(p[1])) for p in places]
             corners = [point for polygon in polygons for ring in polygon for point in ring]
-            if not all(math.isfinite(x) and math.isfinite(y) for x, y in (*corners, *points)):
+            # Nothing on Earth is farther off; and pixels so far away are beyond whole numbers. NaN is not below, too.
+            if not all(abs(x) < _FAR and abs(y) < _FAR for x, y in (*corners, *points)):
                 raise InputError(
                     f"{what}: features of {self.path} cannot be brought to the images' CRS: is {self.crs:.60} right?"
                 )
@@ -210,7 +215,8 @@ def classes(layer: Layer, field: str, options: Options | None = None) -> list[in
             values.append(None)
         elif isinstance(value, str):
             values.append(value)
-        elif isinstance(value, int | float) and math.isfinite(value) and value == int(value):
+        # A whole number of JSON may be larger than any float.
+        elif isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
             values.append(int(value))
         else:
             raise InputError(
@@ -244,6 +250,11 @@ def numbers(layer: Layer, field: str, options: Options | None = None) -> list[fl
                 raise ValueError
         except (ValueError, OverflowError) as error:
             raise InputError(f"{options.field}{field}: {layer.path} holds {value!r:.60}, which is no number") from error
+        if abs(number) > _LARGEST:
+            raise InputError(
+                f"{options.field}{field}: {layer.path} holds {number:g}, larger than a raster of float32 holds: give "
+                "it in another unit"
+            )
         values.append(None if math.isnan(number) else number)
     return values
 
@@ -274,7 +285,7 @@ def _feature(one: Any) -> Feature:
         return Feature([], [], properties)
     kind = geometry.get("type") if isinstance(geometry, dict) else geometry
     if kind not in ("Polygon", "MultiPolygon", "Point", "MultiPoint"):
-        raise ValueError(f"a feature is a {kind:.60}, points and polygons are read")
+        raise ValueError(f"a feature is a {kind!s:.60}, points and polygons are read")
     coordinates = geometry.get("coordinates")
     try:
         # An empty list is an empty geometry (RFC 7946, 3.1).

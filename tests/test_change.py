@@ -232,8 +232,8 @@ def test_what_cannot_be_compared_is_refused(
     start = ("--before", before, "--after")
     for arguments, words in (
         ([*start, before, "--output", tmp_path / "c.tif"], "are both"),
-        ([*start, after, "--output", tmp_path / "c.tif", "--threshold", "-1"], "otsu, or a distance of 0 or more"),
-        ([*start, after, "--output", tmp_path / "c.tif", "--threshold", "nan"], "otsu, or a distance of 0 or more"),
+        ([*start, after, "--output", tmp_path / "c.tif", "--threshold", "-1"], "otsu, or a distance, 0 to"),
+        ([*start, after, "--output", tmp_path / "c.tif", "--threshold", "nan"], "otsu, or a distance, 0 to"),
         ([*start, after, "--output", after, "--overwrite"], "is an input"),
         ([*start, after, "--output", tmp_path / "c.png"], "ends in .tif"),
     ):

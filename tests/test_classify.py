@@ -231,6 +231,16 @@ def test_the_page_stands_alone_and_holds_no_foreign_tags(tmp_path: Path, tool: A
     assert ("weighted by the mapped areas" in page.text) == (tool is classify)
 
 
+def test_many_classes_of_one_pixel_are_told_in_short(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    embedding(tmp_path / "e.tif")
+    rows = [(point(10 + one % 5 * 8, 10 + one // 5 * 8), {"c": f"class {one}"}) for one in range(20)]
+    given = ("--labels", write_labels(tmp_path / "l.geojson", rows), "--folds", 2)
+    (line,) = run(classify, *arguments(tmp_path, *given)).warnings
+    assert "class 0, class 1, class 10" in line
+    assert " and 10 more;" in line
+    assert not recwarn.list
+
+
 def arguments(folder: Path, *more: object) -> list[object]:
     return ["--input", folder / "e.tif", "--output", folder / "c.tif", *more]
 
@@ -275,6 +285,10 @@ def test_options_that_contradict_are_refused(tmp_path: Path) -> None:
         (["--classifier", "c.skops", "--seed", 3], "--seed is of training"),
         (["--labels", path, "--folds", 1], "0, or a number of folds from 2 on"),
         (["--classifier", tmp_path / "none.skops"], "cannot read --classifier"),
+        (["--classifier", ""], "an empty path"),
+        (["--labels", path, "--report", ""], "an empty path"),
+        (["--labels", path, "--threads", 1 << 21], "'2097152' is not a whole number, 1 to 1048576"),
+        (["--labels", path, "--field", "crop", "--memory", "1" * 400], "no machine has as much"),
     ):
         with pytest.raises(InputError, match=told):
             run(classify, *arguments(tmp_path, *more))

@@ -126,6 +126,8 @@ def test_another_crs(tmp_path: Path) -> None:
     assert moved.features[0].attributes == {"a": 1}
     with pytest.raises(InputError, match="from OGC:CRS84 to the images' CRS"):
         vectors.read(write(tmp_path / "far.geojson", (point(500000, 5600000), {}), crs=None)).moved("EPSG:32631")
+    with pytest.raises(InputError, match=r"is EPSG:32631 right\?"):
+        vectors.read(write(tmp_path / "off.geojson", (point(1e300, 0), {}))).moved("EPSG:32631")
 
 
 def test_classes_and_numbers_by_hand(tmp_path: Path) -> None:
@@ -138,6 +140,13 @@ def test_classes_and_numbers_by_hand(tmp_path: Path) -> None:
         vectors.numbers(layer, "c")
     path = write(tmp_path / "n.geojson", *((point(0, 0), {"c": value}) for value in ["1.5", 2, " ", None]))
     assert vectors.numbers(vectors.read(path), "c") == [1.5, 2, None, None]
+    huge = vectors.read(write(tmp_path / "h.geojson", (point(0, 0), {"c": 10**400, "d": 1e31, "e": math.inf})))
+    assert vectors.classes(huge, "c") == [10**400]
+    for field, told in (("c", "no number"), ("d", r"1e\+31, larger than"), ("e", "no number")):
+        with pytest.raises(InputError, match=told):
+            vectors.numbers(huge, field)
+    with pytest.raises(InputError, match="inf, classes are"):
+        vectors.classes(huge, "e")
     path = write(tmp_path / "m.geojson", (point(0, 0), {"c": True, "d": 1.5}))
     with pytest.raises(InputError, match="no number"):
         vectors.numbers(vectors.read(path), "c")
@@ -156,6 +165,9 @@ def test_classes_and_numbers_by_hand(tmp_path: Path) -> None:
         ("a.csv", "", "no file of points or polygons"),
         ("gone.geojson", None, "cannot read"),
         ("a.geojson", '{"features": [{"geometry": {"type": "LineString", "coordinates": []}}]}', "a LineString"),
+        ("a.geojson", '{"features": [{"geometry": {"type": null}}]}', "a feature is a None"),
+        ("a.geojson", '{"features": [{"geometry": {"type": 5}}]}', "a feature is a 5"),
+        ("a.geojson", '{"features": [{"geometry": [1, 2]}]}', r"a feature is a \[1, 2\]"),
         ("a.geojson", '{"features": [{"geometry": {"type": "Point", "coordinates": [1]}}]}', "damaged"),
         ("a.geojson", '{"features": [{"geometry": {"type": "Point", "coordinates": [NaN, 1]}}]}', "damaged"),
     ],

@@ -9,6 +9,7 @@ every computation has one, and several run side by side.
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ STEPS = 2000
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Has scikit-learn compute in the thread that calls it.
+    """Has scikit-learn compute in the thread that calls it, and raise what it would warn of.
 
     Raises:
         InputError: if it is not installed.
@@ -43,7 +44,13 @@ def one_thread() -> Iterator[None]:
         from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise InputError(f"this needs scikit-learn ({error}): pip install 'malice-core[analysis]'") from error
-    with threadpool_limits(1):
+    from sklearn.exceptions import ConvergenceWarning
+
+    # Filters belong to the process, and folds are trained side by side: they are set once, not by each.
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        # Said by scikit-learn where classes have few pixels each; the report tells how many.
+        warnings.filterwarnings("ignore", "The number of unique classes is greater", UserWarning)
         yield
 
 
@@ -78,7 +85,7 @@ def estimator(method: str, numeric: bool, count: int, seed: int, balanced: bool)
 
 
 def trained(method: str, numeric: bool, values: Floats, targets: NDArray[Any], seed: int, balanced: bool = True) -> Any:
-    """A pipeline that was trained.
+    """A pipeline that was trained, inside of :func:`one_thread`.
 
     Args:
         values: (pixels, features).
@@ -87,20 +94,16 @@ def trained(method: str, numeric: bool, values: Floats, targets: NDArray[Any], s
     Raises:
         MaliceError: if the optimiser did not end.
     """
-    import warnings
-
     from sklearn.exceptions import ConvergenceWarning
 
     model = estimator(method, numeric, len(values), seed, balanced)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
-        try:
-            return model.fit(values, targets)
-        except ConvergenceWarning as error:
-            raise MaliceError(
-                f"--method linear did not settle in {STEPS} steps ({error}): are bands of the embedding constant or "
-                "very large? Try --method forest"
-            ) from error
+    try:
+        return model.fit(values, targets)
+    except ConvergenceWarning as error:
+        raise MaliceError(
+            f"--method linear did not settle in {STEPS} steps ({error}): are bands of the embedding constant or "
+            "very large? Try --method forest"
+        ) from error
 
 
 def shares(model: Any, values: Floats) -> Floats:

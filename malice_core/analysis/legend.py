@@ -17,6 +17,8 @@ from malice_core.errors import InputError
 NODATA = 0
 #: Classes at most: more are numbers, or names of single fields.
 MOST = 1000
+#: Names in a message at most.
+SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,12 @@ def of_labels(labels: Sequence[int | str | None], source: object) -> tuple[Legen
     )
     numbers: Mapping[Any, int] = {one: number for number, one in enumerate(present)}
     return Legend(classes), [None if one is None else numbers[one] for one in labels]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some names for a message, however many and long they are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(f"{name:.40}" for name in names[:SHOWN]) + more
 
 
 def numbered(count: int, what: str = "cluster") -> Legend:

@@ -11,6 +11,7 @@ from malice_core import vectors
 from malice_core.analysis import command, references
 from malice_core.analysis.command import Progress, Run
 from malice_core.analysis.embedding import Embedding, Floats, Pixels
+from malice_core.analysis.legend import listed
 from malice_core.analysis.references import Likeness, Means, Shape
 from malice_core.analysis.result import ResultRaster, require_suffix
 from malice_core.analysis.windows import STRIP
@@ -53,8 +54,7 @@ def run(options: argparse.Namespace, run: Run) -> None:
         present = np.array([one.group for one in shapes])[good]
         numbers, present = np.unique(present, return_inverse=True)
         if lost := [name for number, name in enumerate(names) if number not in numbers]:
-            more = f" and {len(lost) - 10} more" if len(lost) > 10 else ""
-            run.reporter.warning(f"without any reference, and without a band: {', '.join(lost[:10])}{more}")
+            run.reporter.warning(f"without any reference, and without a band: {listed(lost)}")
         bands = [names[number] for number in numbers]
         vectors_of = means.sums[good] / means.counts[good, None]
         told |= {"MALICE_MEASURE": options.measure, "MALICE_REFERENCES": f"{good.sum()}"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from malice_core import flags
+from malice_core.analysis import command
 from malice_core.analysis.command import SEED, Run, add_seed, tags
 from malice_core.analysis.learning import METHODS, WEIGHTS
 from malice_core.errors import InputError
@@ -35,7 +36,9 @@ def add_options(p: argparse.ArgumentParser, numeric: bool) -> None:
     one.add_argument(
         "--labels", type=flags.path, metavar="FILE", help=f"points or polygons with {what}: .geojson, .gpkg"
     )
-    one.add_argument("--classifier", type=Path, metavar="FILE.skops", help="apply one that --save-classifier wrote")
+    one.add_argument(
+        "--classifier", type=command.path, metavar="FILE.skops", help="apply one that --save-classifier wrote"
+    )
     g.add_argument("--field", type=flags.path, metavar="NAME", help=f"the attribute with the {what}")
     g.add_argument("--per-place", type=flags.count, metavar="N", help="pixels of a polygon at most, default 50")
     g = p.add_argument_group("learning")
@@ -46,9 +49,11 @@ def add_options(p: argparse.ArgumentParser, numeric: bool) -> None:
     # Told from one that was not given, which --classifier asks for.
     p.set_defaults(seed=None)
     g = p.add_argument_group("what else to write")
-    g.add_argument("--report", type=Path, metavar="FILE.html", help="accuracy on the held-out folds, to be read")
-    g.add_argument("--report-json", type=Path, metavar="FILE.json", help="the same for programs")
-    g.add_argument("--save-classifier", type=Path, metavar="FILE.skops", help="for other years or places")
+    g.add_argument(
+        "--report", type=command.path, metavar="FILE.html", help="accuracy on the held-out folds, to be read"
+    )
+    g.add_argument("--report-json", type=command.path, metavar="FILE.json", help="the same for programs")
+    g.add_argument("--save-classifier", type=command.path, metavar="FILE.skops", help="for other years or places")
     if numeric:
         g = p.add_argument_group("of numbers")
         g.add_argument("--pixels", type=flags.count, metavar="N", help="labelled pixels at most, default 10000")
@@ -58,7 +63,9 @@ def add_options(p: argparse.ArgumentParser, numeric: bool) -> None:
         g.add_argument(
             "--class-weights", choices=WEIGHTS, help="balanced (default): rare classes weigh as much; not for knn"
         )
-        g.add_argument("--probability", type=Path, metavar="FILE.tif", help="also write the winning class' probability")
+        g.add_argument(
+            "--probability", type=command.path, metavar="FILE.tif", help="also write the winning class' probability"
+        )
 
 
 def _folds(text: str) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import malice_core
 from malice_core.analysis.embedding import Embedding
 from malice_core.analysis.labelled import Pixels
-from malice_core.analysis.legend import Legend
+from malice_core.analysis.legend import Legend, listed
 from malice_core.analysis.report import headline
 from malice_core.analysis.sampling import keys
 from malice_core.analysis.saved import Trained
@@ -71,7 +71,7 @@ def tested(
         alone = np.unique(targets[~held.tested])
         notes.append(
             f"{scores['untested']} pixels are not in the accuracy, as their class lies in one fold only: "
-            f"{', '.join(known.names[one] for one in alone)}; label more places of it, or give a smaller --fold-size"
+            f"{listed([known.names[one] for one in alone])}; label more places of it, or give a smaller --fold-size"
         )
     folds = zip(dealt.squares.tolist(), dealt.square_fold.tolist(), strict=True)
     found: dict[str, Any] = {

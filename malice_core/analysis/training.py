@@ -165,7 +165,7 @@ def _present(known: Legend, pixels: Pixels, source: Path) -> tuple[Legend, Pixel
     if len(present) < 2:
         raise InputError(f"{source}: only class {names[0]} has pixels with data, two or more are needed")
     lost = [name for name in known.names if name not in names]
-    notes = (f"classes without a pixel are left out: {', '.join(lost)}",) if lost else ()
+    notes = (f"classes without a pixel are left out: {legend.listed(lost)}",) if lost else ()
     kept = Legend(tuple(known.classes[one] for one in present))
     return kept, replace(pixels, label=np.searchsorted(present, pixels.label), notes=pixels.notes + notes)
 

@@ -63,7 +63,7 @@ def plan(
     fixed = PROGRAM_BYTES + kept + threads * cell[0] * cell[1] * (numbers + work)
     needed = fixed + pixel * cell[0] * cell[1]
     if needed > memory:
-        raise InputError(f"--memory {memory / 1e9:.2f} GB is too little: {needed / 1e9:.2f} GB are needed; give more")
+        raise InputError(f"--memory {memory / 1e9:.3g} GB is too little: {needed / 1e9:.2f} GB are needed; give more")
     most = max(cell[0] * cell[1], min((memory - fixed) // pixel, WINDOW_BYTES // numbers))
     height = next((side for side in (STRIP, STRIP // 2, CELL[0]) if min(side, rows) * cell[1] <= most), CELL[0])
     if height < min(STRIP, rows):
