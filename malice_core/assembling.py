@@ -111,6 +111,9 @@ def already_whole(job: Plan) -> bool:
     elif job.job.format == "zarr":
         # Counts may be asked for later: a store without them is made anew.
         whole = whole and cube.whole(output, _parted(job, {})[0])
+    elif job.job.format == "cog" and whole and not foreign:
+        # The same job may have written plain ones.
+        whole = all(map(geotiff.has_overviews, owned))
     if foreign and not job.job.overwrite:
         raise OutputError(
             f"{foreign[0]} is there and was not written by this job; give --overwrite to replace it, or another name"

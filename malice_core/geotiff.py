@@ -135,6 +135,16 @@ def holds(
     return True
 
 
+def has_overviews(path: Path) -> bool:
+    """True if a file has the overviews that a cloud-optimised one of its size has.
+
+    Raises:
+        RasterioError: if it cannot be read.
+    """
+    with rasterio.open(path) as file:
+        return bool(file.overviews(1)) or max(file.shape) <= file.block_shapes[0][0]
+
+
 def same(read: NDArray[Any], wanted: NDArray[Any]) -> bool:
     """True if two arrays are of one type and equal bit for bit."""
     bits = f"u{wanted.itemsize}"

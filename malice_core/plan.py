@@ -233,12 +233,16 @@ def check_outputs(job: Job, classes: ClassLayout | None = None) -> None:
                 raise OutputError(f"{option} {path} is there and no store that embed wrote; give another name")
         elif path.is_dir():
             raise OutputError(f"{option} {path} is a folder; give a file name")
+        elif path.exists() and not path.is_file():
+            # Nobody may write into a pipe that is opened to see whose it is.
+            raise OutputError(f"{option} {path} is a pipe or a device; give a file name")
         if path.exists() and not job.overwrite and not job.resume:
             raise OutputError(f"{option} {path} exists already: give --overwrite to replace it, or another name")
         if option in unnamed and path.exists() and owner(path) is None:
             # Nobody named this file: --overwrite is not meant for it.
             raise OutputError(f"{option} go to {path}, which was not written by embed: give --output another name")
-        other = seen.setdefault(path.absolute(), option)
+        # Of a link it is the name that is replaced, not what it leads to.
+        other = seen.setdefault(path.parent.resolve() / path.name, option)
         if other != option and not is_store(path):
             raise OutputError(f"{option} and {other} are the same file {path}: give them different names")
     if job.format == "vrt":

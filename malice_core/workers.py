@@ -7,6 +7,7 @@ or with this process, and the result is put together here as that of any run.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import json
@@ -284,7 +285,7 @@ def _connected(dask: str, threads: int) -> Iterator[Any]:
         opened.enter_context(warnings.catch_warnings(action="ignore"))
         try:
             if count is None:
-                client = Client(_address(dask), timeout=CONNECTING, set_as_default=False)
+                client = Client(_answering(_address(dask)), timeout=CONNECTING, set_as_default=False)
             else:
                 # Nobody else on this machine may give them work: connections need keys that are made for this run.
                 with _no_interrupts():
@@ -300,7 +301,7 @@ def _connected(dask: str, threads: int) -> Iterator[Any]:
                     )
                 opened.callback(_close, cluster)
                 client = Client(cluster, timeout=CONNECTING, set_as_default=False)
-        except (OSError, RuntimeError, ValueError, TimeoutError) as error:
+        except (OSError, RuntimeError, ValueError, TypeError, ImportError) as error:
             what = "processes do not start" if count is not None else "no scheduler answers there; is it running?"
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ClusterError(f"--dask {dask}: {what} ({reason:.200})") from error
@@ -346,6 +347,23 @@ def _address(dask: str) -> str:
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ClusterError(f"--dask {dask}: is no file of dask scheduler --scheduler-file") from error
+
+
+def _answering(address: str) -> str:
+    """``address``, when a connection to it was made. A client that cannot connect may never end, and says so at exit.
+
+    Raises:
+        OSError, RuntimeError, ValueError, TypeError, ImportError: whatever dask's kinds of connection raise.
+    """
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    async def knock() -> None:
+        connection = await connect(address, timeout=CONNECTING, **Security().get_connection_args("client"))
+        await connection.close()
+
+    asyncio.run(knock())
+    return address
 
 
 @contextlib.contextmanager

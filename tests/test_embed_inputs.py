@@ -200,6 +200,12 @@ def test_outputs_that_cannot_be(tiny: str, tmp_path: Path, images: Path) -> None
     refused(tmp_path, *base, output=tmp_path / "there.tif", match="--overwrite")
     assert (tmp_path / "there.tif").read_text() == "precious"
     refused(tmp_path, *base, "--counts", tmp_path / "e.tif", match="the same file")
+    (tmp_path / "sub").mkdir()
+    refused(tmp_path, *base, "--counts", tmp_path / "sub" / ".." / "e.tif", match="the same file")
+    (tmp_path / "link").symlink_to(tmp_path)
+    refused(tmp_path, *base, "--counts", tmp_path / "link" / "e.tif", match="the same file")
+    os.mkfifo(tmp_path / "pipe.tif")
+    refused(tmp_path, *base, "--overwrite", output=tmp_path / "pipe.tif", match="is a pipe or a device")
     image = sorted(images.iterdir())[0]
     before = image.read_bytes()
     refused(tmp_path, "--s2", image, "--model", tiny, "--overwrite", output=image, match="both an input and an output")

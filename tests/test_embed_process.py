@@ -18,7 +18,7 @@ import pytest
 import rasterio
 from helpers_embed import command, embedded, free_names, run, write_image, write_series
 
-from malice_core import pipeline
+from malice_core import pipeline, product
 from malice_core.cancelling import GRACE_SECONDS, Cancel, watch_signals
 from malice_core.errors import OutputError
 from malice_core.scratch import folder_of
@@ -257,6 +257,21 @@ def test_a_whole_output_is_whole_however_it_is_cut_or_asked_for(job: list[object
     run(*job, "--resume", "--block", 32, "--memory", "1GB", "--runtime", "openvino", "--threads", 1)
     assert written(tmp_path / "e.tif") == before
     assert not left.exists()
+
+
+def test_a_plain_file_is_no_cloud_optimised_one(
+    job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(product, "TILE", 32)  # of a single tile there are no overviews
+    plain = embedded(tmp_path / "e.tif", *job)
+    run(*job, "--format", "cog", "--resume")
+    with rasterio.open(tmp_path / "e.tif") as file:
+        assert file.overviews(1) == [2, 4]
+        np.testing.assert_array_equal(file.read(), plain)
+    before = written(tmp_path / "e.tif")
+    run(*job, "--format", "cog", "--resume")
+    run(*job, "--resume")
+    assert written(tmp_path / "e.tif") == before
 
 
 def test_other_masks_are_another_job(tiny: str, tmp_path: Path) -> None:
