@@ -136,7 +136,7 @@ def touched(shapes: Sequence[Shape], tiles: Sequence[Window], area: Window, side
     return [tiles[number] for number in sorted(numbers)]
 
 
-class Likeness:
+class Similarity:
     """How alike pixels are to references, by group: the most alike of a group counts.
 
     Args:

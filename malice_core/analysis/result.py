@@ -111,10 +111,13 @@ class Outputs:
     ) -> None:
         for raster in self._rasters:
             raster.abandon()
+        # Before the lock is free: what the next run puts there is not ours.
+        shutil.rmtree(self._folder, ignore_errors=True)
         self._lock.close()
+        # Windows does not delete what is open, as the lock was, …
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._folder.exists():
-            # Windows does not delete what is mapped to memory, as an array may be while somebody holds it.
+            # … or mapped to memory, as an array may be while somebody holds it.
             atexit.register(shutil.rmtree, self._folder, True)
 
     def temporary(self, name: str) -> Path:

@@ -12,7 +12,7 @@ from malice_core.analysis import command, references
 from malice_core.analysis.command import Progress, Run
 from malice_core.analysis.embedding import Embedding, Floats, Pixels
 from malice_core.analysis.legend import listed
-from malice_core.analysis.references import Likeness, Means, Shape
+from malice_core.analysis.references import Means, Shape, Similarity
 from malice_core.analysis.result import ResultRaster, require_suffix
 from malice_core.analysis.windows import STRIP
 from malice_core.errors import InputError
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace, run: Run) -> None:
         raster = outputs.raster(
             Raster("", options.output, "float32", bands, math.nan, told), embedding.place, run.threads
         )
-        _compare(embedding, references.Likeness(vectors_of, present, options.measure), raster, run, progress)
+        _compare(embedding, references.Similarity(vectors_of, present, options.measure), raster, run, progress)
         progress.finish()
 
 
@@ -99,15 +99,15 @@ def _means(embedding: Embedding, shapes: list[Shape], tiles: list[Window], run: 
     return means
 
 
-def _compare(embedding: Embedding, likeness: Likeness, raster: ResultRaster, run: Run, progress: Progress) -> None:
+def _compare(embedding: Embedding, similarity: Similarity, raster: ResultRaster, run: Run, progress: Progress) -> None:
     """Writes the similarities of all pixels."""
 
     def work(cell: Window, pixels: Pixels) -> Floats:
-        content = np.full((likeness.count, cell.pixels), np.nan, np.float32)
-        content[:, pixels.there] = likeness.of(pixels.seen)
+        content = np.full((similarity.count, cell.pixels), np.nan, np.float32)
+        content[:, pixels.there] = similarity.of(pixels.seen)
         return content
 
-    size = 8 * (3 * embedding.kind.features + 3 * references.CHUNK + 2 * likeness.count)
+    size = 8 * (3 * embedding.kind.features + 3 * references.CHUNK + 2 * similarity.count)
     advance = progress.step("comparing")
-    for window, results in run.over([embedding], work, advance, size, likeness.bytes, 4 * likeness.count):
+    for window, results in run.over([embedding], work, advance, size, similarity.bytes, 4 * similarity.count):
         raster.write(window, results)

@@ -185,10 +185,12 @@ class SetupAlgorithm(QgsProcessingAlgorithm):
                 python = builder.build(wish)
             except GpuError as error:
                 feedback.pushWarning(
-                    tr("The GPU is not used: {} An engine for processors is made instead.").format(error)
+                    tr("The GPU is not used: {} An engine for processors is used instead.").format(error)
                 )
                 builder.note(f"the GPU is not used: {error}")
-                python = builder.build(Wish(wish.python, wish.wheels, "cpu"))
+                wish = Wish(wish.python, wish.wheels, "cpu")
+                there = told["ACTION"] == "install" and self._is_whole(builder, wish)
+                python = places.python() if there else builder.build(wish)
         self._point(builder, "")
         feedback.setProgress(100)
         INSTALLED.forget()

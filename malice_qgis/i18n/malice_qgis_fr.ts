@@ -1220,8 +1220,8 @@
     </message>
     <message>
         <location filename="../algorithms/setup.py"/>
-        <source>The GPU is not used: {} An engine for processors is made instead.</source>
-        <translation>Le GPU ne sert pas : {} Un moteur pour processeurs est créé à la place.</translation>
+        <source>The GPU is not used: {} An engine for processors is used instead.</source>
+        <translation>Le GPU ne sert pas : {} Un moteur pour processeurs sert à la place.</translation>
     </message>
     <message>
         <location filename="../algorithms/setup.py"/>

@@ -267,8 +267,12 @@ def test_without_a_gpu_the_reason_is_told_and_a_processor_taken(kit: Kit) -> Non
     log = Log()
     run(kit, "repair", log, DEVICE="cuda")
     (told,) = [text for text in log.warnings if "GPU" in text]
-    assert "An engine for processors is made instead" in told
+    assert "An engine for processors is used instead" in told
     assert building.record(places.current())["device"] == "cpu"
+    # One that is there is kept.
+    (made,) = mine()
+    run(kit, "install", Log(), DEVICE="cuda")
+    assert mine() == [made]
 
 
 @pytest.mark.parametrize("card", [True, False])
