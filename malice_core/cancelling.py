@@ -30,16 +30,20 @@ class Cancel:
     def __init__(self, message: str = MESSAGE) -> None:
         self.message = message
         self._event = threading.Event()
-        self._folders: list[Path] = []
+        self._paths: list[Path] = []
 
-    def deletes(self, folder: Path) -> None:
-        """Has a folder deleted where the run does not end tidily."""
-        self._folders.append(folder)
+    def deletes(self, path: Path) -> None:
+        """Has a folder or file deleted where the run does not end tidily."""
+        self._paths.append(path)
 
     def tidy(self) -> None:
-        """Deletes those folders, as far as the system allows."""
-        for folder in self._folders:
-            shutil.rmtree(folder, ignore_errors=True)
+        """Deletes those, as far as the system allows."""
+        for path in self._paths:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def set(self) -> None:
         self._event.set()

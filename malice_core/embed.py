@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import itertools
 import json
 import os
@@ -233,6 +234,9 @@ def run_engine(
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+                reporter.error(InputError.exit_code, f"{error.filename!s:.60}…: this path is too long; shorten it")
+                return InputError.exit_code
             if os.environ.get("MALICE_DEBUG"):
                 raise
             line = one_line(f"unexpected {type(error).__name__}: {error}")

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from malice_core.cancelling import Cancel
 from malice_core.cli import Parser
 from malice_core.errors import OutputError
 from malice_core.job import Job
+from malice_core.placing import part_of
 from malice_core.reporting import Reporter
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def execute(
     begun = time.monotonic()
     with blocks.environment():
         found = survey.make(job, exact, reporter, cancel)
-    _refuse_inputs(targets, found)
+    _refuse_inputs(targets, found, job)
     reporter.progress(90, 100, "estimating")
     estimate = estimating.make(found, named, cancel.check, trial)
     empty = gaps.of(found)
@@ -115,9 +116,7 @@ def execute(
         "json": lambda: json.dumps(contents, indent=1) + "\n",
         "table": lambda: tables.as_csv(found),
     }
-    for option, path in targets.items():
-        cancel.check()
-        _write(path, texts[option]())
+    _write({path: texts[option] for option, path in targets.items()}, cancel)
     for warning in [*(f"a run would be refused: {line}" for line in found.refused), *found.warnings]:
         reporter.warning(warning)
     if told or not targets:
@@ -126,30 +125,42 @@ def execute(
     reporter.done(list(map(str, targets.values())), time.monotonic() - begun)
 
 
-def _refuse_inputs(targets: dict[str, Path], found: Survey) -> None:
+def _refuse_inputs(targets: dict[str, Path], found: Survey, job: Job) -> None:
     """Raises:
-    OutputError: if a report would replace an image, or another report.
+    OutputError: if a report would replace an image, or something else that was given.
     """
     images = {Path(file).resolve() for row in found.rows for file in row.files}
+    surroundings = {Path(one).resolve() for one in (*job.weather, *job.s2_angles, *job.s1_angles)}
+    named = [*job.s2, *job.s1, *job.scl, *filter(None, (job.dem, (job.dates or "").removeprefix("@")))]
+    given = surroundings | {Path(one).resolve() for one in named}
     for option, path in targets.items():
-        if path.resolve() in images:
+        real = path.resolve()
+        if real in images:
             raise OutputError(f"--{option} {path} is one of the images: give another name")
+        # Folders of tables, unlike those of images, may hold files that end as reports do.
+        if real in given or not surroundings.isdisjoint(real.parents):
+            raise OutputError(f"--{option} {path} is an input: give another name")
 
 
-def _write(path: Path, content: str) -> None:
-    """The file, whole or not at all; what was there before stays until then.
+def _write(contents: Mapping[Path, Callable[[], str]], cancel: Cancel) -> None:
+    """The files, all of them whole or none; what was there before stays until then.
 
     Raises:
-        OutputError: if it cannot be written.
+        OutputError: if one cannot be written.
+        Cancelled: if the run was stopped.
     """
-    partial = path.with_name(f".{path.name}.part")
+    partials = {path: part_of(path) for path in contents}
     try:
-        partial.write_text(content, encoding="utf-8", newline="\n")
-        os.replace(partial, path)
+        for path, content in contents.items():
+            cancel.check()
+            partials[path].write_text(content(), encoding="utf-8", newline="\n")
+        for path, partial in partials.items():
+            os.replace(partial, path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}; free space, or give another folder") from error
     finally:
-        partial.unlink(missing_ok=True)
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
 
 
 def _start(options: argparse.Namespace, reporter: Reporter, cancel: Cancel) -> None:

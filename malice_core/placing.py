@@ -11,6 +11,8 @@ from malice_core.errors import OutputError
 
 #: Bytes that a file's name may have on the usual file systems, and those kept for suffixes such as ``.malice``.
 NAME_MAX, LONGEST_SUFFIX = 255, 40
+#: What to do where finished blocks are kept.
+RESUME = "run again with --resume"
 
 
 def require_folder(option: str, path: Path) -> None:
@@ -29,13 +31,21 @@ def require_folder(option: str, path: Path) -> None:
         raise OutputError(f"{option} {path}: the folder {folder} cannot be written to")
 
 
-def place_file(source: Path, target: Path) -> None:
+def part_of(target: Path) -> Path:
+    """Where a file is copied to before it gets its name."""
+    return target.with_name(f".{target.name}.part")
+
+
+def place_file(source: Path, target: Path, cure: str = RESUME) -> None:
     """Renames a whole file to its name; on another file system it is copied beside that name first.
+
+    Args:
+        cure: what to do if that fails.
 
     Raises:
         OutputError: if that fails; nothing half-written is left.
     """
-    partial = target.with_name(f".{target.name}.part")
+    partial = part_of(target)
     try:
         try:
             os.replace(source, target)
@@ -49,7 +59,7 @@ def place_file(source: Path, target: Path) -> None:
             target.with_name(target.name + suffix).unlink(missing_ok=True)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise _not_placed(target, error) from error
+        raise not_placed(target, error, cure) from error
 
 
 def place_folder(source: Path, target: Path, aside: Path) -> None:
@@ -71,7 +81,7 @@ def place_folder(source: Path, target: Path, aside: Path) -> None:
             put_back(aside, target)
             raise
     except OSError as error:
-        raise _not_placed(target, error) from error
+        raise not_placed(target, error) from error
 
 
 def put_back(aside: Path, target: Path) -> None:
@@ -84,5 +94,6 @@ def put_back(aside: Path, target: Path) -> None:
         os.replace(aside, target)
 
 
-def _not_placed(target: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot put {target} in place: {error.strerror}; run again with --resume")
+def not_placed(target: Path, error: OSError, cure: str = RESUME) -> OutputError:
+    """What is said of an output that cannot get its name."""
+    return OutputError(f"cannot put {target} in place: {error.strerror}; {cure}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +17,8 @@ import rasterio
 from helpers_analysis import read, smooth, write
 from helpers_embed import free_names
 
+from malice_core import inspect
+from malice_core.analysis import result as result_module
 from malice_core.analysis import sampling, windows
 from malice_core.analysis.embedding import Embedding
 from malice_core.analysis.result import Outputs, check_names
@@ -203,6 +208,35 @@ def test_a_run_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     assert (folder_of(tmp_path / "r.tif") / "job.json").exists()
 
 
+def test_files_of_several_disks_appear_together_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose name is on a disk that is full keeps those from being replaced whose disk is not."""
+    copy = shutil.copyfile
+    other = tmp_path / "other"
+    other.mkdir()
+    targets = [tmp_path / "r.txt", tmp_path / "s.txt", other / "t.txt"]
+    monkeypatch.setattr(result_module, "_apart", lambda path, folder: folder == other)
+
+    def full(source: Path, target: Path) -> Path:
+        copy(source, target)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for number, (copying, told) in enumerate(
+        ((copy, None), (full, r"put .*t\.txt in place: No space .* choose another"))
+    ):
+        monkeypatch.setattr(shutil, "copyfile", copying)
+        with Outputs(targets[0], Cancel()) as outputs:
+            for target in targets:
+                with outputs.text(target) as file:
+                    file.write(f"{number}")
+            if told is None:
+                outputs.place()
+            else:
+                with pytest.raises(OutputError, match=told):
+                    outputs.place()
+        assert [target.read_text() for target in targets] == ["0"] * 3
+        assert free_names(other) == ["t.txt"]
+
+
 def test_what_was_not_written_whole_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Embedding.open(write(tmp_path / "a.tif", smooth(4, (15, 20))))
 
@@ -217,7 +251,10 @@ def test_what_was_not_written_whole_is_no_result(tmp_path: Path, monkeypatch: py
         damaged()
     assert free_names(tmp_path) == ["a.tif"]
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
-    with pytest.raises(OutputError, match=r"needs up to 0\.00 GB"), Outputs(tmp_path / "r.tif", Cancel()) as outputs:
+    with (
+        pytest.raises(OutputError, match=r"needs up to [0-9.e-]+ GB"),
+        Outputs(tmp_path / "r.tif", Cancel()) as outputs,
+    ):
         outputs.raster(result(tmp_path / "r.tif"), found.place, 1)
 
 
@@ -241,7 +278,7 @@ def test_a_full_disk_is_told_and_nothing_stays(
         with outputs.text(small_disk / "t.csv") as file:
             file.write("x" * 3_000_000)
 
-    with pytest.raises(OutputError, match=r"needs up to 0\.00 GB"):
+    with pytest.raises(OutputError, match=r"needs up to [0-9.e-]+ GB"):
         full(raster)
     monkeypatch.setattr(Outputs, "_require_space", lambda self, path, size: None)
     for make in (raster, text):
@@ -277,3 +314,14 @@ def test_outputs_that_cannot_be_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="--report and --output are the same"):
         check_names({"--output": tmp_path / "o.tif", "--report": tmp_path / "o.tif"}, files, overwrite=True)
     assert read(path).shape == (4, 9, 9)
+
+
+def test_reports_of_images_appear_together_or_not_at_all(tmp_path: Path) -> None:
+    def fails() -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "a.html").write_text("old")
+    with pytest.raises(InputError, match=r"cannot write .*b\.json: No space left"):
+        inspect._write({tmp_path / "a.html": lambda: "new", tmp_path / "b.json": fails}, Cancel())
+    assert free_names(tmp_path) == ["a.html"]
+    assert (tmp_path / "a.html").read_text() == "old"

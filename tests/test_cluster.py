@@ -110,6 +110,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     nowhere = np.ones(SHAPE, bool)
     write(tmp_path / "empty.tif", features(), missing=nowhere)
     write(tmp_path / "flat.tif", np.zeros((16, 3, 3), np.float32))
+    write(tmp_path / "wide.tif", np.ones((16, 30, 30), np.float32))
+    write(tmp_path / "damaged.tif", (features() * 1e30).astype(np.float32))
     damaged = json.loads((tmp_path / "f.json").read_text())
     damaged["centres"][0][0] = None
     (tmp_path / "bad.json").write_text(json.dumps(damaged))
@@ -124,6 +126,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         ("e", ["--clusters", 1], "a number of clusters, 2 to 1000"),
         ("e", ["--clusters", 50, "--sample", 20], "fewer pixels than --clusters 50"),
         ("flat", ["--clusters", 2], "1 different pixels with data"),
+        ("wide", ["--clusters", 2], "1 different pixels with data"),
+        ("damaged", ["--clusters", 2], r"as large as [0-9.]+e\+30, no embedding does"),
         ("empty", [], "no pixel with data"),
     ):
         with pytest.raises(InputError, match=told):

@@ -132,6 +132,12 @@ def test_a_report_never_replaces_an_image(tmp_path: Path, tiny: str) -> None:
     with pytest.raises(InputError, match="one of the images"):
         run("--s2", image, "--model", tiny, "--table", tmp_path / "t.csv", "--overwrite")
     assert rasterio.open(image).count == 10
+    for option in ("--weather", "--s2-angles", "--dates"):
+        (tmp_path / "in.csv").write_text("2018-05-11\n")
+        given = f"@{tmp_path / 'in.csv'}" if option == "--dates" else tmp_path / "in.csv"
+        with pytest.raises(InputError, match=r"--table .* is an input"):
+            run("--s2", image, "--model", tiny, option, given, "--table", tmp_path / "in.csv", "--overwrite")
+        assert (tmp_path / "in.csv").read_text() == "2018-05-11\n"
 
 
 def test_cancelled_it_writes_nothing(series: Path, tiny: str, tmp_path: Path) -> None:

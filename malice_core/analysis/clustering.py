@@ -27,6 +27,8 @@ SCHEMA = 1
 MOST = 1000
 #: Pixels a step, steps over all drawn pixels, and beginnings that are tried.
 BATCH, PASSES, STARTS = 4096, 200, 5
+#: Squares of larger numbers are none in single precision, in which scikit-learn adds them up.
+LARGEST = 1e15
 
 Floats = NDArray[np.float64]
 
@@ -73,14 +75,16 @@ class Clusters:
         """
         from sklearn.cluster import MiniBatchKMeans
 
-        different = len(np.unique(values, axis=0)) if len(values) < 10 * count else count
-        if different < count:
-            raise InputError(
-                f"--clusters {count}: {name} has {different} different pixels with data: give fewer clusters"
-            )
+        if (largest := float(np.abs(values).max())) > LARGEST:
+            raise InputError(f"{name} holds numbers as large as {largest:g}, no embedding does: embed it again")
+        if len(values) < 10 * count:
+            _require_different(values, count, name)
         found = MiniBatchKMeans(count, random_state=seed, batch_size=BATCH, max_iter=PASSES, n_init=STARTS).fit(values)
         centres = found.cluster_centers_.astype(np.float64)
         sizes = np.bincount(nearest(centres, values.astype(np.float64)), minlength=count)
+        if not sizes.all():
+            # A centre without pixels is chance, or the pixels are few in many copies; to compare all takes long.
+            _require_different(values, count, name)
         order = np.argsort(-sizes, kind="stable")
         mean, deviation = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
         return cls(kind, centres[order], tuple(int(one) for one in sizes[order]), mean, deviation, dict(source))
@@ -136,6 +140,12 @@ class Clusters:
             return cls(kind, centres, sizes, mean, deviation, dict(content["source"]))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"--fit {path} is damaged: {error}; write it again with --save-fit") from error
+
+
+def _require_different(values: NDArray[np.float32], count: int, name: str) -> None:
+    """Raises InputError if there are fewer different pixels than clusters."""
+    if (different := len(np.unique(values, axis=0))) < count:
+        raise InputError(f"--clusters {count}: {name} has {different} different pixels with data: give fewer clusters")
 
 
 def nearest(centres: Floats, values: Floats) -> NDArray[np.intp]:

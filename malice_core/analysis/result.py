@@ -29,11 +29,12 @@ from malice_core.cancelling import Cancel
 from malice_core.errors import OutputError
 from malice_core.evaluation.rasters import Place
 from malice_core.grid import Window
-from malice_core.placing import place_file, require_folder
+from malice_core.placing import not_placed, part_of, place_file, require_folder
 from malice_core.product import Raster, creation
 
 #: Marks a folder as one of a tool, and is locked while it runs.
 LOCK = "tool.lock"
+CURE = "free space, or choose another --output"
 
 
 def check_names(outputs: Mapping[str, Path | None], inputs: Iterable[Path], overwrite: bool) -> None:
@@ -87,6 +88,7 @@ class Outputs:
         self._folder, self._output, self._cancel = scratch.folder_of(output), output, cancel
         self._files: list[tuple[Path, Path]] = []
         self._rasters: list[ResultRaster] = []
+        self._copies: list[Path] = []
 
     def __enter__(self) -> Outputs:
         try:
@@ -111,14 +113,18 @@ class Outputs:
     ) -> None:
         for raster in self._rasters:
             raster.abandon()
+        for copy in self._copies:
+            copy.unlink(missing_ok=True)
         # Before the lock is free: what the next run puts there is not ours.
         shutil.rmtree(self._folder, ignore_errors=True)
+        left = self._folder.exists()
         self._lock.close()
-        # Windows does not delete what is open, as the lock was, …
-        shutil.rmtree(self._folder, ignore_errors=True)
-        if self._folder.exists():
-            # … or mapped to memory, as an array may be while somebody holds it.
-            atexit.register(shutil.rmtree, self._folder, True)
+        if left:
+            # Windows does not delete what is open, as the lock was, …
+            shutil.rmtree(self._folder, ignore_errors=True)
+            if self._folder.exists():
+                # … or mapped to memory, as an array may be while somebody holds it.
+                atexit.register(shutil.rmtree, self._folder, True)
 
     def temporary(self, name: str) -> Path:
         """A file that is gone when the run is over."""
@@ -154,7 +160,7 @@ class Outputs:
     def _require_space(self, path: Path, size: int) -> None:
         if (free := shutil.disk_usage(self._folder).free) < size:
             raise OutputError(
-                f"{path} needs up to {size / 1e9:.2f} GB, {self._folder.parent} has {free / 1e9:.2f} GB free: "
+                f"{path} needs up to {size / 1e9:.3g} GB, {self._folder.parent} has {free / 1e9:.3g} GB free: "
                 "free space, or choose another --output"
             )
 
@@ -198,10 +204,29 @@ class Outputs:
                     os.fsync(file.fileno())
             except OSError as error:
                 raise unwritten(target, error.strerror) from error
+        # What can fail for want of space comes before the first rename: a run puts all in place, or nothing.
+        ready = [(self._beside(path, target), target) for path, target in self._files]
         self._cancel.check()
-        for path, target in reversed(self._files):
-            place_file(path, target)
+        for path, target in reversed(ready):
+            place_file(path, target, CURE)
         return [str(target) for _, target in self._files]
+
+    def _beside(self, path: Path, target: Path) -> Path:
+        """A whole file, on the file system that its name is on: it is copied there where it is not.
+
+        Raises:
+            OutputError: if the disk does not take it.
+        """
+        partial = part_of(target)
+        try:
+            if not _apart(path, target.absolute().parent):
+                return path
+            self._copies.append(partial)
+            self._cancel.deletes(partial)
+            shutil.copyfile(path, partial)
+        except OSError as error:
+            raise not_placed(target, error, CURE) from error
+        return partial
 
 
 class ResultRaster:
@@ -288,7 +313,12 @@ class ResultRaster:
 
 def unwritten(path: Path, error: object) -> OutputError:
     """What is said of an output that the disk does not take."""
-    return OutputError(f"cannot write {path}: {error}; free space, or choose another --output")
+    return OutputError(f"cannot write {path}: {error}; {CURE}")
+
+
+def _apart(path: Path, folder: Path) -> bool:
+    """Whether they are on different file systems."""
+    return os.stat(path).st_dev != os.stat(folder).st_dev
 
 
 def _sum(values: NDArray[Any]) -> int:
