@@ -15,6 +15,7 @@ from rasterio._err import CPLE_BaseError  # GDAL's own errors reach us unwrapped
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
+from malice_core.errors import OutputError
 from malice_core.grid import Block, Lattice, Window
 from malice_core.product import LEVEL, TILE, Load, Means, Raster, Steps, creation, unwritten
 
@@ -154,14 +155,24 @@ def same(read: NDArray[Any], wanted: NDArray[Any]) -> bool:
 def gather(
     key: str, dtype: DTypeLike, bands: slice, window: Window, blocks: Sequence[Block], load: Load
 ) -> NDArray[Any]:
-    """Some bands of what the blocks hold of ``window``, (bands, height, width)."""
+    """Some bands of what the blocks hold of ``window``, (bands, height, width).
+
+    Raises:
+        OutputError: if a block holds something else than it was saved with.
+    """
     values = np.empty((bands.stop - bands.start, *window.shape), dtype)
     for block in blocks:
         part = block.core.intersect(window)
         if part.pixels:
             rows, cols = part.slices_in(block.core)
             into = part.slices_in(window)
-            values[:, into[0], into[1]] = load(block.index, key)[bands, rows, cols]
+            found = load(block.index, key)
+            if found.shape[1:] != block.core.shape or len(found) < bands.stop or not np.can_cast(found.dtype, dtype):
+                raise OutputError(
+                    f"the {key} of the finished block {block.index} are damaged: {found.dtype.name} of the shape "
+                    f"{found.shape}; run without --resume to start anew"
+                )
+            values[:, into[0], into[1]] = found[bands, rows, cols]
     return values
 
 
