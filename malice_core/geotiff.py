@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def grow(
                 reading = at_once and means.computing()
                 for window, bands, values in _strips(raster, blocks, means.load, area, row):
                     means.check()
+                    _require_space(flat.parent, values.nbytes)
                     file.write(values, indexes=bands, window=window)
                     means.advance(values.size * half)
                     if reading:
@@ -91,6 +93,8 @@ def grow(
                     unread.append(row)
         if cog:
             means.check()
+            # Overviews take a third of it, and all of that is copied.
+            _require_space(flat.parent, 5 * flat.stat().st_size // 3)
             _lay_out_cog(flat, target, options, raster)
             flat.unlink()
         # GDAL writes late, also in close(), where an error (a full disk) is not raised.
@@ -182,6 +186,16 @@ def _require(good: bool) -> None:
     """
     if not good:
         raise OSError("what was written cannot be read back, the disk may be full")
+
+
+def _require_space(folder: Path, size: int) -> None:
+    """Where a disk is full, libtiff says so on stderr, in lines of its own: it is not brought to that.
+
+    Raises:
+        OSError: if there is less than ``size`` bytes.
+    """
+    if shutil.disk_usage(folder).free < size:
+        raise OSError("the disk is full")
 
 
 def _describe(file: Any, raster: Raster) -> None:
