@@ -83,8 +83,15 @@ class File:
         return [self.area]
 
     def begin(self) -> None:
-        """A file of an earlier run is not whole, and begun anew."""
-        self.target.unlink(missing_ok=True)
+        """A file of an earlier run is not whole, and begun anew.
+
+        Raises:
+            OutputError: if it cannot be deleted.
+        """
+        try:
+            self.target.unlink(missing_ok=True)
+        except OSError as error:
+            raise product.unwritten(self.raster.path, f"{self.target}: {error.strerror}") from error
 
     def write(self, piece: int, means: Means) -> Steps:
         return geotiff.grow(self.raster, self.target, self.blocks, self.area, self.lattice, self.cog, means)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rasterio._err import CPLE_BaseError  # GDAL's own errors reach us unwrapped
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
+from malice_core.errors import OutputError
 from malice_core.grid import Block, Lattice, Window
 from malice_core.product import LEVEL, TILE, Load, Means, Raster, Steps, creation, unwritten
 
@@ -80,6 +82,7 @@ def grow(
                 reading = at_once and means.computing()
                 for window, bands, values in _strips(raster, blocks, means.load, area, row):
                     means.check()
+                    _require_space(flat.parent, values.nbytes)
                     file.write(values, indexes=bands, window=window)
                     means.advance(values.size * half)
                     if reading:
@@ -90,6 +93,8 @@ def grow(
                     unread.append(row)
         if cog:
             means.check()
+            # Overviews take a third of it, and all of that is copied.
+            _require_space(flat.parent, 5 * flat.stat().st_size // 3)
             _lay_out_cog(flat, target, options, raster)
             flat.unlink()
         # GDAL writes late, also in close(), where an error (a full disk) is not raised.
@@ -154,14 +159,24 @@ def same(read: NDArray[Any], wanted: NDArray[Any]) -> bool:
 def gather(
     key: str, dtype: DTypeLike, bands: slice, window: Window, blocks: Sequence[Block], load: Load
 ) -> NDArray[Any]:
-    """Some bands of what the blocks hold of ``window``, (bands, height, width)."""
+    """Some bands of what the blocks hold of ``window``, (bands, height, width).
+
+    Raises:
+        OutputError: if a block holds something else than it was saved with.
+    """
     values = np.empty((bands.stop - bands.start, *window.shape), dtype)
     for block in blocks:
         part = block.core.intersect(window)
         if part.pixels:
             rows, cols = part.slices_in(block.core)
             into = part.slices_in(window)
-            values[:, into[0], into[1]] = load(block.index, key)[bands, rows, cols]
+            found = load(block.index, key)
+            if found.shape[1:] != block.core.shape or len(found) < bands.stop or not np.can_cast(found.dtype, dtype):
+                raise OutputError(
+                    f"the {key} of the finished block {block.index} are damaged: {found.dtype.name} of the shape "
+                    f"{found.shape}; run without --resume to start anew"
+                )
+            values[:, into[0], into[1]] = found[bands, rows, cols]
     return values
 
 
@@ -171,6 +186,16 @@ def _require(good: bool) -> None:
     """
     if not good:
         raise OSError("what was written cannot be read back, the disk may be full")
+
+
+def _require_space(folder: Path, size: int) -> None:
+    """Where a disk is full, libtiff says so on stderr, in lines of its own: it is not brought to that.
+
+    Raises:
+        OSError: if there is less than ``size`` bytes.
+    """
+    if shutil.disk_usage(folder).free < size:
+        raise OSError("the disk is full")
 
 
 def _describe(file: Any, raster: Raster) -> None:

@@ -149,7 +149,10 @@ class Mosaic:
             if self._there(target, touched, window, means):
                 advance(share)
                 return
-            target.unlink()
+            try:
+                target.unlink()
+            except OSError as error:
+                raise unwritten(self.path, f"{target}: {error.strerror}") from error
         means.check()
         growing = target.with_name(target.name + GROWING)
         part = replace(means, advance=lambda done: advance(done * share))

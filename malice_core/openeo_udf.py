@@ -103,6 +103,8 @@ class Options:
         Raises:
             InputError: naming the key and the value that is wrong.
         """
+        if not isinstance(context, Mapping):
+            raise InputError(f'the context is {context!r:.60}, must be names and values, such as {{"queries": [0, 3]}}')
         found: dict[str, Any] = {}
         for key, value in context.items():
             if key not in _READERS:
@@ -273,12 +275,17 @@ def _embedded(cube: xarray.DataArray, options: Options) -> xarray.DataArray:
     bounds = None if options.extent is None else chunk.lattice.window(*options.extent)
     extent = chunk.window if bounds is None else chunk.window.intersect(bounds)
     area = _area(chunk, bounds, card, options, findings).intersect(extent)
+    if not extent.pixels and options.extent is not None:
+        findings.warn(
+            f"context: extent is {list(options.extent)}: chunks outside of it are nodata; it is in the CRS of the cube"
+        )
 
     layout = Layout.of(card, sensors, queries, "float32")
     result = np.full((layout.bands, *chunk.window.shape), np.nan, np.float32)
     parts = dict(zip(sensors, np.split(result, len(sensors)), strict=True))
     found: list[_Seen] = []
-    for sensor in sensors if area.pixels else ():
+    # A chunk may come without a single label along t.
+    for sensor in sensors if area.pixels and chunk.days else ():
         classes = options.cloud_classes if sensor == "s2" and _masks(chunk, options) else ()
         series = chunk.series(SENSORS[sensor], extent, float(options.s2_offset) if sensor == "s2" else 0.0, classes)
         series.check(findings)

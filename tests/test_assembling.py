@@ -145,6 +145,25 @@ def test_a_file_that_a_kill_left_is_begun_anew(job: list[object], tmp_path: Path
     assert free_names(tmp_path) == ["e.tif", "images", "whole.tif"]
 
 
+def test_finished_blocks_that_are_others_are_told(job: list[object], tmp_path: Path) -> None:
+    scratch = folder_of(tmp_path / "e.tif")
+    killed(2, job, SIDE)
+    path = sorted(scratch.glob("*.codes.npy"))[0]
+    whole = np.load(path)
+    for other in (whole[:, :-1], whole[:-1], whole.astype(np.float64), whole[0, 0, 0]):
+        np.save(path, other)
+        with pytest.raises(
+            OutputError, match=r"codes of the finished block 0 are damaged: float(32|64) of the shape \("
+        ):
+            run(*job, "--resume")
+    np.save(path, whole)
+    (scratch / "codes.tif").mkdir()
+    with pytest.raises(OutputError, match=r"codes\.tif: Is a directory"):
+        run(*job, "--resume")
+    (scratch / "codes.tif").rmdir()
+    run(*job, "--resume")
+
+
 def run_and_list(patch: pytest.MonkeyPatch, *arguments: object) -> list[int]:
     """Runs a job; returns the blocks that it computed."""
     computed = patient(patch, lambda: ROWS)

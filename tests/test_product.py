@@ -16,6 +16,7 @@ import rasterio
 
 from malice_core import geotiff, product
 from malice_core.blocks import environment
+from malice_core.errors import OutputError
 from malice_core.grid import Block, BlockGrid, Lattice, Window
 from malice_core.job import DTYPES
 from malice_core.product import BlockCodes, Layout, Means
@@ -145,6 +146,17 @@ def test_files_hold_the_codes(tmp_path: Path, dtype: str, cog: bool, computing: 
         assert file.descriptions == ("S2_dates", "S1_dates")
     assert (tmp_path / "out_scale.tif").exists() is (dtype == "int8")
     assert not list(tmp_path.glob("*.flat.tif*"))
+
+
+@pytest.mark.parametrize(("cog", "side"), [(False, 120), (True, 140)])
+def test_a_full_disk_is_told_once(small_disk: Path, capfd: pytest.CaptureFixture[str], cog: bool, side: int) -> None:
+    with open(small_disk / "others", "wb") as file:
+        file.write(bytes(1 << 20))
+    kind = layout("int8" if cog else "float32", ("s2",))
+    with pytest.raises(OutputError, match="the disk is full; free space"):
+        write(small_disk, kind, Window(0, 0, side, side), 64, cog)
+    assert capfd.readouterr().err == ""
+    assert [path.name for path in small_disk.iterdir() if path.suffix == ".tif" and "out." in path.name] == []
 
 
 @pytest.mark.skipif(not shutil.which("gdal_translate"), reason="Debian's gdal-bin is not installed")
