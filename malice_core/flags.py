@@ -71,8 +71,8 @@ def number(text: str, kind: type, low: float, high: float, what: str) -> Any:
 
 
 def whole(low: int, high: int = 1 << 20) -> Callable[[str], int]:
-    """The type of whole numbers from ``low`` on; ``high`` is beyond reason."""
-    return lambda text: int(number(text, int, low, high, f"a whole number of at least {low}"))
+    """The type of whole numbers from ``low`` on; beyond ``high`` is beyond reason."""
+    return lambda text: int(number(text, int, low, high, f"a whole number from {low} to {high}"))
 
 
 count = whole(1)

@@ -52,7 +52,7 @@ def targets_of(options: argparse.Namespace) -> dict[str, Path]:
     """Where the report goes, by option.
 
     Raises:
-        OutputError: if a file cannot be written there, is there already, or two are the same.
+        OutputError: if a file cannot be written there, or is there already.
     """
     found: dict[str, Path] = {}
     for option, suffixes in SUFFIXES.items():
@@ -128,7 +128,7 @@ def execute(
 
 def _refuse_inputs(targets: dict[str, Path], found: Survey) -> None:
     """Raises:
-    OutputError: if a report would replace an image, or another report.
+    OutputError: if a report would replace an image.
     """
     images = {Path(file).resolve() for row in found.rows for file in row.files}
     for option, path in targets.items():
