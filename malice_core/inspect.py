@@ -53,7 +53,7 @@ def targets_of(options: argparse.Namespace) -> dict[str, Path]:
     """Where the report goes, by option.
 
     Raises:
-        OutputError: if a file cannot be written there, is there already, or two are the same.
+        OutputError: if a file cannot be written there, or is there already.
     """
     found: dict[str, Path] = {}
     for option, suffixes in SUFFIXES.items():

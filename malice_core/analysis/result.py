@@ -139,7 +139,16 @@ class Outputs:
         path = self.temporary(f"{name}.npy")
         self._require_space(path, 4 * math.prod(shape))
         try:
-            found: NDArray[np.float32] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+            with open(path, "wb") as file:
+                header = {"descr": "<f4", "fortran_order": False, "shape": tuple(map(int, shape))}
+                np.lib.format.write_array_header_1_0(file, header)
+                size = file.tell() + 4 * math.prod(shape)
+                file.truncate(size)
+                if hasattr(os, "posix_fallocate"):
+                    # Taken now: a disk that is full when a map is filled in ends the process without a word.
+                    file.flush()
+                    os.posix_fallocate(file.fileno(), 0, size)
+            found: NDArray[np.float32] = np.lib.format.open_memmap(path, mode="r+")
         except OSError as error:
             raise unwritten(path, error.strerror) from error
         return found
