@@ -324,6 +324,7 @@ def test_a_whole_small_table(testdata: Path, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "work").iterdir()} == {"models", "speed.json"}
 
 
+@pytest.mark.acceptance
 def test_the_curve_over_sizes(testdata: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     options = ["--sizes", "64", "128", "2048", "--dates", "2", "3", "--longest", "30", "--starts", "1"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from helpers_embed import Array, embedded, write_series
+from helpers_embed import embedded, write_series
 
 from malice_core import simulate
 from malice_core.errors import InputError, MaliceError
@@ -21,14 +21,11 @@ from malice_core.errors import InputError, MaliceError
 openeo = pytest.importorskip("openeo", reason="openeo is not installed: pip install 'malice-core[openeo]'")
 xarray = pytest.importorskip("xarray")
 
-from helpers_openeo import cube_of, neighbourhoods, run  # noqa: E402
+from helpers_openeo import QUERIES, TOLERANCE, cube_of, embed, engine, largest, neighbourhoods, run  # noqa: E402
 
 from malice_core import memory, openeo_udf, runtime  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Of another order of additions; where nothing of the kind happens, as here on one machine, the numbers are the same.
-TOLERANCE = 1e-5
-QUERIES = [0, 7]
 
 
 @pytest.fixture(autouse=True)
@@ -50,23 +47,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("openeo") / "small"
     simulate.write(simulate.Spec(height=36, width=43, s2_dates=5, s1_dates=3), folder)
     return folder
-
-
-def engine(folder: Path, *arguments: object) -> Array:
-    output = folder.parent / "engine.tif"
-    queries = ",".join(map(str, QUERIES))
-    return embedded(output, *arguments, "--model", "malice-sim", "--queries", queries, "--overwrite")
-
-
-def largest(a: Array, b: Array) -> float:
-    assert a.shape == b.shape
-    assert (np.isnan(a) == np.isnan(b)).all()
-    assert np.isfinite(a).any()
-    return float(np.nanmax(np.abs(a - b)))
-
-
-def embed(cube: Any, **context: Any) -> Any:
-    return run(cube, model="malice-sim", queries=QUERIES, **context)
 
 
 def both_of(folder: Path) -> Any:
@@ -426,36 +406,3 @@ def test_series_unlike_those_of_training_are_warned_of(small: Path, caplog: pyte
     embed(coarse)
     assert "pixels of 20 m" in caplog.text
     assert "composites" not in caplog.text
-
-
-# --- real cubes of the service
-
-
-def test_real_cubes_are_refused_for_what_they_lack(testdata: Path) -> None:
-    folder = testdata / "data" / "openeo_cubes"
-    file = folder / "worldcereal_preprocessed_inputs.nc"
-    with pytest.raises(InputError, match="no band B8A of Sentinel-2 L2A; it has S2-L2A-B02"):
-        embed(file)
-    with pytest.raises(InputError, match=r"S1-SIGMA0-VV, S1-SIGMA0-VH\): .*coded integers.*20\*log10\(DN\) - 83"):
-        embed(file, sensor="s1")
-    with pytest.raises(InputError, match="no band B02, B03, B05, B06, B07, B8A, B12"):
-        embed(folder / "gfmap_cdse_sentinel2_l2a.nc")
-
-
-def test_real_radar_agrees_with_the_engine(testdata: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """WorldCereal's composites, decoded as the message says, as a cube and as the engine's files."""
-    file = testdata / "data" / "openeo_cubes" / "worldcereal_preprocessed_inputs.nc"
-    data = xarray.open_dataset(file)
-    cube = data[["S1-SIGMA0-VV", "S1-SIGMA0-VH"]].to_array("bands").astype(np.float32)
-    cube = 10 ** ((20 * np.log10(cube) - 83) / 10)
-    found = embed(cube)
-    assert "composites" in caplog.text
-    left, top = float(data.x[0]) - 5, float(data.y[0]) + 5
-    for index, label in enumerate(data.t.values):
-        name = tmp_path / f"S1_{f'{label}'[:10].replace('-', '')}.tif"
-        shape = {"height": data.sizes["y"], "width": data.sizes["x"], "count": 2}
-        place = rasterio.transform.from_origin(left, top, 10, 10)
-        with rasterio.open(name, "w", driver="GTiff", dtype="float32", crs=32631, transform=place, **shape) as target:
-            target.write(cube.values[:, index])
-            target.descriptions = ("VV", "VH")
-    assert largest(found.values, engine(tmp_path / "any", "--s1", tmp_path)) < TOLERANCE

@@ -75,6 +75,7 @@ def test_the_shell_uses_it_with_a_word(scene: Path, nothing_installed: dict[str,
         assert np.isfinite(source.read(masked=True).compressed()).all()
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("name", [NAME, AUXILIARY])
 def test_it_knows_more_than_random_weights(
     store: Path, scene: Path, tmp_path: Path, monkeypatch: Any, name: str
