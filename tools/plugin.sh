@@ -38,12 +38,7 @@ deploy)
     *) home=${XDG_DATA_HOME:-$HOME/.local/share} ;;
     esac
     profile=${PROFILE:-$home/QGIS/QGIS3/profiles/default}
-    plugins=$profile/python/plugins
-    # Beside it, so that the one that is there stays where this one cannot be built.
-    trap 'rm -rf "$plugins/.malice_qgis.new"' EXIT
-    tree "$plugins/.malice_qgis.new"
-    rm -rf "$plugins/malice_qgis"
-    mv "$plugins/.malice_qgis.new" "$plugins/malice_qgis"
+    tree "$profile/python/plugins/malice_qgis"
     "$PYTHON" tools/qgis_settings.py "$profile" "$PWD/.venv/bin/python"
     echo "deployed to $profile/python/plugins/malice_qgis; start QGIS: Processing Toolbox, MALICE"
     ;;
