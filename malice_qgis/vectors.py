@@ -31,6 +31,8 @@ from .texts import UserError, tr
 
 #: Field with the number of a point, by which its values are found again.
 ROW = "malice_row"
+#: Types of fields with whole numbers.
+WHOLE = ("Int", "UInt", "LongLong", "ULongLong")
 #: Columns of a GeoPackage that a user's field must not be mistaken for.
 _COLUMNS = ["FID=malice_fid", "GEOMETRY_NAME=malice_geometry"]
 
@@ -56,7 +58,8 @@ def write(name: str, source: QgsProcessingFeatureSource, field: str, path: str, 
     if field:
         take = require_field(name, source, field)
         told = source.fields().at(take)
-        number = "Double" if told.type() == kind("Double") else "LongLong"
+        # Not the other way round: a number of any other type may have decimals.
+        number = "LongLong" if told.type() in map(kind, WHOLE) else "Double"
         fields.append(QgsField(field, kind(number if told.isNumeric() else "String")))
     writer = _writer(name, source, fields, path)
     request = QgsFeatureRequest().setSubsetOfAttributes([take] if field else [])
