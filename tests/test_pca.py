@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -255,6 +256,8 @@ def test_damaged_fits_are_refused(tmp_path: Path, embedding: Path) -> None:
         {"stretch": [[0, 1]] * 2},
         {"mean": [float("nan")] * 16},
         {"pixels": "many"},
+        {"pixels": math.inf},
+        {"mean": [10**400] * 16},
         {"embedding": {}},
         {"schema": 7},
         {"tool": "cluster"},
