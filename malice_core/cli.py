@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -40,7 +41,12 @@ def run_command(top: argparse.ArgumentParser, arguments: Sequence[str] | None) -
 
 
 def any_letter() -> None:
-    """A path or a class may have letters that the terminal's encoding lacks: that must not end a run."""
+    """A path or a class may have letters that the terminal's encoding lacks, and who starts a program may close its
+    output: neither must end a run."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # In order, so that their numbers are taken: else the next file would be what libraries print to.
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  until the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -22,13 +22,20 @@ import malice_core
 from malice_core import cancelling, flags
 from malice_core import job as choices
 from malice_core.cancelling import Cancel
-from malice_core.cli import Parser, any_letter, one_line
+from malice_core.cli import Parser, any_letter, fail, one_line
 from malice_core.errors import Cancelled, InputError, MaliceError
 from malice_core.job import Job
 from malice_core.reporting import JsonReporter, Reporter, TextReporter
 
 if TYPE_CHECKING:
     from malice_core.classes import ClassLayout
+
+#: What the system refuses, and what to do.
+SYSTEM = {
+    errno.ENAMETOOLONG: "this path is too long; shorten it",
+    errno.ENOSPC: "there is no space left on its disk; free some",
+    errno.EACCES: "permission denied; check who may read and write it, and its folders",
+}
 
 # The engine's libraries take half a second to load, in which a signal must already end in exit code 3: they are
 # imported in execute().
@@ -234,15 +241,24 @@ def run_engine(
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-                reporter.error(InputError.exit_code, f"{error.filename!s:.60}…: this path is too long; shorten it")
+            if isinstance(error, OSError) and error.errno in SYSTEM:
+                what = "stdout" if error.filename is None else f"{error.filename!s:.100}"
+                _tell(reporter, InputError.exit_code, f"{what}: {SYSTEM[error.errno]}")
                 return InputError.exit_code
             if os.environ.get("MALICE_DEBUG"):
                 raise
             line = one_line(f"unexpected {type(error).__name__}: {error}")
-            reporter.error(1, f"{line}; MALICE_DEBUG=1 gives a traceback to report")
+            _tell(reporter, 1, f"{line}; MALICE_DEBUG=1 gives a traceback to report")
             return 1
         return 0
+
+
+def _tell(reporter: Reporter, code: int, line: str) -> None:
+    """Tells an error where it can be: what takes events may be full."""
+    try:
+        reporter.error(code, line)
+    except OSError:
+        fail(MaliceError(line))
 
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ def fit(
             "--device cpu"
         )
     raise InputError(
-        f"--memory {job.memory / 1e9:.2f} GB is too little: blocks of {card.stride} pixels with "
+        f"--memory {job.memory / 1e9:.3g} GB is too little: blocks of {card.stride} pixels with "
         f"{max(dates.values())} dates need {cost.total / 1e9:.2f} GB; give more, or fewer dates with --max-dates"
     )
 

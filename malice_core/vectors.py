@@ -191,6 +191,8 @@ def chosen(layer: Layer, field: str | None, options: Options | None = None) -> s
                 f"{options.file}: {path} has fields {', '.join(names) or 'none'}: name one, {options.field}NAME"
             )
         field = names[0]
+    if field not in names and not layer.features:
+        raise InputError(f"{options.file}: {path} has no points or polygons at all: is it the right file, and layer?")
     if field not in names:
         raise InputError(f"{options.field}{field}: {path} has no such field, it has {', '.join(names) or 'none'}")
     return field

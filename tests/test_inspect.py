@@ -210,7 +210,7 @@ def test_everything_a_run_refuses_is_told_at_once(series: Path, tiny: str) -> No
     assert [row.used for row in cloudy.rows].count(True) == 1
     few = looked("--model", tiny, "--s2", series / "S2", "--memory", "1MB")
     assert estimating.make(few, False, lambda: None) is None
-    assert any("--memory 0.00 GB is too little" in line for line in few.refused)
+    assert any("GB is too little" in line for line in few.refused)
 
 
 def test_gaps() -> None:

@@ -332,7 +332,7 @@ def test_no_torch_is_imported() -> None:
         ({"memory": "much"}, "^context: memory much: write a size such as 2GB"),
         (
             {"memory": "200MB"},
-            r"^context: memory 0\.20 GB is too little: blocks of 8 pixels with 5 dates need 0\.\d\d GB; give more, or "
+            r"^context: memory 0\.2 GB is too little: blocks of 8 pixels with 5 dates need 0\.\d\d GB; give more, or "
             "fewer dates in load_collection$",
         ),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -248,7 +249,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(tmp_path: Path, embedd
         ([*start, "--fit", tmp_path / "none.json"], "--fit: cannot read"),
         ([*start, "--fit", embedding], "--fit: cannot read"),
         ([*start, "--fit", fit, "--save-fit", fit], "not allowed with"),
-        ([*start, "--memory", "100MB"], r"--memory 0\.10 GB is too little"),
+        ([*start, "--memory", "100MB"], r"--memory 0\.1 GB is too little"),
         ([*start, "--save-fit", tmp_path / "o.tif"], "the same file"),
         ([*start[:3], embedding], "is an input"),
         ([*start[:3], embedding, "--overwrite"], "is an input"),
@@ -273,6 +274,8 @@ def test_damaged_fits_are_refused(tmp_path: Path, embedding: Path) -> None:
         {"stretch": [[0, 1]] * 2},
         {"mean": [float("nan")] * 16},
         {"pixels": "many"},
+        {"pixels": math.inf},
+        {"mean": [10**400] * 16},
         {"embedding": {}},
         {"schema": 7},
         {"tool": "cluster"},
@@ -389,3 +392,23 @@ def test_a_run_that_is_stopped_leaves_nothing(tmp_path: Path, how: str) -> None:
     assert time.monotonic() - begun < 2, "a second, on a machine that is busy"
     assert told.strip().splitlines()[-1] == "error: cancelled; nothing was written"
     assert free_names(tmp_path) == ["e.tif"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+def test_output_that_is_full_or_closed_and_paths_too_long_end_in_one_line(tmp_path: Path, embedding: Path) -> None:
+    def ended(shell: str, *more: str) -> tuple[int, str]:
+        line = [sys.executable, "-m", "malice_core.pca", "--input", f"{embedding}", "--output", f"{tmp_path / 'p.tif'}"]
+        done = subprocess.run(
+            ["sh", "-c", f'"$@" {shell}', "sh", *line, "--overwrite", *more],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stderr
+
+    full = "error: stdout: there is no space left on its disk; free some\n"
+    assert ended(">/dev/full") == (2, full)
+    assert ended(">/dev/full", "--progress", "json") == (2, full)
+    assert ended(">&-") == ended("2>&-") == ended(">&-", "--progress", "json") == (0, "")
+    code, told = ended("", "--fit", "x" * 300 + ".json")
+    assert (code, told.count("\n")) == (2, 1)

@@ -156,6 +156,8 @@ def test_classes_and_numbers_by_hand(tmp_path: Path) -> None:
         vectors.chosen(vectors.read(path), None)
     with pytest.raises(InputError, match=r"--field e: .*it has c, d"):
         vectors.chosen(vectors.read(path), "e")
+    with pytest.raises(InputError, match=r"nothing\.geojson has no points or polygons at all"):
+        vectors.chosen(vectors.read(write(tmp_path / "nothing.geojson")), "e")
 
 
 @pytest.mark.parametrize(

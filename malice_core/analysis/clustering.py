@@ -138,7 +138,7 @@ class Clusters:
             if mean.shape != (kind.features,) or deviation.shape != mean.shape:
                 raise ValueError(f"its mean has the shape {mean.shape}")
             return cls(kind, centres, sizes, mean, deviation, dict(content["source"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"--fit {path} is damaged: {error}; write it again with --save-fit") from error
 
 

@@ -216,7 +216,7 @@ class Components:
                 raise ValueError("it has negative variances")
             ends = tuple((float(low), float(high)) for low, high in stretch)
             return cls(kind, mean, axes, variances, ratios, int(content["pixels"]), ends, dict(content["source"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"--fit {path} is damaged: {error}; write it again with --save-fit") from error
 
 
