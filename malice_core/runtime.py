@@ -23,6 +23,10 @@ from onnx import TensorProto, helper
 from malice_core.errors import DeviceError, MaliceError, ModelError
 from malice_core.graphs import IR_VERSION, OPSET
 
+# Without this, OpenVINO tells its maker of every import, over the network, in a forked process that may never end; its
+# own stub takes over. Here, before whichever function imports it first.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
 #: What a graph is given: float32 numbers, and int32 indices.
 Array = NDArray[np.float32] | NDArray[np.int32]
 Float = NDArray[np.float32]
@@ -262,8 +266,6 @@ def _openvino_core() -> Any:
     global _core
     with _core_lock:
         if _core is None:
-            # Without this, OpenVINO tells its maker about every run, over the network; its own stub takes over.
-            sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
             import openvino
 
             core = openvino.Core()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +59,18 @@ def test_models_that_come_with_an_environment_are_found(tmp_path: Path, monkeypa
     monkeypatch.setattr(models.sys, "prefix", str(tmp_path))
     monkeypatch.delenv("MALICE_MODELS", raising=False)
     assert models.search_path()[-1] == tmp_path / "share" / "malice" / "models"
+
+
+@pytest.mark.parametrize(
+    "first", ["runtime.choose('openvino', 'cpu').name", "doctor.broken('openvino')", "runtime.found()"]
+)
+def test_nothing_is_told_to_the_maker_of_a_runtime(first: str) -> None:
+    """OpenVINO's own package for that is never imported, whatever imports OpenVINO first: it would open a connection in
+    a forked process."""
+    program = (
+        f"import sys; from malice_core import doctor, runtime; {first}; import openvino.tools.ovc; "
+        "loaded = [name for name, module in sys.modules.items() if name.startswith('openvino_telemetry') and module]; "
+        "assert 'openvino' in sys.modules and not loaded, loaded"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
