@@ -178,7 +178,7 @@ def require_field(name: str, source: QgsProcessingFeatureSource, field: str) -> 
     index = source.fields().lookupField(field)
     if index < 0:
         names = ", ".join(source.fields().names()[:20]) or tr("none")
-        raise VectorError(tr("FIELD {0}: {1} has no such field, it has {2}.").format(field, _said(source), names))
+        raise VectorError(tr("FIELD {0}: {1} has no such field, it has {2}.").format(field, said(source), names))
     return index
 
 
@@ -186,7 +186,7 @@ def _writer(name: str, source: QgsProcessingFeatureSource, fields: QgsFields, pa
     if not source.sourceCrs().isValid():
         raise VectorError(
             tr("{0}: {1} has no CRS, so nobody knows where it lies: set it (Layer > Set CRS).").format(
-                name, _said(source)
+                name, said(source)
             )
         )
     options = QgsVectorFileWriter.SaveVectorOptions()
@@ -227,10 +227,11 @@ def _unwritable(name: str, path: str, says: str) -> VectorError:
 
 def _empty(name: str, source: QgsProcessingFeatureSource) -> VectorError:
     text = tr("{0}: {1} has no shapes, or none of them is selected: choose others.")
-    return VectorError(text.format(name, _said(source)))
+    return VectorError(text.format(name, said(source)))
 
 
-def _said(source: QgsProcessingFeatureSource) -> str:
+def said(source: QgsProcessingFeatureSource) -> str:
+    """What a source is called in messages."""
     return tr("layer '{}'").format(source.sourceName())
 
 

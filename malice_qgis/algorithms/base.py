@@ -169,6 +169,7 @@ class EngineRun:
     """Hears one run of the engine and tells the user.
 
     Attributes:
+        aliases: what the user knows files as that were made for the engine, by their paths.
         began: the engine has told of progress: the folder of finished blocks, if it makes one, is this run's.
         plan, plan_text, notes, warnings: what it has said.
     """
@@ -179,6 +180,7 @@ class EngineRun:
         self._step, self._said = "", 0.0
         self._error = ""
         self._finished = False
+        self.aliases: dict[str, str] = {}
         self.began = False
         self.plan: dict[str, Any] = {}
         self.plan_text = ""
@@ -241,13 +243,13 @@ class EngineRun:
             self.plan_text = events.text(event, "text")
             self._feedback.pushInfo(self.plan_text)
         elif kind == "note":
-            self.notes.append(events.text(event, "message"))
+            self.notes.append(self._message(event))
             self._feedback.pushInfo(self.notes[-1])
         elif kind == "warning":
-            self.warnings.append(events.text(event, "message"))
+            self.warnings.append(self._message(event))
             self._feedback.pushWarning(self.warnings[-1])
         elif kind == "error":
-            self._error = " ".join(events.text(event, "message").split())
+            self._error = " ".join(self._message(event).split())
         elif kind == "done":
             self._finished = True
             files = ", ".join(events.texts(event, "files"))
@@ -255,6 +257,12 @@ class EngineRun:
                 self._feedback.pushInfo(tr("done in {0} s: {1}").format(events.text(event, "seconds"), files))
         else:
             self._feedback.pushDebugInfo(events.shown(line))
+
+    def _message(self, event: dict[str, Any]) -> str:
+        text = events.text(event, "message")
+        for path, alias in self.aliases.items():
+            text = text.replace(path, alias)
+        return text
 
     def _progress(self, event: dict[str, Any]) -> None:
         self.began = True

@@ -156,6 +156,7 @@ class ToolAlgorithm(EngineAlgorithm):
             return ""
         path = os.path.join(folder, f"{name.lower()}.gpkg")
         vectors.write(name, source, str(parameters.get(dict(self.SHAPES)[name]) or ""), path, run.cancelled)
+        run.aliases[path] = vectors.said(source)
         return path
 
     def _results(self, parameters: dict[str, Any], context: QgsProcessingContext) -> dict[str, str]:

@@ -10,6 +10,7 @@ import pytest
 from osgeo import gdal
 from qgis.core import (
     QgsProcessingContext,
+    QgsProcessingException,
     QgsProcessingFeatureSourceDefinition,
     QgsProcessingOutputHtml,
     QgsProject,
@@ -50,6 +51,19 @@ def test_a_layer_drawn_in_memory_teaches_classes(
     assert results == {"OUTPUT": str(tmp_path / "a.tif")}
     assert any("No REPORT is written" in text for text in log.warnings)
     assert pixels(tmp_path / "a.tif") == pixels(tmp_path / "q.tif")
+
+
+def test_what_the_engine_says_of_labels_names_their_layer(
+    provider: Any, context: QgsProcessingContext, years: Path, tmp_path: Path
+) -> None:
+    """Not the temporary file that it reads them from."""
+    layer = drawn("Polygon", [one for one in samples() if one[1][0] == "maize"])
+    given = {"INPUT": str(years / "before.tif"), "LABELS": layer, "FIELD": "crop", "OUTPUT": str(tmp_path / "q.tif")}
+    log = Log()
+    with pytest.raises(QgsProcessingException, match="layer 'drawn' has one class, maize") as caught:
+        provider.algorithm("classify").create().run(given, context, log, {}, False)
+    assert ".gpkg" not in str(caught.value)
+    assert not (tmp_path / "q.tif").exists()
 
 
 def test_only_selected_features_teach_where_that_is_wanted(
