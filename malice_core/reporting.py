@@ -78,7 +78,8 @@ class JsonReporter:
 
     def error(self, code: int, message: str) -> None:
         self._send("error", code=code, message=message)
-        print(f"error: {message}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"error: {message}\n")
+        sys.stderr.flush()
 
 
 class TextReporter:
@@ -93,7 +94,9 @@ class TextReporter:
         if self._open_line:
             print(file=sys.stderr)
             self._open_line = False
-        print(text, file=sys.stderr, flush=True)
+        # In one piece: the thread that watches signals may speak at the same time.
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
     def plan(self, plan: dict[str, Any], text: str) -> None:
         print(text, flush=True)
