@@ -78,8 +78,7 @@ class JsonReporter:
 
     def error(self, code: int, message: str) -> None:
         self._send("error", code=code, message=message)
-        sys.stderr.write(f"error: {message}\n")
-        sys.stderr.flush()
+        print(f"error: {message}\n", end="", file=sys.stderr, flush=True)
 
 
 class TextReporter:
@@ -95,8 +94,7 @@ class TextReporter:
             print(file=sys.stderr)
             self._open_line = False
         # In one piece: the thread that watches signals may speak at the same time.
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        print(f"{text}\n", end="", file=sys.stderr, flush=True)
 
     def plan(self, plan: dict[str, Any], text: str) -> None:
         print(text, flush=True)
