@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from qgis.core import QgsProcessingFeedback
-from qgis.PyQt.QtCore import QStorageInfo, QUrl
+from qgis.PyQt.QtCore import QUrl
 
 from .. import engine, events, interrupts
 from ..redacting import redact
@@ -165,8 +165,8 @@ class Builder:
 
     def _room(self, device: str) -> None:
         os.makedirs(places.base(), exist_ok=True)
-        free, needed = QStorageInfo(places.base()).bytesAvailable(), NEEDED[device]
-        if 0 <= free < needed:
+        free, needed = shutil.disk_usage(places.base()).free, NEEDED[device]
+        if free < needed:
             raise SetupError(
                 tr("The engine needs {0:.1f} GB, {1} has {2:.1f} GB free: make room.").format(
                     needed / 1e9, places.base(), free / 1e9

@@ -6,13 +6,14 @@ import html
 import locale
 import os
 import platform
+import shutil
 import sys
 from datetime import datetime
 from typing import Any, Callable
 
 from osgeo import gdal
 from qgis.core import Qgis, QgsNetworkAccessManager, QgsSettings
-from qgis.PyQt.QtCore import PYQT_VERSION_STR, QT_VERSION_STR, QStorageInfo
+from qgis.PyQt.QtCore import PYQT_VERSION_STR, QT_VERSION_STR
 from qgis.PyQt.QtNetwork import QNetworkProxy
 from qgis.utils import pluginMetadata
 
@@ -118,9 +119,9 @@ def _objects(told: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _folders() -> Section:
-    storage = QStorageInfo(places.home() if os.path.isdir(places.home()) else os.path.expanduser("~"))
+    disk = shutil.disk_usage(places.home() if os.path.isdir(places.home()) else os.path.expanduser("~"))
     lines = [
-        f"data: {places.home()} ({storage.bytesAvailable() / 1e9:.1f} of {storage.bytesTotal() / 1e9:.1f} GB free)",
+        f"data: {places.home()} ({disk.free / 1e9:.1f} of {disk.total / 1e9:.1f} GB free)",
         f"engines: counts {places.current() or 'none'}; others {', '.join(places.others()) or 'none'}",
     ]
     try:
