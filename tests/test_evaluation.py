@@ -222,7 +222,7 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ([good, "--labels", far], "does not overlap"),
         ([good, good, good, "--labels", truth], "given twice"),
         ([good, "--labels", good], "whole numbers"),
-        ([good, "--labels", truth, "--folds", "1"], "at least 2"),
+        ([good, "--labels", truth, "--folds", "1"], "a whole number, 2 to"),
         ([good, "--labels", truth, "--min-pixels", "100000"], "0 classes"),
         ([good, "--labels", truth, "--folds", "1000"], "give 2 to 64 --folds"),
         ([good], "--labels"),

@@ -59,6 +59,6 @@ mkdir "$root/malice"
 git archive HEAD | tar -x -C "$root/malice"
 
 # The engine of that system's Python. No torch: the engine does not need it.
-inside 'cd /malice && { [ -x /engine/bin/python ] || python3 -m venv /engine; } && /engine/bin/python -m pip install --quiet "/malice[analysis,zarr]" build pytest'
+inside 'cd /malice && { [ -x /engine/bin/python ] || python3 -m venv /engine; } && /engine/bin/python -m pip install --quiet "/malice[analysis,zarr]" build pytest setuptools'
 inside 'qgis_process --version 2>/dev/null | head -n 1; python3 --version; /engine/bin/python -m malice_core.embed --contract'
 inside 'cd /malice && QT_QPA_PLATFORM=offscreen MALICE_ENGINE_PYTHON=/engine/bin/python bash tools/qgis_tests.sh "$@"' "$@"
