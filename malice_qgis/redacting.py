@@ -7,7 +7,7 @@ import re
 
 #: What stands before the last @ of an address: a password may have one as well.
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s\"']+@")
-#: password=…, "token": "…", password='two words', X-Amz-Signature=…, sig=…, --key …
+#: Names that end or begin so, with = or : and a value, in quotes of any kind or none; options of a command line.
 _NAMED = re.compile(
     r"(?i)\b([\w.-]*(?:password|passwd|passphrase|pwd|token|secret|api[_-]?key|access[_-]?key|credential|signature|"
     r"userpwd|authcfg)[\w.-]*|sig|key)(\\?[\"']?\s*[=:]\s*|\s+)"
