@@ -140,7 +140,9 @@ def test_units_that_end_a_run_are_reported_with_their_images(tmp_path: Path, tin
         write_s1(tmp_path / f"S1_{day:%Y%m%d}.tif", 10 * np.log10(values) if i in (1, 2) else values)
     with pytest.raises(InputError) as raised:
         plan.make_plan(
-            embed.job_of(embed.parser().parse_args(["--s1", str(tmp_path), "--model", tiny, "--output", "/tmp/e.tif"]))
+            embed.job_of(
+                embed.parser().parse_args(["--s1", f"{tmp_path}", "--model", tiny, "--output", f"{tmp_path / 'e.tif'}"])
+            )
         )
     found = looked("--model", tiny, "--s1", tmp_path)
     assert found.refused == [f"{raised.value} (and 1 more images like it)"]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import malice_core
+from malice_core.analysis import fits
 from malice_core.analysis.embedding import Kind
 from malice_core.analysis.legend import Legend, numbered
 from malice_core.errors import InputError
@@ -118,14 +119,7 @@ class Clusters:
         Raises:
             InputError: if the file is none.
         """
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"--fit: cannot read {path}: {error}") from error
-        if not isinstance(content, dict) or content.get("tool") != "cluster" or content.get("schema") != SCHEMA:
-            raise InputError(
-                f"--fit {path} is no fit of malice_core.cluster of schema {SCHEMA}: write one by --save-fit"
-            )
+        content = fits.content(path, "cluster", SCHEMA)
         try:
             kind = Kind.read(content.get("embedding"))
             centres = np.array(content["centres"], np.float64)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import malice_core
+from malice_core.analysis import fits
 from malice_core.analysis.embedding import Floats, Kind
 from malice_core.errors import InputError
 
@@ -194,12 +195,7 @@ class Components:
         Raises:
             InputError: if the file is none.
         """
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"--fit: cannot read {path}: {error}") from error
-        if not isinstance(content, dict) or content.get("tool") != "pca" or content.get("schema") != SCHEMA:
-            raise InputError(f"--fit {path} is no fit of malice_core.pca of schema {SCHEMA}: write one with --save-fit")
+        content = fits.content(path, "pca", SCHEMA)
         try:
             kind = Kind.read(content.get("embedding"))
             mean, axes, variances, ratios, stretch = (
