@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import helpers_vectors
 import numpy as np
 import pytest
 from helpers_pretrain import alone
@@ -104,14 +105,9 @@ def write_geopackage(
 ) -> Path:
     """A GeoPackage in EPSG:32631 with the attributes ``crop``; geometries in turn with height, envelope, big-endian."""
     with closing(sqlite3.connect(path)) as base, base:
-        base.execute("CREATE TABLE gpkg_geometry_columns (table_name, column_name, geometry_type_name, srs_id, z, m)")
-        base.execute(
-            "CREATE TABLE gpkg_spatial_ref_sys (srs_name, srs_id, organization, organization_coordsys_id, definition)"
-        )
-        base.execute("INSERT INTO gpkg_spatial_ref_sys VALUES ('UTM', 32631, 'EPSG', 32631, '')")
+        helpers_vectors.describe(base)
         for layer in layers:
-            base.execute("INSERT INTO gpkg_geometry_columns VALUES (?, 'geom', 'GEOMETRY', 32631, 0, 0)", (layer,))
-            base.execute(f'CREATE TABLE "{layer}" (fid INTEGER PRIMARY KEY, geom BLOB, crop)')
+            helpers_vectors.add(base, layer, "crop")
             for number, (rings, value) in enumerate(zip(polygons, values, strict=True)):
                 blob = _blob(rings, number)
                 base.execute(f'INSERT INTO "{layer}" (geom, crop) VALUES (?, ?)', (blob, value))

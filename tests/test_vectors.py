@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import helpers_vectors
 import pytest
 import rasterio.warp
 
@@ -38,14 +39,9 @@ def point(x: float, y: float) -> dict[str, Any]:
 def geopackage(path: Path, blobs: list[bytes | None], layers: tuple[str, ...] = ("a",)) -> Path:
     """A GeoPackage of geometries with the attributes ``height``, ``name`` and ``photo``."""
     with closing(sqlite3.connect(path)) as base, base:
-        base.execute("CREATE TABLE gpkg_geometry_columns (table_name, column_name, geometry_type_name, srs_id, z, m)")
-        base.execute(
-            "CREATE TABLE gpkg_spatial_ref_sys (srs_name, srs_id, organization, organization_coordsys_id, definition)"
-        )
-        base.execute("INSERT INTO gpkg_spatial_ref_sys VALUES ('UTM', 32631, 'EPSG', 32631, '')")
+        helpers_vectors.describe(base)
         for layer in layers:
-            base.execute("INSERT INTO gpkg_geometry_columns VALUES (?, 'geom', 'GEOMETRY', 32631, 0, 0)", (layer,))
-            base.execute(f'CREATE TABLE "{layer}" (fid INTEGER PRIMARY KEY, geom BLOB, height, name, photo)')
+            helpers_vectors.add(base, layer, "height", "name", "photo")
             for number, blob in enumerate(blobs):
                 row = (blob, 1.5 * number, f"{layer}{number}", b"\x89PNG")
                 base.execute(f'INSERT INTO "{layer}" (geom, height, name, photo) VALUES (?, ?, ?, ?)', row)
