@@ -33,7 +33,8 @@ models: setup ## the models for trying out, malice-sim and malice-aux-sim, train
 	@$(RUN) tools/models.py $(MODELS_ARGS)
 
 test: setup ## the quick tests, what CI runs: the engine's, then the plugin's in QGIS (installed where it may be)
-	@$(RUN) -m pytest -m "not acceptance" --ignore=tests/qgis --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	@$(RUN) -m pytest -m "not acceptance" --ignore=tests/qgis \
+		--numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 	@bash tools/qgis_tests.sh
 
 acceptance: setup ## the long checks

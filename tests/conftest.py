@@ -9,6 +9,27 @@ from pathlib import Path
 
 import pytest
 
+#: Files of tests that take longest. They are begun first: none of them is left to one processor in the end.
+LONGEST = (
+    "test_pretrain_resume.py",
+    "test_embed_tiles.py",
+    "test_embed_aux.py",
+    "test_workers.py",
+    "test_dataset_resume.py",
+    "test_assembling.py",
+    "test_finetune.py",
+    "test_pretrain.py",
+    "test_shipped.py",
+    "test_vrt.py",
+    "test_openeo_udf.py",
+    "test_finetune_predict.py",
+    "test_simulation.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(scope="session")
 def testdata() -> Path:

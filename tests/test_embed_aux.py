@@ -27,6 +27,7 @@ TOLERANCE = 2e-5
 #: Upper left corner of the made-up images: on the lattice of ``helpers_weather``, so that cells are its.
 ORIGIN = (501363.0, 5629683.0)
 FIRST, COUNT = date(2020, 3, 1), 3
+SHAPE = (136, 80)
 #: A part of them, for what holds anywhere: 16 x 16 pixels on both sides of column 60.
 PART = ("--aoi", ORIGIN[0] + 520, ORIGIN[1] - 660, ORIGIN[0] + 680, ORIGIN[1] - 500)
 
@@ -92,12 +93,10 @@ def test_a_real_site_with_its_own_weather_terrain_and_angles(
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images of 136 x 120 pixels in several cells, weather, a DEM that ends far beyond them, angles."""
+    """Images of 136 x 80 pixels in several cells, weather, a DEM that ends far beyond them, angles."""
     folder = tmp_path_factory.mktemp("stack")
     for sensor, missing in (("s2", 0.1), ("s1", 0.0)):
-        write_series(
-            folder / sensor, (136, 120), COUNT, sensor=sensor, origin=ORIGIN, missing=missing, seed=3, first=FIRST
-        )
+        write_series(folder / sensor, SHAPE, COUNT, sensor=sensor, origin=ORIGIN, missing=missing, seed=3, first=FIRST)
     when = [FIRST + timedelta(days=k) for k in range(-4, 10 * COUNT)]
     write_daily(folder / "weather", when)
     write_table(folder / "weather.csv", when)
@@ -120,7 +119,7 @@ def elevation(rows: int, cols: int, margin: int) -> Array:
 
 
 def write_dem(path: Path, values: Array | None = None, margin: int = 64, **options: Any) -> Path:
-    values = elevation(136 + 2 * margin, 120 + 2 * margin, margin) if values is None else values
+    values = elevation(SHAPE[0] + 2 * margin, SHAPE[1] + 2 * margin, margin) if values is None else values
     place = Affine(10, 0, ORIGIN[0] - 10 * margin, 0, -10, ORIGIN[1] + 10 * margin)
     profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "crs": "EPSG:32631", "transform": place, **options}
     with rasterio.open(path, "w", height=values.shape[-2], width=values.shape[-1], **profile) as file:
@@ -142,10 +141,10 @@ def test_weather_terrain_and_mirrored_edges_are_as_defined(
 ) -> None:
     """Every input is mirrored beyond the images: the network without an edge sees what is padded here by hand."""
     output = embedded(tmp_path / "e.tif", *inputs(stack, "s2", "s1"), "--model", aux, "--block", 64)
-    area, margin = LATTICE.window(ORIGIN[0], ORIGIN[1] - 1360, ORIGIN[0] + 1200, ORIGIN[1]), 48 + 8
+    area, margin = LATTICE.window(ORIGIN[0], ORIGIN[1] - 10 * SHAPE[0], ORIGIN[0] + 10 * SHAPE[1], ORIGIN[1]), 48 + 8
     # Blocks are anchored in coordinates: the padding begins at a multiple of 8.
     top, left = margin + area.row % 8, margin + area.col % 8
-    bottom, right = (-(side + begun) % 8 + margin for side, begun in ((136, top), (120, left)))
+    bottom, right = (-(side + begun) % 8 + margin for side, begun in zip(SHAPE, (top, left), strict=True))
     pads = ((top, bottom), (left, right))
 
     def padded(values: Array, axes: int = 2) -> Array:
@@ -156,13 +155,13 @@ def test_weather_terrain_and_mirrored_edges_are_as_defined(
     weather = weather_of(cells[(rows - rows[0])[:, None], cols - cols[0]].transpose(2, 0, 1, 3))
     assert len(set(rows)) > 2 <= len(set(cols))
     weather = np.pad(weather, [(0, 0), *pads, (0, 0)], mode="reflect")
-    terrain = padded(terrain_of(elevation(138, 122, 1))[:, 1:-1, 1:-1])
+    terrain = padded(terrain_of(elevation(SHAPE[0] + 2, SHAPE[1] + 2, 1))[:, 1:-1, 1:-1])
     angles = {"s2": cosines(np.array([[30 + i, 150 + i, 5 + i, 100 + 20 * i] for i in range(COUNT)], float))}
     angles["s1"] = np.full((COUNT, 1), np.cos(np.radians(37)))
     for number, sensor in enumerate(("s2", "s1")):
         images, seen = images_of(sorted((stack / sensor).glob("*.tif")), sensor, angles[sensor])
         wanted = network(encoder, sensor, padded(images), days_of(), weather, terrain, padded(seen))
-        wanted = wanted[:, top : top + 136, left : left + 120]
+        wanted = wanted[:, top : top + SHAPE[0], left : left + SHAPE[1]]
         there = seen.any(axis=0)
         got = output[640 * number : 640 * (number + 1)]
         assert np.abs(got - wanted)[:, there].max() < TOLERANCE
@@ -172,13 +171,12 @@ def test_weather_terrain_and_mirrored_edges_are_as_defined(
 def test_no_number_depends_on_blocks_or_area(stack: Path, aux: str, tmp_path: Path) -> None:
     given = [*inputs(stack, "s2", "s1"), "--model", aux]
     whole = embedded(tmp_path / "whole.tif", *given)
-    for block in (24, 64):
-        np.testing.assert_allclose(
-            embedded(tmp_path / f"{block}.tif", *given, "--block", block), whole, rtol=0, atol=1e-5
-        )
+    cut = embedded(tmp_path / "64.tif", *given, "--block", 64)
+    np.testing.assert_allclose(cut, whole, rtol=0, atol=1e-5)
     x, y = ORIGIN[0] + 330, ORIGIN[1] - 910
-    part = embedded(tmp_path / "part.tif", *given, "--aoi", x, y, x + 400, y + 500)
-    np.testing.assert_allclose(part, whole[:, 41:91, 33:73], rtol=0, atol=1e-5)
+    for block in (24, 512):
+        part = embedded(tmp_path / f"{block}.tif", *given, "--aoi", x, y, x + 400, y + 500, "--block", block)
+        np.testing.assert_allclose(part, whole[:, 41:91, 33:73], rtol=0, atol=1e-5)
     other = embedded(tmp_path / "onnx.tif", *given, "--runtime", "onnxruntime")
     np.testing.assert_allclose(other, whole, rtol=0, atol=TOLERANCE)
 
@@ -192,7 +190,7 @@ def test_the_token_of_the_terrain_is_the_same_whatever_else_is_embedded(stack: P
 
 def test_all_surroundings_matter(stack: Path, aux: str, tmp_path: Path) -> None:
     first = embedded(tmp_path / "e.tif", *inputs(stack, "s2"), "--model", aux, *PART)
-    flat = write_dem(tmp_path / "flat.tif", np.full((264, 248), 300, np.float32))
+    flat = write_dem(tmp_path / "flat.tif", np.full((264, 208), 300, np.float32))
     others = {"dem": flat, "weather": stack / "weather.csv", "s2-angles": None}
     for name, value in others.items():
         more = ["--angles", "median"] if value is None else []

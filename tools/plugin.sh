@@ -44,7 +44,13 @@ deploy)
     *) home=${XDG_DATA_HOME:-$HOME/.local/share} ;;
     esac
     profile=${PROFILE:-$home/QGIS/QGIS3/profiles/default}
-    tree "$profile/python/plugins/malice_qgis" anyway
+    # Beside it first: a build that fails leaves the plugin that is there.
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    tree "$work/malice_qgis" anyway
+    mkdir -p "$profile/python/plugins"
+    rm -rf "$profile/python/plugins/malice_qgis"
+    mv "$work/malice_qgis" "$profile/python/plugins/"
     "$PYTHON" tools/qgis_settings.py "$profile" "$PWD/.venv/bin/python"
     echo "deployed to $profile/python/plugins/malice_qgis; start QGIS: Processing Toolbox, MALICE"
     ;;

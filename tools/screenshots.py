@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import processing
 from osgeo import gdal, ogr
 from processing.gui.BatchAlgorithmDialog import BatchAlgorithmDialog
@@ -47,6 +49,8 @@ SHOWN = Path(os.environ["MALICE_SHOWN"])
 PICTURES = Path(os.environ["MALICE_PICTURES"])
 #: Where the embedding of the story lies, and what tools make of it.
 EMBEDDING = SHOWN / "embedding_2024.tif"
+#: The same of images in which there is a wood that was felled since, and where they lie.
+BEFORE, WOODED = SHOWN / "embedding_wooded.tif", SHOWN / "wooded"
 Pause = Any  # seconds, or a function that is true when the wait is over
 
 
@@ -123,7 +127,7 @@ def tell_engine(layers: list[QgsRasterLayer]) -> dict[str, Any]:
 def examples(layers: list[QgsRasterLayer]) -> dict[str, dict[str, Any]]:
     """What the dialogs of the help pages are filled in with, by algorithm; of one that is not here as it opens."""
     series = {name: value for name, value in tell_engine(layers).items() if name != "OUTPUT"}
-    made, before = str(EMBEDDING), str(SHOWN / "embedding_2023.tif")
+    made = str(EMBEDDING)
     return {
         "embed": tell_engine(layers),
         "inspect": {**series, "REPORT": str(SHOWN / "images_2024.html"), "TABLE": str(SHOWN / "images_2024.gpkg")},
@@ -143,7 +147,7 @@ def examples(layers: list[QgsRasterLayer]) -> dict[str, dict[str, Any]]:
             "FIELD": "biomass",
             "OUTPUT": str(SHOWN / "biomass_2024.tif"),
         },
-        "change": {"BEFORE": before, "AFTER": made, "OUTPUT": str(SHOWN / "change.tif")},
+        "change": {"BEFORE": str(BEFORE), "AFTER": made, "OUTPUT": str(SHOWN / "change.tif")},
         "sample": {"INPUT": made, "POINTS": str(SHOWN / "plots.gpkg"), "OUTPUT": str(SHOWN / "plots_2024.gpkg")},
     }
 
@@ -175,6 +179,21 @@ def write_shapes() -> None:
                 feature.SetField(field, float(code) if kind == ogr.OFTReal else cover_name)
                 layer.CreateFeature(feature)
         store.FlushCache()
+
+
+def write_wood(side: int = 64) -> None:
+    """The scene as if a wood had stood in its middle: a square of every image is that with most trees."""
+    cover = gdal.Open(str(SHOWN / "fields" / "labels.tif")).ReadAsArray()
+    trees = np.isin(cover, (9, 10, 29))  # the simulator's woods
+    corners = [(row, col) for row in range(0, len(cover) - side, 16) for col in range(0, len(cover[0]) - side, 16)]
+    row, col = max(corners, key=lambda one: trees[one[0] : one[0] + side, one[1] : one[1] + side].sum())
+    shutil.copytree(SHOWN / "fields", WOODED)
+    for path in WOODED.glob("S*/*.tif"):
+        image = gdal.Open(str(path), gdal.GA_Update)
+        square = image.ReadRaster(col, row, side, side)
+        image.WriteRaster((image.RasterXSize - side) // 2, (image.RasterYSize - side) // 2, side, side, square)
+        image.FlushCache()
+        del image
 
 
 def dialog_of(name: str, parameters: dict[str, Any]) -> QDialog:
@@ -330,8 +349,13 @@ def run_to_end(dialog: QDialog) -> Iterator[Pause]:
 
 def reports(layers: list[QgsRasterLayer]) -> Iterator[Pause]:
     """Tools at work, and the pages they write."""
+    write_wood()
+    wooded = {f"FOLDER_{name}": str(WOODED / name) for name in ("S2", "S1", "SCL")}
+    dialog = dialog_of("embed", {**wooded, "QUERIES": "0,3", "OUTPUT": str(BEFORE)})
+    yield from run_to_end(dialog)
+    dialog.close()
     filled = examples(layers)
-    for name, page in (("inspect", "images_2024.html"), ("pca", ""), ("classify", "crops_2024.html")):
+    for name, page in {"inspect": "images_2024.html", "pca": "", "classify": "crops_2024.html", "change": ""}.items():
         dialog = dialog_of(name, filled[name])
         yield 1
         yield from run_to_end(dialog)
