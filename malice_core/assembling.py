@@ -217,7 +217,10 @@ class Assembler:
         self._computed, self._blocks = set(finished), len(blocks)
         self._seen = set(self._computed)
         # Those of the backend are a worker's, where there are workers; these are done here.
-        self._threads = self._each = job.job.threads or processors()
+        self._threads = job.job.threads or processors()
+        # Beside graphs that use all threads one does not wait for more, and GDAL's thread pool would cost half again
+        # as much processor time for each tile.
+        self._each = 1 if job.job.dask is None else self._threads
         self._changed = threading.Condition()
         self._left = False
         self._parts: list[_Part] = []
@@ -342,6 +345,6 @@ class Assembler:
         """Writes what a piece has blocks for; returns what it needs next, None if it is whole."""
         if part.steps is None:
             advance = self._advance if part.output is self._outputs[-1] else _silent
-            means = Means(self._scratch.load, self._each, self._go_on, advance, self._computing)
+            means = Means(self._scratch.load, lambda: self._each, self._go_on, advance, self._computing)
             part.steps = part.output.write(part.piece, means)
         return next(part.steps, None)

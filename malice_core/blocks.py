@@ -18,7 +18,7 @@ import rasterio
 
 from malice_core import memory
 from malice_core.encoder import Float, Image, ModalityEncoder, TerrainEncoder, Workspace
-from malice_core.features import Normaliser, mirror_source
+from malice_core.features import Normaliser, mirror_source, mirrored
 from malice_core.grid import Block, Window
 from malice_core.outputs import Codes
 from malice_core.plan import Plan
@@ -214,8 +214,8 @@ def _image(job: Plan, sensor: str, index: int, block: Block, normalise: Normalis
         window, row_index, col_index = mirror_source(block.input, stack.extent)
         values, observed = stack.read(index, window)
         if window != block.input:
-            values = values[:, row_index[:, None], col_index]
-            observed = observed[row_index[:, None], col_index]
+            values = mirrored(values, row_index, col_index)
+            observed = mirrored(observed, row_index, col_index)
     core = np.zeros(block.core.shape, np.bool_)
     # A mirrored pixel helps its neighbours' convolutions; it is no observation of its own.
     inside = block.core.intersect(stack.extent)

@@ -5,6 +5,8 @@ Nothing here looks at more than the pixels it is given, so a result never depend
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -72,7 +74,7 @@ class Normaliser:
         np.clip(out, self._low, self._high, out=out)
         out -= self._med
         out /= self._range
-        np.nan_to_num(out, copy=False, nan=0.0)
+        np.copyto(out, np.float32(0), where=np.isnan(out))
         out *= observed
         return out
 
@@ -106,12 +108,17 @@ def mirror_index(begin: int, size: int, first: int, count: int) -> NDArray[np.in
     return np.where(offset < count, offset, period - offset).astype(np.intp)
 
 
+def mirrored(reading: NDArray[Any], rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[Any]:
+    """``reading[..., rows[:, None], cols]``, one axis after the other, which is several times as fast."""
+    return reading.take(rows, axis=-2).take(cols, axis=-1)
+
+
 def mirror_source(window: Window, extent: Window) -> tuple[Window, NDArray[np.intp], NDArray[np.intp]]:
     """What to read of ``extent`` so that ``window`` can be filled with its mirror-extension.
 
     Returns:
         The window to read (inside ``extent``), and the rows and columns of that reading that fill ``window``:
-        ``filled = reading[..., rows[:, None], columns]``.
+        ``filled = mirrored(reading, rows, columns)``.
     """
     rows = mirror_index(window.row, window.height, extent.row, extent.height)
     cols = mirror_index(window.col, window.width, extent.col, extent.width)

@@ -65,7 +65,7 @@ class Product(Protocol):
         """Files that come with the output, by what asks for them."""
 
     def opened(self, backend: Backend) -> Callable[[int], Codes]:
-        """What makes the codes of a block from its number of pixels."""
+        """What makes the codes of a block from its number of pixels; those of the block before are lost by it."""
 
     def rasters(self, output: Path, counts: Path | None, tags: Mapping[str, str]) -> list[Raster]:
         """The rasters to put together; the output itself comes last."""

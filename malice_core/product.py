@@ -107,7 +107,16 @@ class Layout:
         return companions(self.dtype, output)
 
     def opened(self, backend: Backend) -> Callable[[int], BlockCodes]:
-        return lambda pixels: BlockCodes(self, pixels)
+        memory = np.empty(0, self.storage)
+
+        def codes(pixels: int) -> BlockCodes:
+            nonlocal memory
+            # New memory of this size is cleared by the system each time: one block's is the next one's too.
+            if memory.size < self.bands * pixels:
+                memory = np.empty(self.bands * pixels, self.storage)
+            return BlockCodes(self, pixels, memory)
+
+        return codes
 
     def rasters(self, output: Path, counts: Path | None, tags: Mapping[str, str]) -> list[Raster]:
         return rasters(self, output, counts, tags)
@@ -123,16 +132,21 @@ class Layout:
 class BlockCodes:
     """The numbers of one block as they go into the file, filled piece by piece from several threads.
 
+    Args:
+        memory: bands · pixels numbers or more of type ``layout.storage``, the first of which become ``codes``.
+
     Attributes:
         arrays: ``codes`` (bands, pixels) of type ``layout.storage``, ``counts`` (modalities, pixels) uint16, and
             for int8 ``scales`` (modalities, pixels) float32.
     """
 
-    def __init__(self, layout: Layout, pixels: int) -> None:
+    def __init__(self, layout: Layout, pixels: int, memory: NDArray[Any] | None = None) -> None:
         self._layout = layout
-        sensors = len(layout.sensors)
+        sensors, size = len(layout.sensors), layout.bands * pixels
+        if memory is None:
+            memory = np.empty(size, layout.storage)
         self.arrays: dict[str, NDArray[Any]] = {
-            "codes": np.empty((layout.bands, pixels), layout.storage),
+            "codes": memory[:size].reshape(layout.bands, pixels),
             "counts": np.empty((sensors, pixels), np.uint16),
         }
         if layout.dtype == "int8":
@@ -224,14 +238,14 @@ class Means:
 
     Attributes:
         load: of the blocks.
-        threads: of the processor.
+        threads: tells how many of the processor there are for it now.
         check: raises when the run was cancelled.
         advance: told the share of the work just done.
         computing: True while blocks are computed beside.
     """
 
     load: Load
-    threads: int
+    threads: Callable[[], int]
     check: Callable[[], None]
     advance: Callable[[float], None]
     computing: Callable[[], bool]
@@ -269,22 +283,29 @@ def rasters(layout: Layout, output: Path, counts: Path | None, tags: Mapping[str
     return result
 
 
-def creation(dtype: str, shape: tuple[int, int], threads: int) -> dict[str, Any]:
-    """How GeoTIFFs are written: rasterio's options for one of some type and shape."""
+def creation(dtype: str, shape: tuple[int, int], threads: int, compressed: bool = True) -> dict[str, Any]:
+    """How GeoTIFFs are written: rasterio's options for one of some type and shape.
+
+    One that is not compressed is sparse: it lacks the tiles that hold nothing but nodata.
+    """
     tile = min(TILE, -(-min(shape) // 16) * 16)
-    # Neighbouring embeddings are alike: differences compress better than values (3 = floating point, 2 = integer).
-    return {
+    options = {
         "driver": "GTiff",
         "tiled": True,
         "blockxsize": tile,
         "blockysize": tile,
+        "interleave": "band",
+        "bigtiff": "YES",
+    }
+    # Neighbouring embeddings are alike: differences compress better than values (3 = floating point, 2 = integer).
+    packing = {
         "compress": "zstd",
         "zstd_level": LEVEL,
         "predictor": 3 if dtype == "float32" else 2,
-        "interleave": "band",
-        "bigtiff": "YES",
         "num_threads": threads,
     }
+    # Whatever is missing when a file is closed GDAL would fill up, in full size, even where a run was cancelled.
+    return options | (packing if compressed else {"sparse_ok": True})
 
 
 def unwritten(path: Path, error: object) -> OutputError:

@@ -299,7 +299,7 @@ class _OpenVinoSession:
         request = getattr(self._local, "request", None)
         if request is None:
             request = self._local.request = self._compiled.create_infer_request()
-        request.infer(dict(feeds), share_inputs=True)
+        request.infer(dict(feeds), share_inputs=True, share_outputs=True)
         output: Float = request.get_output_tensor(0).data
         return output
 

@@ -93,7 +93,7 @@ def write(
     def load(index: int, key: str) -> Array:
         return arrays[key]
 
-    means = Means(load, 1, lambda: None, lambda share: None, lambda: False)
+    means = Means(load, lambda: 1, lambda: None, lambda share: None, lambda: False)
     parts = rasters(layout, path, None, tags)
     place: Any = (blocks, area, lattice)
     folder = path.with_name(path.name + ".grows")

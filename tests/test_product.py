@@ -20,6 +20,7 @@ from malice_core.errors import OutputError
 from malice_core.grid import Block, BlockGrid, Lattice, Window
 from malice_core.job import DTYPES
 from malice_core.product import BlockCodes, Layout, Means
+from malice_core.runtime import choose
 
 LOW, HIGH = tuple(np.linspace(-3.0, -1.0, 64)), tuple(np.linspace(1.0, 4.0, 64))
 LATTICE = Lattice("EPSG:32631", 10.0, 0.0, 0.0)
@@ -101,23 +102,51 @@ def decode(kind: Layout, arrays: dict[str, Any]) -> np.ndarray[Any, Any]:
 
 
 def write(
-    folder: Path, kind: Layout, area: Window, side: int, cog: bool = False, counts: bool = True, computing: bool = False
+    folder: Path,
+    kind: Layout,
+    area: Window,
+    side: int,
+    cog: bool = False,
+    counts: bool = True,
+    computing: bool = False,
+    seen: Any = True,
 ) -> dict[str, Any]:
-    """Makes files of a random scene from blocks; returns the arrays of the whole area."""
+    """Makes files of a random scene from blocks; returns the arrays of the whole area.
+
+    Args:
+        seen: (height, width) where there are observations.
+    """
     blocks = list(BlockGrid(area, (side, side), 48, 8).blocks())
     parts = [embedding(area.pixels, seed) for seed, _ in enumerate(kind.sensors)]
+    for part in parts:
+        part.counts[:] *= np.broadcast_to(seen, area.shape).reshape(-1)
     whole = {key: value.reshape(-1, *area.shape) for key, value in encode(kind, parts).items()}
     load: Callable[[int, str], Any] = lambda index, key: cut(whole[key], blocks[index], area)  # noqa: E731
     output = folder / "out.tif"
     for raster in product.rasters(kind, output, folder / "counts.tif" if counts else None, {"MALICE_TEST": "yes"}):
         shares: list[float] = []
-        means = Means(load, 2, lambda: None, shares.append, lambda: computing)
+        means = Means(load, lambda: 2, lambda: None, shares.append, lambda: computing)
         with environment():
             rows = list(geotiff.grow(raster, raster.path, blocks, area, LATTICE, cog, means))
         assert [row.row for row in rows] == list(range(area.row, area.end_row, rows[0].height))
         assert sum(shares) == pytest.approx(1.0)
     whole["values"] = np.concatenate([part.values for part in parts]).reshape(-1, *area.shape)
     return whole
+
+
+def test_blocks_of_a_run_share_memory() -> None:
+    """Whatever their sizes; numbers are those of blocks that do not."""
+    kind = layout("int8", ("s2", "s1"))
+    codes = kind.opened(choose("auto", "cpu"))
+    first = codes(30).arrays["codes"]
+    for number, pixels in enumerate((12, 30)):
+        parts = [embedding(pixels, number), embedding(pixels, number + 10)]
+        block = codes(pixels)
+        for sensor, part in enumerate(parts):
+            block.put(sensor, 0, part.values, part.counts)
+        assert np.shares_memory(block.arrays["codes"], first)
+        for key, values in encode(kind, parts).items():
+            np.testing.assert_array_equal(block.arrays[key], values)
 
 
 def cut(array: Any, block: Block, area: Window) -> Any:
@@ -138,7 +167,9 @@ def test_files_hold_the_codes(tmp_path: Path, dtype: str, cog: bool, computing: 
         assert file.crs.to_epsg() == 32631
         assert file.tags()["MALICE_TEST"] == "yes"
         assert file.profile["tiled"]
-        assert file.compression.value == "ZSTD"
+        # Only float32 is stored as it is, unless the file travels.
+        packed = cog or dtype != "float32"
+        assert (None if file.compression is None else file.compression.value) == ("ZSTD" if packed else None)
         np.testing.assert_array_equal(file.read(), whole["codes"].astype(file.dtypes[0]))
         assert bool(file.overviews(1)) is cog
     with rasterio.open(tmp_path / "counts.tif") as file:
@@ -146,6 +177,25 @@ def test_files_hold_the_codes(tmp_path: Path, dtype: str, cog: bool, computing: 
         assert file.descriptions == ("S2_dates", "S1_dates")
     assert (tmp_path / "out_scale.tif").exists() is (dtype == "int8")
     assert not list(tmp_path.glob("*.flat.tif*"))
+
+
+@pytest.mark.parametrize("computing", [False, True])
+def test_tiles_without_any_number_take_no_room(tmp_path: Path, computing: bool) -> None:
+    """As beside a satellite's swath; one observed pixel keeps its tile."""
+    kind, area = layout("float32"), Window(0, 0, 300, 300)
+    seen = np.zeros(area.shape, np.bool_)
+    seen[200, 140] = True
+    seen[256:, :] = True
+    whole = write(tmp_path, kind, area, 200, computing=computing, seen=seen)
+    with rasterio.open(tmp_path / "out.tif") as file:
+        values = file.read()
+        there = [
+            [bool(file.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=128)) for col in range(3)]
+            for row in range(3)
+        ]
+    np.testing.assert_array_equal(values.view(np.uint32), whole["codes"].view(np.uint32))
+    assert there == [[False] * 3, [False, True, False], [True] * 3]
+    assert (tmp_path / "out.tif").stat().st_size < 4.2 * 128 * 128 * 128 * 4
 
 
 @pytest.mark.parametrize(("cog", "side"), [(False, 120), (True, 140)])

@@ -99,7 +99,7 @@ def test_a_vrt_is_what_the_geotiff_is(tiny: str, tmp_path: Path, dtype: str) -> 
     for tile in (moved / "e f_tiles").iterdir():
         with rasterio.open(tile) as file:
             assert file.tags()["MALICE_JOB"].startswith(tile.name[:8])
-            assert file.compression.value == "ZSTD"
+            assert (file.compression is None) is (dtype == "float32")
 
 
 @pytest.mark.skipif(not shutil.which("gdal_translate"), reason="Debian's gdal-bin is not installed")
