@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import queue
 import re
 import resource
@@ -145,8 +146,9 @@ def run(way: Way, files: list[Path], model: Path, output: Path, patch: int, only
 
     def work() -> None:
         options = onnxruntime.SessionOptions()
-        if way.alone:
-            options.intra_op_num_threads = options.inter_op_num_threads = 1
+        # By itself onnxruntime takes the physical cores.
+        options.intra_op_num_threads = 1 if way.alone else os.cpu_count() or 1
+        options.inter_op_num_threads = 1
         session = onnxruntime.InferenceSession(model.read_bytes(), options, providers=["CPUExecutionProvider"])
         images, *others = (entry.name for entry in session.get_inputs())
         feeds = dict(zip(others, (since, np.zeros((1, len(days)), bool)), strict=True))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -77,8 +78,9 @@ class Contender:
         if "peers.py" not in self.command[1]:
             return seconds
         told = json.loads(printed)
-        left = told["all"] - told["patches"]
-        return seconds + (left / self.sessions * told["later"] if left else 0.0)
+        # All sessions run a patch at a time: a last round that is not full takes as long as one that is.
+        rounds = math.ceil(told["all"] / self.sessions) - math.ceil(told["patches"] / self.sessions)
+        return seconds + (rounds * told["later"] if rounds else 0.0)
 
 
 def free_memory() -> float:
@@ -168,7 +170,9 @@ class Bench:
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
         events = ""
         for turn in range(case.turns):
-            for name, contender in contenders.items():
+            # Another one comes first each time: machines slow down and recover.
+            order = list(contenders.items())
+            for name, contender in order[turn % len(order) :] + order[: turn % len(order)]:
                 run, text = measured(name, contender.command, self.environment)
                 (self.work / "out.tif").unlink()
                 run["whole_s"] = contender.whole(run["s"], text)

@@ -36,7 +36,7 @@ from rasterio.crs import CRS
 from malice_core.errors import InputError, OutputError
 from malice_core.geotiff import gather, same
 from malice_core.grid import Block, Lattice, Window
-from malice_core.placing import place_folder
+from malice_core.placing import flush, flush_names, place_folder
 from malice_core.product import LEVEL, Means, Raster, Steps, owner, unwritten
 
 #: Bands and side of a chunk, what is read at once. Measured, docs/outputs.md: all bands of a pixel, a whole band and a
@@ -106,6 +106,9 @@ class Store:
             else:
                 if self.folder.exists():
                     shutil.rmtree(self.folder)
+                for file in fresh.rglob("*"):
+                    if file.is_file():
+                        flush(file)
                 os.replace(fresh, self.folder)
         except OSError as error:
             raise unwritten(self.path, error.strerror or error) from error
@@ -135,7 +138,8 @@ class Store:
                         # At the area's edge, where it is larger than the area, zarr would first read it.
                         file.unlink(missing_ok=True)
                         array[place] = values
-                        _flush(file)
+                        if file.exists():  # one that holds nothing but nodata does not
+                            flush(file)
                         means.check()
                         if not _holds(array, place, values):
                             raise OSError("what was written cannot be read back, the disk may be full")
@@ -152,6 +156,12 @@ class Store:
         """
         if self.path.exists() and owner(self.path) is None:
             raise OutputError(f"{self.path} is there and was not written by embed; choose another --output")
+        try:
+            for folder in (self.folder, *self.folder.rglob("*")):
+                if folder.is_dir():
+                    flush_names(folder)
+        except OSError as error:
+            raise unwritten(self.path, error.strerror or error) from error
         place_folder(self.folder, self.path, self.aside)
 
     def _describe(self, folder: Path) -> None:
@@ -246,16 +256,6 @@ def _fill_attribute(nodata: float, dtype: np.dtype[Any]) -> int | str:
     if dtype.kind == "f":
         return base64.standard_b64encode(struct.pack("<d", nodata)).decode()
     return int(nodata)
-
-
-def _flush(file: Path) -> None:
-    """Has the system write a shard to the disk, which is where a full one or a lost server is told.
-
-    One that holds nothing but nodata has no file.
-    """
-    if file.exists():
-        with open(file, "rb+") as opened:
-            os.fsync(opened.fileno())
 
 
 def _open(path: Path) -> Any:

@@ -18,6 +18,7 @@ from rasterio.windows import Window as RasterWindow
 
 from malice_core.errors import OutputError
 from malice_core.grid import Block, Lattice, Window
+from malice_core.placing import flush
 from malice_core.product import LEVEL, TILE, Load, Means, Raster, Steps, creation, unwritten
 
 #: Bytes of bands held while a row of tiles is put together.
@@ -109,6 +110,8 @@ def grow(
         # GDAL writes late, also in close(), where an error (a full disk) is not raised.
         _require(_all_tiles(target, wanted))
         _require(holds(raster, target, blocks, area, means, unread))
+        # The blocks it is made of are deleted soon.
+        flush(target)
         whole = True
     except (RasterioError, CPLE_BaseError, OSError) as error:
         raise unwritten(raster.path, error) from error

@@ -31,6 +31,33 @@ def require_folder(option: str, path: Path) -> None:
         raise OutputError(f"{option} {path}: the folder {folder} cannot be written to")
 
 
+def flush(file: Path) -> None:
+    """Has the system write a file to the disk, which is where a full one or a lost server is told.
+
+    Raises:
+        OSError: if that fails.
+    """
+    with open(file, "rb+") as opened:
+        os.fsync(opened.fileno())
+
+
+def flush_names(folder: Path) -> None:
+    """Has the system write to the disk which files a folder holds, where systems have that.
+
+    Raises:
+        OSError: if that fails.
+    """
+    if os.name != "nt":
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a file system that cannot do it for folders
+                raise
+        finally:
+            os.close(opened)
+
+
 def part_of(target: Path) -> Path:
     """Where a file is copied to before it gets its name."""
     return target.with_name(f".{target.name}.part")
@@ -53,7 +80,9 @@ def place_file(source: Path, target: Path, cure: str = RESUME) -> None:
             if error.errno != errno.EXDEV:
                 raise
             shutil.copyfile(source, partial)
+            flush(partial)
             os.replace(partial, target)
+        flush_names(target.parent)
         # What lay beside the file that was replaced (overviews, statistics, georeference) was said of that one.
         for suffix in (".ovr", ".aux.xml", ".msk"):
             target.with_name(target.name + suffix).unlink(missing_ok=True)
@@ -80,6 +109,7 @@ def place_folder(source: Path, target: Path, aside: Path) -> None:
         except OSError:
             put_back(aside, target)
             raise
+        flush_names(target.parent)
     except OSError as error:
         raise not_placed(target, error) from error
 

@@ -308,7 +308,7 @@ def _fingerprint(plan: Plan) -> str:
     content: dict[str, Any] = {
         "version": malice_core.__version__,
         "model": plan.card.identity,
-        "backend": [plan.backend.runtime, plan.backend.device, plan.backend.precision],
+        "backend": plan.backend.name,
         "lattice": asdict(plan.lattice),
         "area": asdict(plan.area),
         "options": [job.edge, job.nodata, job.dtype, job.s2_offset],

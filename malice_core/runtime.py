@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +28,8 @@ from malice_core.graphs import IR_VERSION, OPSET
 # own stub takes over. Here, before whichever function imports it first.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
+#: Where Linux tells a container what it may have.
+CGROUP = Path("/sys/fs/cgroup")
 #: What a graph is given: float32 numbers, and int32 indices.
 Array = NDArray[np.float32] | NDArray[np.int32]
 Float = NDArray[np.float32]
@@ -188,10 +191,25 @@ def choose(
 
 
 def processors() -> int:
-    """Processors this process may use (a cluster's scheduler gives it some of the machine's)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Processors this process may use: a cluster's scheduler gives it some of the machine's, a container a share."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(count, _quota(CGROUP) or count))
+
+
+def _quota(folder: Path) -> int | None:
+    """Processors' worth of time that Linux lets this container have, rounded up; None: as much as there is.
+
+    Source: Linux, Documentation/admin-guide/cgroup-v2.rst, ``cpu.max``; cgroup-v1, ``cpu.cfs_quota_us``.
+    """
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            told = " ".join((folder / name).read_text(encoding="ascii") for name in names).split()
+            quota, period = int(told[0]), int(told[1])
+        except (OSError, ValueError, IndexError):
+            continue  # no such file, or "max"
+        if quota > 0 and period > 0:
+            return -(-quota // period)
+    return None
 
 
 def found() -> str:
@@ -296,18 +314,21 @@ class _OpenVinoSession:
         self._local = threading.local()
 
     def run(self, feeds: Mapping[str, Array]) -> Float:
-        request = getattr(self._local, "request", None)
-        if request is None:
-            request = self._local.request = self._compiled.create_infer_request()
-        request.infer(dict(feeds), share_inputs=True, share_outputs=True)
-        output: Float = request.get_output_tensor(0).data
-        return output
+        with _told("openvino", "cpu"):
+            request = getattr(self._local, "request", None)
+            if request is None:
+                request = self._local.request = self._compiled.create_infer_request()
+            # Outputs that are not shared are copied, for a result that nobody takes.
+            request.infer(dict(feeds), share_inputs=True, share_outputs=True)
+            output: Float = request.get_output_tensor(0).data
+            return output
 
 
 class _OnnxSession:
     def __init__(self, graph: bytes, shapes: Mapping[str, tuple[int, ...]], backend: Backend) -> None:
         import onnxruntime
 
+        self._device = backend.device
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = max(1, backend.threads // backend.streams)
@@ -319,7 +340,7 @@ class _OnnxSession:
             raise DeviceError("the CUDA provider did not start for a graph of the model; use --device cpu")
 
     def run(self, feeds: Mapping[str, Any]) -> Float:
-        with _told():
+        with _told("onnxruntime", self._device):
             if any(isinstance(value, DeviceMemory) for value in feeds.values()):
                 binding = self._bound(feeds)
                 binding.bind_output(self._session.get_outputs()[0].name)
@@ -328,7 +349,7 @@ class _OnnxSession:
             return self._session.run(None, dict(feeds))[0]  # type: ignore[no-any-return]
 
     def run_into(self, feeds: Mapping[str, Any], output: DeviceMemory) -> None:
-        with _told():
+        with _told("onnxruntime", self._device):
             binding = self._bound(feeds)
             name = self._session.get_outputs()[0].name
             binding.bind_output(name, output.device, 0, np.float32, list(output.shape), output.pointer)
@@ -346,13 +367,14 @@ class _OnnxSession:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """onnxruntime's failures in one line."""
+def _told(runtime: str, device: str) -> Iterator[None]:
+    """A runtime's failures in one line."""
     try:
         yield
     except Exception as error:
         if not isinstance(error, MaliceError) and _of_runtime(error):
             raise MaliceError(
-                f"onnxruntime failed: {_reason(error)}; out of memory? try a smaller --block or --device cpu"
+                f"{runtime} failed: {_reason(error)}; out of memory? try a smaller --block or --memory"
+                + (", or --device cpu" if device == "cuda" else "")
             ) from error
         raise

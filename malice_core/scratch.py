@@ -29,6 +29,8 @@ from malice_core.job import SCRATCH_SUFFIX
 from malice_core.placing import put_back
 
 JOURNAL = "job.json"
+#: Ends the names of files that are being written.
+PARTIAL = ".tmp"
 #: The array that is written last: a block that has it has them all.
 LAST = "codes"
 #: An output that is a folder waits here until the new one has its name.
@@ -115,7 +117,7 @@ class Blocks:
             for key in sorted(arrays, key=lambda key: key == LAST):
                 path = self._path(block, key)
                 # A worker that was given up may still be at it: each writes under a name of its own.
-                partial = path.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
+                partial = path.with_suffix(f".{uuid.uuid4().hex[:8]}{PARTIAL}")
                 with open(partial, "wb") as file:
                     np.save(file, arrays[key], allow_pickle=False)
                     file.flush()
@@ -164,7 +166,11 @@ class Scratch(Blocks):
             raise OutputError(f"cannot use {self.folder} for unfinished work: {error.strerror}") from error
 
     def _require_ours(self) -> None:
-        there = (self.folder / JOURNAL).exists() or {entry.name for entry in self.folder.iterdir()} <= {"lock"}
+        # A run may have been killed before it had a journal, or after.
+        there = (self.folder / JOURNAL).exists() or {entry.name for entry in self.folder.iterdir()} <= {
+            "lock",
+            f"{JOURNAL}{PARTIAL}",
+        }
         if self.folder.is_symlink() or not there:
             raise OutputError(
                 f"{self.folder} is needed for unfinished work, but holds something else; rename it, or choose another "
@@ -199,16 +205,13 @@ class Scratch(Blocks):
                     f"--resume: the finished blocks in {self.folder} are of {there} pixels, this run's of {here}: give "
                     f"--block {there}, or run without --resume to start anew"
                 )
-        else:
-            for entry in self.folder.iterdir():
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                elif entry.name != "lock":
-                    entry.unlink(missing_ok=True)
-        # A worker of a run that is dead may finish its block, and rename it, just now.
-        for left in self.folder.glob("*.tmp"):
-            left.unlink(missing_ok=True)
+        # Without a journal the folder would be nobody's: the new one comes before the old goes.
         write_whole(journal, json.dumps({"fingerprint": self._fingerprint, "block": self._block}).encode())
+        if not resume:
+            self._clear()
+        # A worker of a run that is dead may finish its block, and rename it, just now.
+        for left in self.folder.glob(f"*{PARTIAL}"):
+            left.unlink(missing_ok=True)
 
     def __enter__(self) -> Scratch:
         return self
@@ -219,13 +222,23 @@ class Scratch(Blocks):
         self._lock.close()
 
     def remove(self) -> None:
-        """Deletes the folder once the output is whole."""
+        """Deletes the folder once the output is whole, its journal last: until then it is a run's."""
+        with contextlib.suppress(OSError):
+            self._clear()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _clear(self) -> None:
+        """Deletes all but journal and lock."""
+        for entry in self.folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name not in ("lock", JOURNAL):
+                entry.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a small file so that it is there whole or not at all."""
-    partial = path.with_name(path.name + ".tmp")
+    partial = path.with_name(path.name + PARTIAL)
     with open(partial, "wb") as file:
         file.write(content)
         file.flush()

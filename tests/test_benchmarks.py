@@ -133,6 +133,7 @@ def test_patches_that_a_peer_leaves_out_are_added(site: Path, testdata: Path, tm
     assert 0.4 < written.mean() < 0.7
     contender = speed.Contender(["python", "peers.py"], "", 2)
     assert contender.whole(10.0, json.dumps(found | {"later": 3.0})) == 10 + 4 / 2 * 3
+    assert contender.whole(10.0, json.dumps(found | {"all": 12, "later": 3.0})) == 10 + (6 - 3) * 3
     assert contender.whole(10.0, json.dumps(found | {"all": 5, "later": None})) == 10
     assert speed.Contender(["python", "-m", "malice_core.embed"], "").whole(10.0, "") == 10
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from malice_core import doctor, models, runtime
+from malice_core.errors import MaliceError
 
 
 def test_every_runtime_of_the_processor_computes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,3 +76,33 @@ def test_nothing_is_told_to_the_maker_of_a_runtime(first: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu.max": "nonsense"}, None),
+        ({}, None),
+    ],
+)
+def test_a_container_has_the_share_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(runtime, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    assert runtime.processors() == (expected or 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3}, raising=False)
+    assert runtime.processors() == 1
+
+
+def test_a_graph_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = runtime.choose("openvino").open(runtime._probe(), {"x": (1,)})
+    with pytest.raises(MaliceError, match=r"^openvino failed: .*; out of memory\? try a smaller --block or --memory$"):
+        session.run({"x": np.zeros((2, 2), np.float32)})

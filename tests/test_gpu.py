@@ -160,7 +160,9 @@ def test_a_failure_with_bound_memory_is_one_line(scene: Path, models: Path, monk
         return counts
 
     monkeypatch.setattr(ResidentEncoder, "see", beyond)
-    with pytest.raises(MaliceError, match=r"^onnxruntime failed: .*; out of memory\? try a smaller --block"):
+    with pytest.raises(
+        MaliceError, match=r"^onnxruntime failed: .*; out of memory\? try a smaller --block or --memory"
+    ):
         embedded(models / "e.tif", "--s2", scene / "S2", "--model", "plain", "--device", "cuda")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,6 +156,59 @@ def test_two_runs_exclude_each_other_and_a_killed_one_does_not(tmp_path: Path) -
     with Scratch(output, "job", (8, 8), resume=True) as scratch:
         scratch.remove()
     assert not folder_of(output).exists()
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def _kill_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Ends the program at the number-th change of a name on disk."""
+    calls = itertools.count()
+
+    def counted(real: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            if next(calls) == number:
+                raise Killed
+            return real(*arguments, **named)
+
+        return call
+
+    for name in ("unlink", "rmdir", "replace"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+
+
+@pytest.mark.parametrize("what", ["begun anew", "removed", "made"])
+def test_killed_while_it_is_deleted_it_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """At each change of a name on disk; until nothing is left of it the folder is known as a run's."""
+    output = tmp_path / "e.tif"
+
+    def begun() -> None:
+        with Scratch(output, "job", (8, 8), resume=False) as scratch:
+            for block in range(3 if what != "made" else 0):
+                scratch.save(block, arrays(block))
+            if what == "removed":
+                scratch.remove()
+
+    for number in itertools.count():
+        shutil.rmtree(folder_of(output), ignore_errors=True)
+        if what != "made":
+            with Scratch(output, "old", (8, 8), resume=False) as scratch:
+                scratch.save(0, arrays(1))
+                (scratch.folder / "e.tif").write_bytes(b"an output, half")
+        ended = True
+        with monkeypatch.context() as patch:
+            _kill_at(patch, number)
+            try:
+                begun()
+            except Killed:
+                ended = False
+        with Scratch(output, "new", (8, 8), resume=False) as scratch:
+            assert not scratch.finished(0)
+            assert sorted(path.name for path in scratch.folder.iterdir()) == ["job.json", "lock"], number
+        if ended:
+            break
+    assert number >= (1 if what == "made" else 5)
 
 
 def test_a_scratch_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
