@@ -36,8 +36,11 @@ STEPS = (
 
 
 @pytest.fixture(scope="module")
-def ours(qgis_app: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
-    """A profile of its own, and what the set-up is made of in place of the plugin's own."""
+def ours(qgis_app: object, engine_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
+    """A profile of its own, and what the set-up is made of in place of the plugin's own.
+
+    The engine of other tests is known before its variable is taken away.
+    """
     folder = tmp_path_factory.mktemp("set up")
     found = Kit(folder / "kit")
     with pytest.MonkeyPatch.context() as patch:
