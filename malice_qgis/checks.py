@@ -252,8 +252,7 @@ def outputs(targets: dict[str, str], images: Chosen) -> None:
             # The engine, which guards rasters and folders of images, never hears of the plan's file.
             if not path.lower().endswith((".html", ".htm")):
                 raise Refusal(tr("{0} {1} is a web page: give a name that ends in .html.").format(name, target))
-            if os.path.isdir(path) or not os.access(os.path.dirname(path), os.W_OK):
-                raise Refusal(tr("{0} {1} cannot be written there: choose a folder that can.").format(name, target))
+            writable(name, target)
         if os.path.dirname(path) == scratch:
             raise Refusal(
                 tr("{0} {1} lies among unfinished work, which is removed: give another folder.").format(name, target)
@@ -265,6 +264,15 @@ def outputs(targets: dict[str, str], images: Chosen) -> None:
             )
         if any(path == same(source.path) for found in images.values() for source in found):
             raise Refusal(tr("{0} {1} is one of the inputs: give another name.").format(name, target))
+
+
+def writable(name: str, target: str) -> None:
+    """Raises:
+    Refusal: if the file ``target`` of the output ``name`` cannot be written where it is to be.
+    """
+    path = same(target)
+    if os.path.isdir(path) or not os.access(os.path.dirname(path), os.W_OK):
+        raise Refusal(tr("{0} {1} cannot be written there: choose a folder that can.").format(name, target))
 
 
 def target(parameters: dict[str, Any], name: str) -> str:

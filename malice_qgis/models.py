@@ -120,6 +120,8 @@ class InstalledModels:
         #: What an engine said when it was waited for, and when.
         self._answer: tuple[str, float, str] = ("", 0.0, "")
         self._changed: Callable[[], Any] | None = None
+        #: The cards of which who watches was told last.
+        self._shown: list[Card] = []
         self._process: QProcess | None = None
         self._asked = 0.0
 
@@ -150,8 +152,9 @@ class InstalledModels:
         return _offers(self._told())
 
     def forget(self) -> None:
-        """The engine, or its models, are others now: what it said before counts no more."""
+        """The engine, or its models, are others now: what it said before counts no more. In any thread."""
         self._answer, self._asked = ("", 0.0, ""), 0.0
+        self.cards = []
 
     def _told(self) -> str:
         """What the engine says of its models, at most :data:`FRESH` seconds old; "" if it does not."""
@@ -167,7 +170,7 @@ class InstalledModels:
 
     def watch(self, changed: Callable[[], Any]) -> None:
         """Starts looking, in an application with an event loop; ``changed`` is called when the list is another."""
-        self._changed = changed
+        self._changed, self._shown = changed, self.cards
         self.refresh()
 
     def stop(self) -> None:
@@ -192,6 +195,7 @@ class InstalledModels:
         try:
             python = engine.find()
         except engine.EngineError:
+            self._tell()
             return
         self._asked = time.monotonic()
         self._process = QProcess()
@@ -211,8 +215,17 @@ class InstalledModels:
             return
         cards = _cards(bytes(process.readAllStandardOutput()).decode("utf-8", "replace").strip())
         process.deleteLater()
-        if cards != self.cards:
-            self.cards = cards
+        if not self._asked:
+            # Forgotten while it was asked: this may be the engine of before.
+            self.refresh()
+            return
+        self.cards = cards
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tells who watches, if the list is another than the one told last."""
+        if self.cards != self._shown:
+            self._shown = self.cards
             if self._changed is not None:
                 self._changed()
 

@@ -61,6 +61,13 @@ def test_the_plugin_metadata_is_complete() -> None:
     assert general["qgisMinimumVersion"] == "3.22"
     assert general["qgisMaximumVersion"] == "4.99"
     assert general["hasProcessingProvider"] == "True"
+    # plugins.qgis.org wants what a plugin fetches told before it is installed.
+    for key in ("about", "about[fr]"):
+        assert re.search(r"200 M[Bo]\b.*PyPI", general[key]), key
+    told = general["changelog"].lower().replace("-", "")
+    algorithms = re.findall(r"from \.algorithms\.(\w+) import", (ROOT / "malice_qgis" / "provider.py").read_text())
+    assert len(algorithms) > 10
+    assert [name for name in algorithms if name not in told] == []
 
 
 def test_every_dependency_has_a_range_and_a_reason() -> None:

@@ -94,6 +94,15 @@ def test_pip_is_the_file_its_address_says() -> None:
     assert len(hashes) == 1
 
 
+def test_the_plugin_asks_for_a_driver_of_the_cuda_that_is_locked() -> None:
+    """Of CUDA's packages the runtime has CUDA's own version; a driver loads those of its major version."""
+    (runtime,) = {one.specifier for one, _ in entries("engine-cuda.lock") if one.name == "nvidia-cuda-runtime"}
+    (pin,) = runtime
+    told = re.search(r"^CUDA = (\d+)$", (FOLDER / "pips.py").read_text(encoding="utf-8"), re.MULTILINE)
+    assert told is not None
+    assert int(told[1]) == 1000 * int(pin.version.split(".")[0])
+
+
 def test_the_plugin_and_the_lock_speak_of_the_same_pythons() -> None:
     tree = ast.parse((ROOT / "tools" / "lock.py").read_text(encoding="utf-8"))
     values = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}  # type: ignore[attr-defined]

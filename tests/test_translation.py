@@ -6,6 +6,7 @@ import configparser
 import importlib.util
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -15,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LANGUAGES = ["fr"]
 
 
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("translate", ROOT / "tools" / "translate.py")
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -24,7 +25,7 @@ def _load() -> ModuleType:
     return module
 
 
-translate = _load()
+translate = _load("translate")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -92,23 +93,65 @@ def test_texts_put_together_before_they_are_translated_are_refused(tmp_path: Pat
         translate.texts(tmp_path)
 
 
-def test_without_lrelease_the_plugin_is_built_in_english_and_says_so(tmp_path: Path) -> None:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name in ("bash", "rm"):
-        (programs / name).symlink_to(shutil.which(name) or "")
-    shutil.copytree(ROOT / "malice_qgis" / "i18n", tmp_path / "plugin" / "i18n")
-    script = (ROOT / "tools" / "translations.sh").read_text(encoding="utf-8")
+@pytest.fixture
+def poor(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A checkout's tools on a machine without lrelease, which cannot build the engine's wheel either."""
+    checkout, programs = tmp_path / "checkout", tmp_path / "bin"
+    for name in ("tools", "malice_qgis/i18n"):
+        shutil.copytree(ROOT / name, checkout / name)
+    for name in ("metadata.txt", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    script = checkout / "tools" / "translations.sh"
     # The programs' own places are not on this path.
-    (tmp_path / "translations.sh").write_text(script.replace("/usr/lib/qt", "/nowhere/qt"), encoding="utf-8")
+    script.write_text(script.read_text(encoding="utf-8").replace("/usr/lib/qt", "/nowhere/qt"), encoding="utf-8")
+    programs.mkdir()
+    for name in ("bash", "rm", "cp", "mv", "mkdir", "mktemp", "find", "sed", "uname"):
+        (programs / name).symlink_to(shutil.which(name) or "")
+    python = programs / "python"
+    python.write_text('#!/bin/sh\n[ "$1" != -c ]\n', encoding="utf-8")
+    python.chmod(0o755)
+    environment = {"PATH": str(programs), "MALICE_NO_APT": "1", "MALICE_BUILD_PYTHON": str(python)}
+    return checkout, {**environment, "PROFILE": str(tmp_path / "profile"), "HOME": str(tmp_path)}
+
+
+def test_without_lrelease_a_checkout_is_deployed_in_english_and_says_so(poor: tuple[Path, dict[str, str]]) -> None:
+    checkout, environment = poor
     done = subprocess.run(
-        [programs / "bash", tmp_path / "translations.sh", tmp_path / "plugin"],
-        env={"PATH": str(programs), "MALICE_NO_APT": "1"},
+        ["bash", "tools/plugin.sh", "deploy"],
+        cwd=checkout,
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.count("\n") == 1
-    assert "lrelease is missing" in done.stderr
-    assert list((tmp_path / "plugin" / "i18n").iterdir()) == []
+    assert done.returncode == 0, done.stderr
+    (line,) = [one for one in done.stderr.splitlines() if one.startswith("translations:")]
+    assert line == "translations: none, because lrelease is missing: apt-get install qttools5-dev-tools"
+    plugin = Path(environment["PROFILE"]) / "python" / "plugins" / "malice_qgis"
+    assert (plugin / "metadata.txt").is_file()
+    assert list((plugin / "i18n").iterdir()) == []
+
+
+def test_without_lrelease_no_zip_is_made(poor: tuple[Path, dict[str, str]]) -> None:
+    checkout, environment = poor
+    done = subprocess.run(
+        ["bash", "tools/plugin.sh", "package", "out"],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "translations: lrelease is missing: apt-get install qttools5-dev-tools\n"
+    assert not (checkout / "out").exists()
+
+
+def test_a_zip_without_french_is_found(tmp_path: Path) -> None:
+    validate = _load("validate")
+    archive = tmp_path / "p.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for name in (*validate.WANTED, "engine_source/malice_core-1-py3-none-any.whl"):
+            if not name.endswith(".qm"):
+                opened.writestr(f"malice_qgis/{name}", "")
+    assert validate.contents(archive) == ["i18n/malice_qgis_fr.qm is missing"]

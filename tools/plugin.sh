@@ -9,14 +9,14 @@ PYTHON=${MALICE_BUILD_PYTHON:-.venv/bin/python}
 # plugins.qgis.org takes 25 MB.
 LIMIT=25000000
 
-tree() { # the folder QGIS loads, into $1: plugin, and the engine's wheel with the models for trying out
-    # (without it where it cannot be built and $2 is "anyway": malice:setup then says so, and an engine is named)
+tree() { # the folder QGIS loads, into $1: plugin, translations, and the engine's wheel with the models for trying out
+    # (where $2 is "anyway", without what cannot be made here: in English; and malice:setup says that an engine is named)
     local work
     rm -rf "$1"
     mkdir -p "$1/engine_source"
     cp -R malice_qgis/. metadata.txt LICENSE "$1"/
     rm -f "$1/ruff.toml"
-    bash tools/translations.sh "$1"
+    bash tools/translations.sh "$1" "${2:-}"
     find "$1" -name __pycache__ -type d -prune -exec rm -rf {} +
     if ! "$PYTHON" -c 'import build, setuptools' 2>/dev/null; then
         echo "plugin.sh: $PYTHON lacks the packages build and setuptools (make setup): no engine comes along" >&2

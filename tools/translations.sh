@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes the translations of a plugin's folder ready for QGIS: translations.sh FOLDER turns FOLDER/i18n/*.ts into .qm.
 # lrelease of Qt does that; where it is missing it is installed by apt, if that needs no password (MALICE_NO_APT=1 forbids it).
-# Without it the plugin is whole but speaks English only, and one line says so.
+# Without it this fails, or, as translations.sh FOLDER anyway, goes on: the plugin is whole but speaks English only.
+# One line says so.
 set -euo pipefail
 
 lrelease_here() { # its name, if there is one; qtchooser's /usr/bin/lrelease may be there without the program behind it
@@ -23,8 +24,9 @@ install() {
         apt-get install -y -qq --no-install-recommends qttools5-dev-tools; } >/dev/null 2>&1
 }
 
-folder=${1:?usage: translations.sh FOLDER}
+folder=${1:?usage: translations.sh FOLDER [anyway]}
 program=$(lrelease_here) || { install && program=$(lrelease_here); } || {
+    [ "${2:-}" = anyway ] || { echo "translations: lrelease is missing: apt-get install qttools5-dev-tools" >&2; exit 1; }
     rm -f "$folder"/i18n/*.ts
     echo "translations: none, because lrelease is missing: apt-get install qttools5-dev-tools" >&2
     exit 0

@@ -23,7 +23,15 @@ ENVIRONMENT = ROOT / ".venv-validate"
 PACKAGES = ("qgis-plugin-analyzer>=1.18,<2", "qgis-manage>=0.15,<1")
 LIMIT = 25_000_000
 #: Files that the zip must hold.
-WANTED = ("metadata.txt", "LICENSE", "README.md", "__init__.py", "icons/malice.png", "setup/engine.lock")
+WANTED = (
+    "metadata.txt",
+    "LICENSE",
+    "README.md",
+    "__init__.py",
+    "icons/malice.png",
+    "i18n/malice_qgis_fr.qm",
+    "setup/engine.lock",
+)
 #: Endings of what no plugin may carry; the engine's wheel is pure Python and ONNX graphs, which is looked at below.
 BINARIES = (".so", ".dll", ".pyd", ".exe", ".dylib", ".pyc")
 

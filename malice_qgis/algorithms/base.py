@@ -22,6 +22,7 @@ from qgis.PyQt.QtGui import QIcon
 
 from .. import checks, engine, events, interrupts
 from ..pictures import icon_path
+from ..setup import building
 from ..texts import UserError, tr
 
 #: Seconds between two lines of progress in the log; the bar moves more often.
@@ -157,8 +158,10 @@ class EngineAlgorithm(QgsProcessingAlgorithm):
     ) -> dict[str, Any]:
         try:
             return self.work(EngineRun(feedback), self._given, context, feedback)
-        except (UserError, OSError) as error:
-            raise QgsProcessingException(str(error)) from error
+        except UserError as error:
+            raise QgsProcessingException(" ".join(str(error).split())) from error
+        except OSError as error:
+            raise QgsProcessingException(_about_a_file(error)) from error
 
     def _require_engine(self) -> None:
         if self.NEEDS_ENGINE:
@@ -229,6 +232,9 @@ class EngineRun:
             python = engine.find()
             version = engine.handshake(python, self.cancelled)
             self._feedback.pushInfo(tr("MALICE engine {0}: {1}").format(version, python))
+            old = building.outdated(python)
+            if old:
+                self._feedback.pushWarning(old)
             self._python = python
         return self._python
 
@@ -275,6 +281,17 @@ class EngineRun:
             self._step, self._said = step, now
             # No share: the bar has it, and moves on while this text stands.
             self._feedback.setProgressText(tr("{0}: {1}").format(step, _left(left)) if left else step)
+
+
+def _about_a_file(error: OSError) -> str:
+    """A file that the plugin could not read or write, by the name the user knows: which, why, what to do."""
+    told = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    # What is written has another name until it is whole.
+    path = told[: -len(".part")] if told.endswith(".part") else told
+    why = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    if not path:
+        return tr("A file cannot be read or written: {}. Is the disk full, or a folder closed to you?").format(why)
+    return tr("{0} cannot be read or written: {1}. Choose another folder, or make room.").format(path, why)
 
 
 def _left(seconds: float) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from qgis.core import (
-    QgsProcessingAlgorithm,
     QgsProcessingContext,
-    QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingOutputString,
     QgsProcessingParameterDefinition,
@@ -17,40 +16,29 @@ from qgis.core import (
     QgsProcessingParameterFileDestination,
     QgsSettings,
 )
-from qgis.PyQt.QtGui import QIcon
 
 from .. import checks, engine, lastwords
 from ..models import INSTALLED
-from ..pictures import icon_path
 from ..setup import building, places, report
 from ..setup.building import Builder, GpuError, SetupError, Wish
 from ..texts import UserError, tr
+from .base import EngineAlgorithm, EngineRun
+from .parameters import advanced, helped
 
 ACTIONS = ["install", "repair", "remove", "check", "diagnose"]
 DEVICES = ["cpu", "cuda"]
-HELP = "https://github.com/malice-qgis/malice-qgis/blob/main/docs/setup.md"
 
 
-class SetupAlgorithm(QgsProcessingAlgorithm):
+class SetupAlgorithm(EngineAlgorithm):
     """Parameters, and one method for each action."""
 
-    def name(self) -> str:
-        return "setup"
+    ID = "setup"
+    TAGS = "install,engine,environment,python,gpu,cuda,offline,repair,diagnosis,malice"
+    HELP = "docs/setup.md"
+    NEEDS_ENGINE = False
 
     def displayName(self) -> str:
         return tr("MALICE set-up")
-
-    def createInstance(self) -> SetupAlgorithm:
-        return SetupAlgorithm()
-
-    def icon(self) -> QIcon:
-        return QIcon(self.svgIconPath())
-
-    def svgIconPath(self) -> str:
-        return icon_path("setup")
-
-    def tags(self) -> list[str]:
-        return ["install", "engine", "environment", "python", "gpu", "cuda", "offline", "repair", "diagnosis", "malice"]
 
     def shortDescription(self) -> str:
         return tr("Sets up the engine that computes: run it once after the plugin is installed.")
@@ -69,113 +57,119 @@ class SetupAlgorithm(QgsProcessingAlgorithm):
             "a cluster's module): give the path of its Python.</p>"
         )
 
-    def helpUrl(self) -> str:
-        return HELP
-
-    def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:
+    def definitions(self) -> Iterable[QgsProcessingParameterDefinition]:
         kinds = QgsProcessingParameterFile.Behavior
         every = tr("All files (*)")
-        given = [
-            (
+        return (
+            helped(
                 QgsProcessingParameterEnum("ACTION", tr("What to do"), ACTIONS, False, ACTIONS[0], False, True),
                 tr("install, repair, remove, check or diagnose, as described."),
             ),
-            (
+            helped(
                 QgsProcessingParameterEnum("DEVICE", tr("Compute on"), DEVICES, False, DEVICES[0], False, True),
                 tr(
                     "cpu: any processor. cuda: an NVIDIA GPU as well, on Linux and Windows; fetches 2 GB more. Where "
                     "no GPU works, the engine for processors is made and the reason told."
                 ),
             ),
-            (
+            _rare(
                 QgsProcessingParameterFile("WHEELS", tr("Folder of wheels (no network)"), kinds.Folder, "", None, True),
                 tr("Packages are taken from this folder alone; the help page says how to fill it."),
             ),
-            (
+            _rare(
                 QgsProcessingParameterFile("PYTHON", tr("Python to make it with"), kinds.File, "", None, True, every),
                 tr("A Python from 3.11 to 3.14. Empty: one is looked for."),
             ),
-            (
+            _rare(
                 QgsProcessingParameterFile("ENGINE", tr("Engine that is there"), kinds.File, "", None, True, every),
                 tr("Path of the Python of an engine: it is asked, and used from now on; nothing is made."),
             ),
-            (
+            helped(
                 QgsProcessingParameterFileDestination(
                     "REPORT", tr("Diagnosis"), tr("HTML files (*.html);;Text files (*.txt)"), None, True, False
                 ),
                 tr("Where the diagnosis is written as well."),
             ),
-        ]
-        for number, (parameter, text) in enumerate(given):
-            parameter.setHelp(text)
-            if number in (2, 3, 4):
-                parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.Flag.FlagAdvanced)
-            if not self.addParameter(parameter):
-                raise ValueError(f"parameter {parameter.name()} is there twice")
+        )
+
+    def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:
+        super().initAlgorithm(configuration)
         self.addOutput(QgsProcessingOutputString("ENGINE_PYTHON", tr("Python of the engine that counts")))
         self.addOutput(QgsProcessingOutputString("VERSION", tr("Version of the engine")))
 
-    def checkParameterValues(self, parameters: dict[str, Any], context: QgsProcessingContext) -> tuple[bool, str]:
-        try:
-            self._told(parameters, context)
-        except UserError as error:
-            return False, str(error)
-        return super().checkParameterValues(parameters, context)
+    def refuse(self, parameters: dict[str, Any], context: QgsProcessingContext) -> None:
+        self._told(parameters, context)
 
-    def processAlgorithm(
-        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    def work(
+        self,
+        run: EngineRun,
+        parameters: dict[str, Any],
+        context: QgsProcessingContext,
+        feedback: QgsProcessingFeedback,
     ) -> dict[str, Any]:
         builder = Builder(feedback)
-        results: dict[str, Any] = {}
+        told = self._told(parameters, context)
         try:
-            told = self._told(parameters, context)
-            action = told["ACTION"]
-            if action in ("check", "diagnose"):
-                results["VERSION"] = self._check(builder) if action == "check" else ""
-            else:
-                with places.Lock():
-                    if action == "remove":
-                        self._remove(builder)
-                    elif told["ENGINE"]:
-                        results["VERSION"] = self._use(builder, told["ENGINE"])
-                    else:
-                        results["VERSION"] = self._install(builder, told, feedback)
-            if action == "diagnose" or told["REPORT"]:
-                text = report.collect(builder.cancelled)
-                feedback.pushInfo(text)
-                if told["REPORT"]:
-                    report.write(told["REPORT"], text)
-                    results["REPORT"] = told["REPORT"]
-        except engine.EngineCancelled as error:
+            version = self._act(builder, told, feedback)
+        except engine.EngineCancelled:
             builder.note("cancelled")
-            raise QgsProcessingException(str(error)) from error
+            raise
         except (UserError, OSError) as error:
             builder.note(f"failed: {error}")
             lastwords.keep(["malice:setup"], 1, [str(error)])
-            raise QgsProcessingException(" ".join(str(error).split())) from error
-        results["ENGINE_PYTHON"] = engine.places()[0][1]
-        return results
+            # Now it is wanted most; what is told is why the set-up failed, whatever becomes of it.
+            try:
+                _report(builder, told, feedback)
+            except (UserError, OSError) as other:
+                why = getattr(other, "strerror", None) or other
+                feedback.reportError(tr("{0} {1} cannot be written: {2}.").format("REPORT", told["REPORT"], why))
+            raise
+        _report(builder, told, feedback)
+        results = {"VERSION": version, "ENGINE_PYTHON": engine.places()[0][1]}
+        return {**results, "REPORT": told["REPORT"]} if told["REPORT"] else results
+
+    def postProcessAlgorithm(self, context: QgsProcessingContext, feedback: QgsProcessingFeedback) -> dict[str, Any]:
+        # In the window's thread, where the engine can be asked for its models.
+        INSTALLED.refresh()
+        return {}
+
+    def _act(self, builder: Builder, told: dict[str, str], feedback: QgsProcessingFeedback) -> str:
+        """Does what ACTION says; returns the version of the engine, "" where that is not asked."""
+        action = told["ACTION"]
+        if action == "diagnose":
+            return ""
+        if action == "check":
+            return self._check(builder)
+        with places.Lock():
+            if action == "remove":
+                self._remove(builder)
+                return ""
+            return self._use(builder, told["ENGINE"]) if told["ENGINE"] else self._install(builder, told, feedback)
 
     def _told(self, parameters: dict[str, Any], context: QgsProcessingContext) -> dict[str, str]:
-        """The parameters as texts.
+        """The parameters as texts, paths absolute: settings and the engine outlive the folder this runs in.
+
+        Args:
+            parameters: as of :func:`checks.given`.
 
         Raises:
-            SetupError: if they do not go together.
+            SetupError, checks.Refusal: if they do not go together, or a path is not there.
         """
-        given = checks.given(parameters, context)
-        told = {name: str(given.get(name) or "").strip() for name in ("PYTHON", "ENGINE", "WHEELS")}
+        told = {name: str(parameters.get(name) or "").strip() for name in ("PYTHON", "ENGINE", "WHEELS")}
+        told["REPORT"] = self.parameterAsFileOutput(parameters, "REPORT", context)
+        # Links stay: the Python of a virtual environment is one.
+        told = {name: os.path.abspath(path) if path else "" for name, path in told.items()}
         for name, words in (("ACTION", ACTIONS), ("DEVICE", DEVICES)):
             # Not parameterAsEnumString: it takes the default for words it does not know.
-            told[name] = str(given.get(name) or words[0]).strip()
+            told[name] = str(parameters.get(name) or words[0]).strip()
             if told[name] not in words:
                 raise SetupError(tr("{0} '{1}' is none of {2}.").format(name, told[name][:80], ", ".join(words)))
-        told["REPORT"] = self.parameterAsFileOutput(parameters, "REPORT", context)
         _refuse(told)
         return told
 
     def _install(self, builder: Builder, told: dict[str, str], feedback: QgsProcessingFeedback) -> str:
         """Makes the engine where it is not there as it should be, or anew; returns its version."""
-        wish = Wish(told["PYTHON"], os.path.abspath(told["WHEELS"]) if told["WHEELS"] else "", told["DEVICE"])
+        wish = Wish(told["PYTHON"], told["WHEELS"], told["DEVICE"])
         if told["ACTION"] == "install" and self._is_whole(builder, wish):
             builder.say(tr("The engine is there as it should be, and works: nothing is done. (repair makes it anew.)"))
             python = places.python()
@@ -199,14 +193,11 @@ class SetupAlgorithm(QgsProcessingAlgorithm):
     def _is_whole(self, builder: Builder, wish: Wish) -> bool:
         """True if the engine that is there is what would be made now, and works."""
         folder = places.current()
-        if not folder:
-            return False
-        made = building.record(folder)
-        if any(made.get(name) != value for name, value in building.recipe(wish.device).items()):
+        if not folder or not building.is_made_so(folder, wish.device):
             return False
         try:
             engine.handshake(places.python(), builder.cancelled)
-            building.examine(places.python(), builder.cancelled, wish.device)
+            building.require(places.python(), builder.cancelled, wish.device)
         except engine.EngineCancelled:
             raise
         except engine.EngineError as error:
@@ -229,7 +220,7 @@ class SetupAlgorithm(QgsProcessingAlgorithm):
             settings.setValue(engine.SETTING, python)
             if before:
                 builder.say(
-                    tr("The setting {0} was {1}; it is {2} now.").format(engine.SETTING, before, python or "empty")
+                    tr("The setting {0} was {1}; it is {2} now.").format(engine.SETTING, before, python or tr("empty"))
                 )
         variable = os.environ.get(engine.VARIABLE, "").strip()
         if variable and not python:
@@ -245,27 +236,46 @@ class SetupAlgorithm(QgsProcessingAlgorithm):
         if any(map(places.in_use, [*places.others(), *([folder] if folder else [])])):
             raise SetupError(tr("The engine is at work: wait for the run to end, or cancel it."))
         places.forget()
+        INSTALLED.forget()
         left = [one for one in places.others() if not places.remove(one)]
         if left:
             raise SetupError(
                 tr("{} is held by a program: close other QGIS windows and run this again.").format(", ".join(left))
             )
         builder.say(tr("The engine in {} is removed.").format(folder) if folder else tr("There was no engine."))
-        INSTALLED.forget()
 
     def _check(self, builder: Builder) -> str:
         """Tries the engine that counts; returns its version."""
         python = engine.find()
         version = engine.handshake(python, builder.cancelled)
-        found = building.examine(python, builder.cancelled)
+        found = building.require(python, builder.cancelled)
         builder.say(tr("MALICE engine {0}: {1}").format(version, python))
         builder.say(tr("It computes on {}.").format(", ".join(building.computing(found))))
         return version
 
 
+def _rare(parameter: QgsProcessingParameterDefinition, text: str) -> QgsProcessingParameterDefinition:
+    """The parameter with a help text, among the advanced ones."""
+    return advanced(helped(parameter, text))
+
+
+def _report(builder: Builder, told: dict[str, str], feedback: QgsProcessingFeedback) -> None:
+    """Tells the diagnosis, and writes it where REPORT says; does nothing where neither is asked for.
+
+    Raises:
+        OSError: if it cannot be written.
+        engine.EngineCancelled: if the user wants it to end.
+    """
+    if told["REPORT"] or told["ACTION"] == "diagnose":
+        text = report.collect(builder.cancelled)
+        feedback.pushInfo(text)
+        if told["REPORT"]:
+            report.write(told["REPORT"], text)
+
+
 def _refuse(told: dict[str, str]) -> None:
     """Raises:
-    SetupError: if a path is not there or parameters do not go together.
+    SetupError, checks.Refusal: if a path is not there or parameters do not go together.
     """
     if told["WHEELS"] and not os.path.isdir(told["WHEELS"]):
         raise SetupError(tr("WHEELS: {} is no folder.").format(told["WHEELS"]))
@@ -277,6 +287,8 @@ def _refuse(told: dict[str, str]) -> None:
         raise SetupError(tr("ENGINE is an engine that is there: it goes with ACTION install alone."))
     if told["REPORT"] and not told["REPORT"].lower().endswith((".html", ".htm", ".txt")):
         raise SetupError(tr("REPORT {}: give a name that ends in .html or .txt.").format(told["REPORT"]))
+    if told["REPORT"]:
+        checks.writable("REPORT", told["REPORT"])
 
 
 def _begin_log() -> None:

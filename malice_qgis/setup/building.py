@@ -6,6 +6,7 @@ QGIS was killed, by the next set-up), and the engine of before is as it was.
 
 from __future__ import annotations
 
+import functools
 import glob
 import hashlib
 import json
@@ -83,9 +84,16 @@ def recipe(device: str) -> dict[str, str]:
     """What an engine built now would be made of: where it is the same, building again changes nothing."""
     digests = {}
     for name, path in (("lock", pips.lock_file(device)), ("engine", own_wheel())):
-        with open(path, "rb") as file:
-            digests[name] = hashlib.sha256(file.read()).hexdigest()
+        told = os.stat(path)
+        digests[name] = _digest(path, told.st_size, told.st_mtime_ns)
     return {"device": device, **digests}
+
+
+@functools.lru_cache(maxsize=8)
+def _digest(path: str, _size: int, _changed: int) -> str:
+    """The hash of a file, computed once for each that has been at ``path``: every run asks for it."""
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def record(folder: str) -> dict[str, Any]:
@@ -95,6 +103,34 @@ def record(folder: str) -> dict[str, Any]:
             return events.event_of(file.read()) or {}
     except (OSError, ValueError):
         return {}
+
+
+def is_made_so(folder: str, device: str = "") -> bool:
+    """True if the engine in ``folder`` is made of what one built now for ``device`` ("": for its own) would be.
+
+    Raises:
+        SetupError, OSError: if the plugin has nothing to build one of.
+    """
+    made = record(folder)
+    now = recipe(device or str(made.get("device") or "cpu"))
+    return all(made.get(name) == value for name, value in now.items())
+
+
+def outdated(python: str) -> str:
+    """What is told where the engine is the plugin's own, but of another release of the plugin; "" elsewhere.
+
+    Args:
+        python: of the engine that counts.
+    """
+    folder = places.current()
+    if not folder or python != places.python():
+        return ""
+    try:
+        if is_made_so(folder):
+            return ""
+    except (SetupError, OSError):
+        return ""  # a plugin that brings no engine has no other one to offer
+    return tr("The engine is of another release of the plugin: run MALICE set-up (malice:setup).")
 
 
 class Builder:
@@ -142,6 +178,12 @@ class Builder:
         self.say(tr("The engine is made with {}.").format(found.name))
         if wish.device == "cuda" and found.cuda != "":
             raise GpuError(tr("No GPU can be used: {}.").format(found.cuda or tr("its driver does not answer")))
+        if wish.device == "cuda" and found.driver < pips.CUDA:
+            raise GpuError(
+                tr("The NVIDIA driver is for CUDA {0}, the engine needs {1}: update the driver.").format(
+                    _release(found.driver), _release(pips.CUDA)
+                )
+            )
         self._clear()  # what interrupted set-ups left
         self._room(wish.device)
         folder = places.new_folder()
@@ -213,7 +255,7 @@ class Builder:
         """Whether it speaks this plugin's language and computes."""
         try:
             version = engine.handshake(python, self.cancelled)
-            told = examine(python, self.cancelled, device)
+            told = require(python, self.cancelled, device)
         except engine.EngineCancelled:
             raise
         except engine.EngineError as error:
@@ -334,25 +376,47 @@ def _sentence(what: str, code: int | None, told: list[str]) -> str:
     words = " ".join(told)
     cure = next((text for signs, text in _cures() if any(sign in words for sign in signs)), "")
     errors = [line for line in told if line.startswith("ERROR")] or told
-    last = " ".join(" ".join(errors[-2:]).split())[:400] or (tr("killed") if code is None else f"code {code}")
+    last = " ".join(" ".join(errors[-2:]).split())[:400]
+    last = last or (tr("killed") if code is None else tr("code {}").format(code))
     whole = tr("Installing {0} failed{1}: {2}. The engine of before was not touched; the log is {3}.")
     return redact(whole.format(what, f" ({cure})" if cure else "", last, places.log_file()), home="")
 
 
-def examine(python: str, cancelled: Callable[[], bool], device: str = "auto") -> dict[str, Any]:
-    """What the engine finds out about itself (``malice_core.doctor``).
+def _release(version: int) -> str:
+    """A version of CUDA as people write it: 12080 is 12.8."""
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def examine(python: str, cancelled: Callable[[], bool], device: str = "auto") -> tuple[dict[str, Any], str]:
+    """What the engine finds out about itself (``malice_core.doctor``), and what is wrong with it.
+
+    Returns:
+        The findings, {} if it does not get that far; and in a line why nothing computes on ``device`` or that a library
+        does not load, "" if all is well.
 
     Raises:
-        engine.EngineError: if nothing computes on ``device``, or a library does not load.
+        engine.EngineError: if it cannot be asked.
     """
     lines: list[str] = []
     arguments = engine.command("malice_core.doctor", "--json", "--device", device)
     process = engine.EngineProcess(python, arguments)
     code = process.run(lines.append, lambda _: None, cancelled, engine.HANDSHAKE)
     told = events.event_of(lines[-1]) if lines else None
-    if code != 0 or told is None:
-        words = [line[len("error: ") :] for line in process.last_words if line.startswith("error: ")]
-        raise engine.EngineError(words[-1] if words else engine.death(python, code, list(process.last_words)))
+    if code == 0 and told is not None:
+        return told, ""
+    words = [line[len("error: ") :] for line in process.last_words if line.startswith("error: ")]
+    return told or {}, words[-1] if words else engine.death(python, code, list(process.last_words))
+
+
+def require(python: str, cancelled: Callable[[], bool], device: str = "auto") -> dict[str, Any]:
+    """As :func:`examine`, of an engine that has to work.
+
+    Raises:
+        engine.EngineError: if nothing computes on ``device``, or a library does not load.
+    """
+    told, problem = examine(python, cancelled, device)
+    if problem:
+        raise engine.EngineError(problem)
     return told
 
 

@@ -57,6 +57,7 @@ class DiagnosisDialog(QDialog):
         layout.addWidget(buttons)
         self._task: _Collecting | None = _Collecting()
         self._task.taskCompleted.connect(self._fill)
+        self._task.taskTerminated.connect(self._give_up)
         self.finished.connect(self._stop)
         QgsApplication.taskManager().addTask(self._task)
 
@@ -64,6 +65,12 @@ class DiagnosisDialog(QDialog):
         if self._task is not None:
             self.shown.setPlainText(self._task.text)
             self.copy.setEnabled(True)
+            self._task = None
+
+    def _give_up(self) -> None:
+        # Cancelled in QGIS' list of tasks; where the window is closed, nobody asks any more.
+        if self._task is not None:
+            self.shown.setPlainText(tr("Cancelled. Open this window anew for the diagnosis."))
             self._task = None
 
     def _copy(self) -> None:

@@ -51,6 +51,9 @@ _REACH = (
     "PIP_CONFIG_FILE",
     "PIP_CACHE_DIR",
 )
+#: The version of CUDA that the packages in engine-cuda.lock are for, as drivers tell theirs: 1000 * major + 10 * minor.
+#: A driver for an older one loads none of them. (tests/test_lock.py compares it with the lock.)
+CUDA = 13000
 #: The release of pip from which its progress can be read.
 _RAW = (24, 1)
 _VERSION = re.compile(r"pip-(\d+)\.(\d+)[\w.]*-py3-none-any\.whl")

@@ -214,7 +214,7 @@ def unfit(found: Found) -> str:
         return tr("version {0} is not one of {1} to {2}").format(_told(version), _told(OLDEST), _told(NEWEST))
     if found.implementation != "CPython" or found.threaded:
         return tr("it is another kind of Python ({}): the engine's packages are made for the usual one").format(
-            found.implementation if found.implementation != "CPython" else "free-threaded"
+            found.implementation if found.implementation != "CPython" else tr("free-threaded")
         )
     if found.bits != 64 or not platforms.supported(found.platform, found.machine):
         return tr("there are no packages for {0} {1} with {2} bits").format(found.platform, found.machine, found.bits)

@@ -35,7 +35,9 @@ def collect(cancelled: Callable[[], bool]) -> str:
     Raises:
         engine.EngineCancelled: if ``cancelled`` said so.
     """
-    sections = [_qgis(), *_engine(cancelled), _folders(), _network(), _failure()]
+    # First what failed last: an engine that is asked, and fails, is the last one afterwards.
+    failure = _failure()
+    sections = [_qgis(), *_engine(cancelled), _folders(), _network(), failure]
     head = tr("MALICE diagnosis, {}").format(datetime.now().isoformat(" ", "seconds"))
     lines = [head]
     for title, content in sections:
@@ -80,15 +82,35 @@ def _engine(cancelled: Callable[[], bool]) -> list[Section]:
     if made:
         told = ", ".join(f"{name} {str(made.get(name))[:60]}" for name in ("made", "device", "python"))
         lines.append(f"made by malice:setup: {told}")
+    old = building.outdated(python)
+    lines += [f"problem: {old}"] if old else []
+    findings, problems = _asked(python, cancelled, lines.append)
+    lines += [f"problem: {one}" for one in dict.fromkeys(problems)]
+    if not findings:
+        return [("Engine", lines)]
+    return [("Engine", [*lines, *_abilities(findings)]), ("Models", _models(findings))]
+
+
+def _asked(python: str, cancelled: Callable[[], bool], say: Callable[[str], None]) -> tuple[dict[str, Any], list[str]]:
+    """What the engine finds out about itself, and all that is wrong: an engine that is broken tells the more."""
+    problems = []
     try:
         engine.find()
-        lines.append(f"version {engine.handshake(python, cancelled)}")
-        told = building.examine(python, cancelled)
+    except engine.EngineError as error:
+        return {}, [str(error)]
+    try:
+        say(f"version {engine.handshake(python, cancelled)}")
     except engine.EngineCancelled:
         raise
     except engine.EngineError as error:
-        return [("Engine", [*lines, f"problem: {error}"])]
-    return [("Engine", [*lines, *_abilities(told)]), ("Models", _models(told))]
+        problems.append(str(error))
+    try:
+        found, problem = building.examine(python, cancelled)
+    except engine.EngineCancelled:
+        raise
+    except engine.EngineError as error:
+        return {}, [*problems, str(error)]
+    return found, [*problems, problem] if problem else problems
 
 
 def _abilities(told: dict[str, Any]) -> list[str]:

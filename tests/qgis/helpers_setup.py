@@ -7,6 +7,8 @@ import hashlib
 import zipfile
 from pathlib import Path
 
+from helpers_qgis import Log
+
 #: Answers the handshake as the real one does.
 EMBED = """
 import json, alpha, beta
@@ -91,6 +93,22 @@ class Kit:
     def spoil(self) -> None:
         """Changes a wheel, which then is not the one in the lock file."""
         write_wheel(self.wheels, "alpha", "1.0", {"alpha/__init__.py": "print('not what was locked')\n"})
+
+
+class Impatient(Log):
+    """Cancels when it hears of a step."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__()
+        self.step = step
+
+    def pushInfo(self, info: str) -> None:
+        self.texts.append(info)
+        if info == self.step:
+            self.cancel()
+
+    def setProgressText(self, text: str) -> None:
+        self.pushInfo(text)
 
 
 def processes(folder: str) -> list[int]:

@@ -134,6 +134,38 @@ def test_models_of_an_engine_that_cannot_start(
     installed.stop()
 
 
+def test_what_an_engine_says_counts_no_more_once_it_is_another(
+    qgis_app: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of one that was asked before, and answers afterwards."""
+    for name, wait in (("old", 1), ("new", 0)):
+        (tmp_path / name).mkdir()
+        fake_engine(tmp_path / name, f"""sleep {wait}; echo '{{"models": [{{"name": "{name}"}}]}}'\n""")
+    told: list[list[str]] = []
+    installed = models.InstalledModels()
+
+    def knows(*names: str) -> bool:
+        QCoreApplication.processEvents()
+        return installed._process is None and installed.names == list(names)
+
+    monkeypatch.setenv("MALICE_ENGINE_PYTHON", str(tmp_path / "old" / "python"))
+    installed.watch(lambda: told.append(installed.names))
+    wait_until(lambda: knows("old"), 10)
+    installed.forget()
+    assert installed.names == []
+    installed.refresh()
+    monkeypatch.setenv("MALICE_ENGINE_PYTHON", str(tmp_path / "new" / "python"))
+    installed.forget()
+    installed.refresh()
+    wait_until(lambda: knows("new"), 10)
+    assert told == [["old"], ["new"]]
+    monkeypatch.setenv("MALICE_ENGINE_PYTHON", str(tmp_path / "none"))
+    installed.forget()
+    installed.refresh()
+    assert told == [["old"], ["new"], []]
+    installed.stop()
+
+
 def test_cards_of_another_shape_are_shown_as_far_as_they_go(qgis_app: object) -> None:
     for told in ({"name": "m"}, {"name": "m", "modalities": 3, "tags": 4, "title": None}):
         assert models.Card.of(told).line.startswith("m: ")

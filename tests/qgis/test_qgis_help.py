@@ -23,6 +23,12 @@ def test_every_algorithm_is_offered(provider: object) -> None:
     assert {"setup", "models", "inspect", "embed", "sample"} <= modules
 
 
+def test_the_set_up_alone_needs_no_engine(provider: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALICE_ENGINE_PYTHON", "/nowhere/python")
+    ready = {algorithm.name() for algorithm in provider.algorithms() if algorithm.canExecute()[0]}
+    assert ready == {"setup"} == {one.name() for one in provider.algorithms() if not one.NEEDS_ENGINE}
+
+
 def test_every_algorithm_explains_itself(provider: object) -> None:
     lacking = []
     for algorithm in provider.algorithms():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import shutil
@@ -15,12 +16,15 @@ from typing import Any
 
 import pytest
 from malice_qgis import engine, lastwords
+from malice_qgis.algorithms.base import EngineRun
 from malice_qgis.algorithms.setup import SetupAlgorithm
-from malice_qgis.setup import building, pips, places, pythons
+from malice_qgis.models import INSTALLED
+from malice_qgis.setup import building, pips, places, pythons, report
 from qgis.core import QgsProcessingContext, QgsProcessingException, QgsSettings
+from qgis.PyQt.QtCore import QCoreApplication
 
-from helpers_qgis import Log, fake_engine
-from helpers_setup import Kit, processes
+from helpers_qgis import Log, fake_engine, wait_until
+from helpers_setup import Impatient, Kit, processes
 
 STEPS = (
     "A virtual environment is made",
@@ -32,8 +36,11 @@ STEPS = (
 
 
 @pytest.fixture(scope="module")
-def ours(qgis_app: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
-    """A profile of its own, and what the set-up is made of in place of the plugin's own."""
+def ours(qgis_app: object, engine_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
+    """A profile of its own, and what the set-up is made of in place of the plugin's own.
+
+    The engine of other tests is known before its variable is taken away.
+    """
     folder = tmp_path_factory.mktemp("set up")
     found = Kit(folder / "kit")
     with pytest.MonkeyPatch.context() as patch:
@@ -77,9 +84,12 @@ def mine() -> list[str]:
 def run(kit: Kit, action: str = "install", feedback: Log | None = None, **more: Any) -> dict[str, Any]:
     """Runs ``malice:setup`` in this thread, offline; what is wrong is raised."""
     given = {"ACTION": action, **({"WHEELS": str(kit.wheels)} if action in ("install", "repair") else {}), **more}
-    algorithm = SetupAlgorithm()
+    algorithm, context = SetupAlgorithm(), QgsProcessingContext()
     algorithm.initAlgorithm()
-    return algorithm.run(given, QgsProcessingContext(), feedback or Log(), {}, False)[0]
+    good, message = algorithm.checkParameterValues(given, context)
+    if not good:
+        raise QgsProcessingException(message)
+    return algorithm.run(given, context, feedback or Log(), {}, False)[0]
 
 
 def works(version: str) -> bool:
@@ -128,22 +138,6 @@ def test_a_wheel_that_is_missing_is_named(kit: Kit) -> None:
         run(kit, "repair")
     assert works("9.1")
     assert mine() == before
-
-
-class Impatient(Log):
-    """Cancels when it hears of a step."""
-
-    def __init__(self, step: str) -> None:
-        super().__init__()
-        self.step = step
-
-    def pushInfo(self, info: str) -> None:
-        self.texts.append(info)
-        if info == self.step:
-            self.cancel()
-
-    def setProgressText(self, text: str) -> None:
-        self.pushInfo(text)
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -197,6 +191,7 @@ def test_removing_takes_all_of_it_and_the_cure_is_named(kit: Kit) -> None:
         engine.find()
     with pytest.raises(QgsProcessingException, match="malice:setup"):
         run(kit, "check")
+    assert SetupAlgorithm().canExecute()[0]
     run(kit, "remove")  # nothing is there: no error
 
 
@@ -275,16 +270,42 @@ def test_without_a_gpu_the_reason_is_told_and_a_processor_taken(kit: Kit) -> Non
     assert mine() == [made]
 
 
-@pytest.mark.parametrize("card", [True, False])
-def test_a_gpu_counts_only_after_it_has_computed(kit: Kit, card: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The driver answers; whether its card computes is seen when the new engine is tried."""
+def with_a_driver(monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+    """Every Python finds an NVIDIA driver for this version of CUDA, and a card."""
     honest = pythons.ask
 
     def ask(command: list[str], *more: Any) -> Any:
         answer = honest(command, *more)
-        return answer if isinstance(answer, str) else pythons.Found(**{**vars(answer), "cuda": "", "driver": 13000})
+        return answer if isinstance(answer, str) else pythons.Found(**{**vars(answer), "cuda": "", "driver": version})
 
     monkeypatch.setattr(pythons, "ask", ask)
+
+
+@pytest.mark.parametrize(("driver", "says"), [(12080, "is for CUDA 12.8, the engine needs 13.0"), (13000, "")])
+def test_a_driver_for_another_cuda_is_told_before_anything_is_fetched(
+    kit: Kit, driver: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_a_driver(monkeypatch, driver)
+    begun: list[str] = []
+    honest = building.Builder._make
+
+    def make(self: building.Builder, folder: str, found: pythons.Found, wish: building.Wish, *more: Any) -> str:
+        begun.append(wish.device)
+        return honest(self, folder, found, wish, *more)
+
+    monkeypatch.setattr(building.Builder, "_make", make)
+    log = Log()
+    run(kit, "repair", log, DEVICE="cuda")
+    assert begun == ["cpu" if says else "cuda"]
+    assert building.record(places.current())["device"] == begun[0]
+    assert len(log.warnings) == bool(says)
+    assert says in "".join(log.warnings)
+
+
+@pytest.mark.parametrize("card", [True, False])
+def test_a_gpu_counts_only_after_it_has_computed(kit: Kit, card: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver answers; whether its card computes is seen when the new engine is tried."""
+    with_a_driver(monkeypatch, 13000)
     mark = Path(places.base()) / "no_card"
     if not card:
         mark.touch()
@@ -310,6 +331,79 @@ def test_an_engine_that_is_there_is_used(kit: Kit, tmp_path: Path, scene: Path, 
     assert any(engine_python in text for text in log.texts), "what the setting was is told"
 
 
+def test_paths_are_what_they_were_where_they_were_given(
+    kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings are read in other folders. Links stay: behind the Python of an environment is another one."""
+    (tmp_path / "bin").mkdir()
+    python = Path(fake_engine(tmp_path / "bin", """echo '{"contract": 1, "version": "3"}'\n"""))
+    link = python.with_name("python3")
+    link.symlink_to(python)
+    monkeypatch.chdir(tmp_path)
+    results = run(kit, WHEELS=None, ENGINE="bin/python3", REPORT="told.txt")
+    assert QgsSettings().value(engine.SETTING) == results["ENGINE_PYTHON"] == str(link)
+    assert results["REPORT"] == str(tmp_path / "told.txt")
+    assert "MALICE diagnosis" in (tmp_path / "told.txt").read_text(encoding="utf-8")
+    wishes: list[building.Wish] = []
+    monkeypatch.setattr(building.Builder, "build", lambda _, wish: wishes.append(wish) or places.python())
+    run(kit, "repair", PYTHON="bin/python3", WHEELS=os.path.relpath(kit.wheels))
+    assert wishes == [building.Wish(str(link), str(kit.wheels), "cpu")]
+
+
+def test_dialogs_know_the_models_of_the_engine_that_counts(
+    kit: Kit, scene: Path, engine_python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as the set-up has ended, without another dialog that asks."""
+    monkeypatch.setenv("MALICE_MODELS", str(scene / "models"))
+    told: list[list[str]] = []
+
+    def knows(*names: str) -> bool:
+        QCoreApplication.processEvents()
+        return set(names) <= set(told[-1] if told else []) and bool(names) == bool(INSTALLED.names)
+
+    INSTALLED.watch(lambda: told.append(INSTALLED.names))
+    try:
+        run(kit, WHEELS=None, ENGINE=engine_python)
+        wait_until(lambda: knows("tiny", "malice-sim"), 20)
+        # The set-up's own engine of these tests has no models, and one that is removed neither.
+        run(kit)
+        wait_until(lambda: knows() and told[-1] == [], 20)
+        run(kit, WHEELS=None, ENGINE=engine_python)
+        wait_until(lambda: knows("tiny"), 20)
+        QgsSettings().remove(engine.SETTING)
+        run(kit, "remove")
+        assert told[-1] == INSTALLED.names == []
+    finally:
+        INSTALLED.stop()
+        INSTALLED.forget()
+
+
+def test_an_engine_of_another_release_is_told_at_each_run(kit: Kit, engine_python: str) -> None:
+    def warnings() -> list[str]:
+        log = Log()
+        with pytest.raises(engine.EngineError):  # it says its contract, and nothing else
+            EngineRun(log).execute("malice_core.embed", [])
+        return log.warnings
+
+    assert warnings() == []
+    kit.engine("9.2")
+    (told,) = warnings()
+    assert "another release of the plugin: run MALICE set-up" in told
+    assert told in report.collect(lambda: False)
+    misses = building._digest.cache_info().misses
+    assert warnings() == [told]
+    assert building._digest.cache_info().misses == misses, "files that have not changed are not read again"
+    QgsSettings().setValue(engine.SETTING, engine_python)
+    assert warnings() == [], "an engine of the user's own is the user's affair"
+    QgsSettings().remove(engine.SETTING)
+    for path in kit.source.glob("*.whl"):
+        path.unlink()
+    assert warnings() == [], "there is no other one"
+    kit.engine("9.2")
+    run(kit)
+    assert warnings() == []
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -319,6 +413,7 @@ def test_an_engine_that_is_there_is_used(kit: Kit, tmp_path: Path, scene: Path, 
         ({"action": "destroy"}, "'destroy' is none of install, repair"),
         ({"action": "remove", "ENGINE": "/usr/bin/python3"}, "it goes with ACTION install alone"),
         ({"REPORT": "/tmp/report.tif"}, "ends in .html or .txt"),
+        ({"REPORT": "/not/there/r.html"}, "REPORT /not/there/r.html cannot be written there"),
     ],
 )
 def test_what_cannot_be_is_one_line(kit: Kit, given: dict[str, str], says: str) -> None:
@@ -332,3 +427,20 @@ def test_a_plugin_without_its_engine_says_so(kit: Kit) -> None:
         path.unlink()
     with pytest.raises(QgsProcessingException, match="comes without its engine"):
         run(kit, "repair")
+
+
+def test_a_set_up_that_fails_writes_the_diagnosis(kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kit.spoil()
+    log = Log()
+    with pytest.raises(QgsProcessingException, match="a file is not the one that is expected"):
+        run(kit, "repair", log, REPORT=str(tmp_path / "r.html"))
+    assert "a file is not the one that is expected" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert log.errors == []
+
+    def full(path: str, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", f"{path}.part")
+
+    monkeypatch.setattr(report, "write", full)
+    with pytest.raises(QgsProcessingException, match="a file is not the one that is expected"):
+        run(kit, "repair", log, REPORT=str(tmp_path / "s.html"))
+    assert log.errors == [f"REPORT {tmp_path / 's.html'} cannot be written: No space left on device."]

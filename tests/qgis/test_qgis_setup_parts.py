@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from pathlib import Path
 
 import pytest
-from malice_qgis import engine, lastwords, plugin, redacting
-from malice_qgis.setup import pips, places, platforms, pythons, report
-from qgis.core import QgsApplication, QgsFeedback
-from qgis.PyQt.QtCore import QCoreApplication
+from malice_qgis import plugin, redacting
+from malice_qgis.setup import building, pips, platforms, pythons
+from qgis.core import QgsFeedback
 from qgis.PyQt.QtNetwork import QNetworkProxy
 
 from helpers_qgis import fake_engine
@@ -160,6 +158,16 @@ def test_which_python_fits(change: dict[str, object], says: str) -> None:
     assert bool(reason) == bool(says)
 
 
+def test_what_people_read_is_translated(qgis_app: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also words that are put into a sentence."""
+    for module in (pythons, building):
+        monkeypatch.setattr(module, "tr", lambda text: f"«{text}»")
+    assert "«free-threaded»" in pythons.unfit(pythons.Found(**{**GOOD, "threaded": True}))
+    assert "PyPy" in pythons.unfit(pythons.Found(**{**GOOD, "implementation": "PyPy"}))
+    assert "«code 7»" in building._sentence("packages", 7, [])
+    assert "«killed»" in building._sentence("packages", None, [])
+
+
 def test_this_machine_has_a_python_and_it_says_who_it_is(qgis_app: object) -> None:
     found = pythons.choose("", lambda: False, lambda _: None, cuda=True)
     assert pythons.unfit(found) == ""
@@ -298,111 +306,6 @@ def test_secrets_are_taken_out(text: str, clean: str) -> None:
 def test_the_home_of_windows_is_taken_out_however_it_is_written() -> None:
     text = r"C:\Users\Ann\x c:/users/ann/y C:\\Users\\Ann\\z C:\Users\Annette"
     assert redacting.redact(text, r"C:\Users\Ann") == r"~\x ~/y ~\\z C:\Users\Annette"
-
-
-@pytest.fixture
-def home(qgis_app: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty data folder of the plugin."""
-    monkeypatch.setattr(places, "home", lambda: str(tmp_path / "malice"))
-    return tmp_path / "malice"
-
-
-def test_last_words_are_kept_of_runs_that_fail(home: Path, tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    talk = "echo out; echo 'no such file https://u:p@host/a' >&2; exit 9\n"
-    python = fake_engine(tmp_path / "bin", talk)
-    assert engine.EngineProcess(python, ["-m", "x"]).run(lambda _: None, lambda _: None, lambda: False) == 9
-    words = lastwords.read()
-    assert "ended with code 9" in words
-    assert "no such file https://***@host/a" in words
-    (home / "last_error.txt").unlink()
-    fake_engine(tmp_path / "bin", "exit 0\n")
-    engine.EngineProcess(python, []).run(lambda _: None, lambda _: None, lambda: False)
-    assert lastwords.read() == ""
-
-
-def test_the_report_says_what_a_maintainer_asks(engine: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://me:word@proxy:1")
-    lastwords.keep(["python"], None, ["the last words"])
-    text = report.collect(lambda: False)
-    for part in (
-        "QGIS 3.",
-        "Qt 5.",
-        "GDAL ",
-        "== Engine",
-        "tiny ",
-        "the last words",
-        "http://***@proxy:1",
-        "version 0.",
-    ):
-        assert part in text, part
-    assert "word@" not in text
-    assert str(Path.home()) + "/" not in text
-
-
-def test_the_report_is_made_without_an_engine(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("MALICE_ENGINE_PYTHON", str(tmp_path / "none"))
-    text = report.collect(lambda: False)
-    assert "problem: There is no MALICE engine" in text
-    report.write(str(tmp_path / "r.html"), text + "<&>")
-    assert "&lt;&amp;&gt;" in (tmp_path / "r.html").read_text(encoding="utf-8")
-    report.write(str(tmp_path / "r.txt"), text)
-    assert (tmp_path / "r.txt").read_text(encoding="utf-8") == text
-
-
-def test_the_dialog_copies_the_report(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from malice_qgis.setup.dialog import DiagnosisDialog
-
-    monkeypatch.setattr(report, "collect", lambda cancelled: "a report")
-    dialog = DiagnosisDialog()
-    assert not dialog.copy.isEnabled()
-    begun = time.monotonic()
-    while not dialog.copy.isEnabled() and time.monotonic() - begun < 10:
-        QCoreApplication.processEvents()
-        time.sleep(0.01)
-    dialog.copy.click()
-    assert QgsApplication.clipboard().text() == "a report"
-    dialog.reject()
-
-
-def test_a_diagnosis_that_fails_is_shown_as_well(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from malice_qgis.setup.dialog import DiagnosisDialog
-
-    def broken(cancelled: object) -> str:
-        raise ValueError("token=abc in a file")
-
-    monkeypatch.setattr(report, "collect", broken)
-    dialog = DiagnosisDialog()
-    begun = time.monotonic()
-    while not dialog.copy.isEnabled() and time.monotonic() - begun < 10:
-        QCoreApplication.processEvents()
-        time.sleep(0.01)
-    shown = dialog.shown.toPlainText()
-    assert "The diagnosis itself failed" in shown
-    assert "ValueError: token=*** in a file" in shown
-    dialog.reject()
-
-
-def test_closing_the_dialog_ends_the_asking(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from malice_qgis.setup.dialog import DiagnosisDialog
-
-    ended: list[bool] = []
-
-    def slow(cancelled: object) -> str:
-        while not cancelled():
-            time.sleep(0.01)
-        ended.append(True)
-        raise engine.EngineCancelled("cancelled")
-
-    monkeypatch.setattr(report, "collect", slow)
-    dialog = DiagnosisDialog()
-    time.sleep(0.1)
-    dialog.reject()
-    begun = time.monotonic()
-    while not ended and time.monotonic() - begun < 10:
-        QCoreApplication.processEvents()
-        time.sleep(0.01)
-    assert ended
 
 
 def test_the_menu_has_both_entries_and_gives_them_back(
