@@ -25,7 +25,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QDate, QDateTime, Qt, QTime
 
-from helpers_qgis import Log, Shell, fake_engine, one_line
+from helpers_qgis import S2_BANDS, Log, Shell, fake_engine, one_line, write_series
 
 
 def engine_json(python: str, scene: Path, folder: Path, *arguments: object) -> dict:
@@ -180,11 +180,16 @@ def test_what_lacks_or_does_not_go_together_is_in_the_report(
 def test_layers_without_their_bands_are_the_engines_to_report(
     provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path
 ) -> None:
-    layer = QgsRasterLayer(str(scene / "S1" / "S1_20180105.tif"), "radar", "gdal")
+    write_series(tmp_path / "S2", 1, S2_BANDS[:-1])
+    layer = QgsRasterLayer(str(tmp_path / "S2" / "S2_20180105.tif"), "nine bands", "gdal")
     QgsProject.instance().addMapLayer(layer)
-    given = {"INPUT_S2": [layer], "MODEL": "tiny", "REPORT": str(tmp_path / "r.html"), "TABLE": "memory:"}
+    given = {"INPUT_S2": [layer], "MODEL": "tiny", "OUTPUT": str(tmp_path / "e.tif")}
+    assert "has the band B12" in provider.algorithm("embed").create().checkParameterValues(given, context)[1]
+    given |= {"REPORT": str(tmp_path / "r.html"), "TABLE": "memory:"}
     algorithm = provider.algorithm("inspect").create()
     assert algorithm.checkParameterValues(given, context) == (True, "")
+    with pytest.raises(QgsProcessingException, match="B12"):
+        run(provider, context, given)
 
 
 def test_the_table_is_named_after_sensors_and_dates(
