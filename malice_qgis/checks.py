@@ -193,7 +193,8 @@ def memory(parameters: dict[str, Any]) -> str:
     return "".join(told.split())
 
 
-def _images(parameters: dict[str, Any], images: Chosen) -> None:
+def _given(parameters: dict[str, Any], images: Chosen) -> None:
+    """Refuses no images, and folders that are not there."""
     if not images["--s2"] and not images["--s1"]:
         raise Refusal(
             tr("Nothing is chosen: give Sentinel-2 and/or Sentinel-1 images as layers or as a folder (INPUT_S2 …).")
@@ -202,6 +203,10 @@ def _images(parameters: dict[str, Any], images: Chosen) -> None:
         folder = _folder(parameters, folder_name)
         if folder and not os.path.exists(folder):
             raise Refusal(tr("{0}: the folder {1} of {2} does not exist.").format(folder_name, folder, tr(title)))
+
+
+def _together(parameters: dict[str, Any], images: Chosen) -> None:
+    """Refuses what lacks something else: scene classes, a share of clouds, bands."""
     if images["--scl"] and not images["--s2"]:
         raise Refusal(tr("The scene classification belongs to Sentinel-2 images: give those too, or leave it out."))
     cloud = _text(parameters, "MAX_CLOUD")
@@ -288,12 +293,15 @@ def same(path: str) -> str:
     return os.path.normcase(os.path.realpath(path))
 
 
-def refuse(parameters: dict[str, Any], context: QgsProcessingContext, targets: Sequence[str]) -> Chosen:
+def refuse(
+    parameters: dict[str, Any], context: QgsProcessingContext, targets: Sequence[str], reported: bool = False
+) -> Chosen:
     """Looks at everything; returns what the engine reads.
 
     Args:
         parameters: as of :func:`given`.
         targets: names of the outputs.
+        reported: what lacks, or does not go together, is reported by the engine, and not looked at here.
 
     Raises:
         Refusal, layers.LayerError, surroundings.SurroundingsError: with what is wrong, in one line.
@@ -301,8 +309,11 @@ def refuse(parameters: dict[str, Any], context: QgsProcessingContext, targets: S
     dates(parameters)
     _options(parameters)
     images = chosen(parameters, context)
-    _images(parameters, images)
+    _given(parameters, images)
+    if not reported:
+        _together(parameters, images)
     outputs({name: target(parameters, name) for name in targets}, images)
-    # Last, for the engine may have to be asked.
-    surroundings.refuse(parameters, images, INSTALLED.meant(_text(parameters, "MODEL")))
+    if not reported:
+        # Last, for the engine may have to be asked.
+        surroundings.refuse(parameters, images, INSTALLED.meant(_text(parameters, "MODEL")))
     return images

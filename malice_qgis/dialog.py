@@ -40,6 +40,11 @@ class EmbedPanel(ParametersPanel):
     unused: frozenset[str] = frozenset()
 
     def __init__(self, parent: QWidget, algorithm: QgsProcessingAlgorithm) -> None:
+        if INSTALLED.names:
+            # Of this window's algorithm alone: batch and model designer, which make their own, have a line of text, for
+            # a list shows what is not in it as nothing, and the default would be computed in its place.
+            definition = algorithm.parameterDefinition("MODEL")
+            definition.setMetadata({**definition.metadata(), "widget_wrapper": {"value_hints": INSTALLED.names}})
         super().__init__(parent, algorithm)
         for name in _FILES:
             self._offer_folders(name)
@@ -60,6 +65,13 @@ class EmbedPanel(ParametersPanel):
         if card is not None and card.aux and advanced is not None:
             # What it cannot do without must not be looked for.
             advanced.setProperty("collapsed", False)
+
+    def setParameters(self, parameters: dict[str, Any]) -> None:
+        name, box = parameters.get("MODEL"), self._models()
+        # From the history, a script or another machine: the engine says that it is not there.
+        if isinstance(name, str) and name and box is not None and box.findData(name) < 0:
+            box.addItem(name, name)
+        super().setParameters(parameters)
 
     def createProcessingParameters(self, *given: Any, **more: Any) -> dict[str, Any]:
         parameters = super().createProcessingParameters(*given, **more)
@@ -86,12 +98,16 @@ class EmbedPanel(ParametersPanel):
         button.clicked.connect(choose)
         files.layout().addWidget(button)
 
+    def _models(self) -> QComboBox | None:
+        """The list of models; None where nothing is known yet, and the name is typed."""
+        widget = self.wrappers["MODEL"].wrappedWidget()
+        return widget if isinstance(widget, QComboBox) else widget.findChild(QComboBox)
+
     def _mark_models(self) -> None:
         """Says in the list of models which need more than images; the values of the list are the names alone."""
-        widget = self.wrappers["MODEL"].wrappedWidget()
-        box = widget if isinstance(widget, QComboBox) else widget.findChild(QComboBox)
+        box = self._models()
         if box is None:
-            return  # nothing is known yet, and the name is typed
+            return
         for row in range(box.count()):
             card = INSTALLED.card(str(box.itemData(row))) if box.itemData(row) else None
             if card is not None:

@@ -130,12 +130,13 @@ class InstalledModels:
         return [card.name for card in self.cards]
 
     def default(self) -> str:
-        """The model a new dialog proposes: the published one, else one made for real work, else one for trying out.
+        """The model a new dialog proposes: the one the engine takes where none is named.
 
-        "" where nothing is known: the engine then chooses by the same rule.
+        Of several made for real work, none of which is the published one, the engine takes none: the first of them. ""
+        where nothing is known.
         """
-        serious = [card.name for card in self.cards if not card.demo]
-        return PUBLISHED if PUBLISHED in serious else next(iter([*serious, *self.names]), "")
+        card = self.card("")
+        return card.name if card else next((one.name for one in self.cards if not one.demo), "")
 
     def card(self, name: str) -> Card | None:
         """Of ``cards`` the one that a run with this name takes ("": with none), as :func:`_taken`."""

@@ -18,7 +18,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QDate, QMetaType, QVariant
 
-from . import checks, sinks
+from . import checks, sinks, styling
 from .texts import UserError, tr
 
 #: (name of a column, kind: String, Int, Double, Bool or Date; of Qt's names those that are the same in Qt 5 and 6 but
@@ -49,12 +49,14 @@ def write(
     context: QgsProcessingContext,
     columns: Columns,
     rows: Iterable[dict[str, Any]],
+    title: str,
 ) -> str:
     """Writes a table, a file whole or not at all; returns what QGIS calls it, "" if none is wanted.
 
     Args:
         name: of the parameter, a sink of features.
         rows: values by column; dates as ``2018-05-11``, None for what is not known.
+        title: of its layer.
 
     Raises:
         UserError: if it cannot be made or written.
@@ -74,7 +76,10 @@ def write(
                         name, checks.target(parameters, name), sink.lastError()
                     )
                 )
-        return destination.place()
+        target = destination.place()
+    if context.willLoadLayerOnCompletion(target):
+        styling.entitle(context, target, parameters[name], title)
+    return target
 
 
 def _value(value: Any, kind: str) -> Any:

@@ -309,24 +309,26 @@ def test_a_missing_package_is_told(job: list[object], package: str, monkeypatch:
         (["--dask", "local:4"], 1, 5),
         (["--dask", "local:2", "--threads", 4], 2, 4),
         (["--dask", "tcp://127.0.0.1:9"], 2, 5),
-        (["--threads", 3], 3, 3),
-        ([], 5, 5),
+        (["--threads", 3], 3, 1),
+        ([], 5, 1),
     ],
 )
-def test_the_result_is_put_together_with_all_threads(
+def test_the_result_is_put_together_with_all_threads_that_do_not_compute(
     job: list[object], given: list[object], computing: int, writing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However few a process has."""
+    """However few a process has; beside graphs that use all of them, with one."""
     monkeypatch.setattr("malice_core.runtime.processors", lambda: 5)
     monkeypatch.setattr("malice_core.assembling.processors", lambda: 5)
-    seen = []
+    seen: list[int] = []
+    means: list[Means] = []
 
     def here(plan: Plan, todo: list[Block], scratch: Scratch, progress: Progress, to: Assembler, *_: object) -> None:
         seen.append(plan.backend.threads)
         _encode_blocks(plan, todo, scratch, progress, to)
 
     def written(*given: Any) -> Steps:
-        seen.append(given[-1].threads)
+        seen.append(given[-1].threads())
+        means.append(given[-1])
         return grow(*given)
 
     grow = geotiff.grow
@@ -336,6 +338,7 @@ def test_the_result_is_put_together_with_all_threads(
     monkeypatch.setattr(geotiff, "grow", written)
     run(*job, *given, "--block", 80)
     assert seen == [computing, writing]
+    assert means[0].threads() == max(computing, writing)
 
 
 def test_a_plan_needs_no_cluster(job: list[object], tmp_path: Path) -> None:

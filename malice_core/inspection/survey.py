@@ -200,6 +200,9 @@ def _clouds(survey: Survey, series: Mapping[str, _Series], reporter: Reporter, c
     """Cloud shares, and the choice by them."""
     job = survey.job
     one = series.get("s2")
+    if job.scl and one is None:
+        survey.refused.append("--scl belongs to Sentinel-2 images: give --s2 too, or drop --scl")
+        return
     if not job.scl or one is None:
         for option, value in (
             ("--max-cloud", job.max_cloud),
@@ -208,8 +211,6 @@ def _clouds(survey: Survey, series: Mapping[str, _Series], reporter: Reporter, c
         ):
             if value is not None:
                 survey.refused.append(f"{option} needs the scene classification: give --scl with its files")
-        if job.scl:
-            survey.refused.append("--scl belongs to Sentinel-2 images: give --s2 too, or drop --scl")
         return
     if one.left is None:
         return

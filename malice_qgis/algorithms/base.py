@@ -24,6 +24,7 @@ from .. import checks, engine, events, interrupts
 from ..pictures import icon_path
 from ..setup import building
 from ..texts import UserError, tr
+from ..words import Words
 
 #: Seconds between two lines of progress in the log; the bar moves more often.
 SAY_EVERY = 15.0
@@ -157,11 +158,17 @@ class EngineAlgorithm(QgsProcessingAlgorithm):
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
         try:
-            return self.work(EngineRun(feedback), self._given, context, feedback)
+            return self.work(EngineRun(feedback, self._words()), self._given, context, feedback)
         except UserError as error:
             raise QgsProcessingException(" ".join(str(error).split())) from error
         except OSError as error:
             raise QgsProcessingException(_about_a_file(error)) from error
+
+    def _words(self) -> Words:
+        """What the engine's sentences are told in."""
+        provider = self.provider()
+        titles = {one.name(): one.displayName() for one in provider.algorithms()} if provider is not None else {}
+        return Words([one.name() for one in self.parameterDefinitions()], titles)
 
     def _require_engine(self) -> None:
         if self.NEEDS_ENGINE:
@@ -177,8 +184,9 @@ class EngineRun:
         plan, plan_text, notes, warnings: what it has said.
     """
 
-    def __init__(self, feedback: QgsProcessingFeedback) -> None:
-        self._feedback = feedback
+    def __init__(self, feedback: QgsProcessingFeedback, words: Words) -> None:
+        self._feedback, self._words = feedback, words
+        self._files: list[str] = []
         self._python = ""
         self._step, self._said = "", 0.0
         self._error = ""
@@ -213,6 +221,8 @@ class EngineRun:
         whole = engine.command(module, *arguments, "--progress", "json", "--cancel-on-stdin-close")
         self._feedback.pushDebugInfo(" ".join([python, *whole]))
         self._error, self._finished = "", False
+        given = [one.partition("=")[2] if one.startswith("--") else one for one in arguments]
+        self._files = [*given, *map(os.path.basename, given)]
         process = engine.EngineProcess(python, whole, more)
         code = process.run(self._hear, self._feedback.pushDebugInfo, self.cancelled)
         if code == 0 and self._finished and all(map(os.path.isfile, outputs)):
@@ -246,7 +256,7 @@ class EngineRun:
         elif kind == "plan":
             told = event.get("plan")
             self.plan = told if isinstance(told, dict) else {}
-            self.plan_text = events.text(event, "text")
+            self.plan_text = self.told(events.text(event, "text"))
             self._feedback.pushInfo(self.plan_text)
         elif kind == "note":
             self.notes.append(self._message(event))
@@ -265,7 +275,11 @@ class EngineRun:
             self._feedback.pushDebugInfo(events.shown(line))
 
     def _message(self, event: dict[str, Any]) -> str:
-        text = events.text(event, "message")
+        return self.told(events.text(event, "message"))
+
+    def told(self, text: str) -> str:
+        """A text of the engine as users know things: parameters, algorithms, and files that were made for it."""
+        text = self._words.of(text, self._files)
         for path, alias in self.aliases.items():
             text = text.replace(path, alias)
         return text

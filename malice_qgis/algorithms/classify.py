@@ -48,14 +48,14 @@ class ClassifyAlgorithm(LearningAlgorithm):
             None,
         )
         return [
-            *self.learned(labels, field, most),
+            *self.learned(labels, field, most, tr("Classifier of another run")),
             options.raster(
                 "OUTPUT", tr("Classes"), tr("GeoTIFF of whole numbers with names and colours; 0 is nodata.")
             ),
             options.raster(
                 "PROBABILITY", tr("Probability"), tr("Probability of the class that won, 0 to 1."), optional=True
             ),
-            *self.written(report),
+            *self.written(report, tr("Classifier"), tr("Classifiers (*.skops)")),
         ]
 
     def look(self, output: str, path: str, parameters: dict[str, Any]) -> styling.Look:

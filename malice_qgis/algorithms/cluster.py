@@ -52,7 +52,7 @@ class ClusterAlgorithm(ToolAlgorithm):
                 "json",
                 tr("A fit that SAVE_FIT wrote, of an embedding of the same model: the same clusters are found."),
             ),
-            options.sample(),
+            options.sample(tr("By default 20000.")),
             options.seed(),
             *options.computing(),
             options.raster("OUTPUT", tr("Clusters"), tr("GeoTIFF of whole numbers from 1; 0 is nodata.")),

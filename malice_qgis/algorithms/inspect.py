@@ -52,6 +52,7 @@ class InspectAlgorithm(SeriesAlgorithm):
     TAGS = "report,check,quality,dates,clouds,gaps,time series,sentinel,sentinel-1,sentinel-2,estimate,malice"
     HELP = "docs/inspect.md"
     OUTPUTS = ("REPORT", "TABLE")
+    REPORTED = True
 
     def displayName(self) -> str:
         return tr("MALICE inspect images")
@@ -110,12 +111,22 @@ class InspectAlgorithm(SeriesAlgorithm):
             run.execute("malice_core.inspect", arguments, [report])
         finally:
             made.remove()
+        with open(report, encoding="utf-8") as file:
+            page = file.read()
+        tables.write_page(report, run.told(page))
         try:
-            rows = [_row(told) for told in run.plan["dates"]]
+            rows = [_row({**told, "reason": run.told(told["reason"])}) for told in run.plan["dates"]]
         except (KeyError, TypeError) as error:
             raise UserError(tr("The engine's report cannot be read: {}").format(error)) from error
-        table = tables.write(self, parameters, "TABLE", context, COLUMNS, rows)
+        table = tables.write(self, parameters, "TABLE", context, COLUMNS, rows, _title(rows))
         return {"REPORT": report, **({"TABLE": table} if table else {})}
+
+
+def _title(rows: list[dict[str, Any]]) -> str:
+    """What the table is called, as the layer of an embedding of the series is: after sensors and dates."""
+    sensors = "+".join(dict.fromkeys(str(row["sensor"]) for row in rows))
+    days = [str(row["date"]) for row in rows]
+    return f"{tr('Dates')} – {sensors} {min(days)} – {max(days)}" if rows else tr("Dates")
 
 
 def _row(told: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from .parameters import advanced, helped
 from .tool import ToolAlgorithm
 
 METHODS = ["linear", "knn", "forest"]
+#: The most that the engine takes.
+FOLDS = 1000
 #: What is about learning, and so means nothing to a classifier that is there.
 _TRAINING = frozenset(
     (
@@ -45,6 +47,9 @@ class LearningAlgorithm(ToolAlgorithm):
             raise checks.Refusal(tr("Nothing to learn from: give LABELS, or what SAVE_CLASSIFIER wrote as CLASSIFIER."))
         if not parameters.get("FIELD"):
             raise checks.Refusal(tr("FIELD is not set: choose the field of LABELS that is to be learned."))
+        if checks.number(parameters, "FOLDS", (True, 0, FOLDS)) == "1":
+            # Between the limits of the widget, and nothing would be left to train on.
+            raise checks.Refusal(tr("FOLDS 1 is no test: give 0 for none, or 2 or more."))
 
     def prepare(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
@@ -54,13 +59,14 @@ class LearningAlgorithm(ToolAlgorithm):
             feedback.pushWarning(tr("No REPORT is written: it is about training, and CLASSIFIER was trained already."))
 
     def learned(
-        self, labels: str, field: QgsProcessingParameterDefinition, most: QgsProcessingParameterDefinition
+        self, labels: str, field: QgsProcessingParameterDefinition, most: QgsProcessingParameterDefinition, other: str
     ) -> list[QgsProcessingParameterDefinition]:
         """The parameters of what is learned.
 
         Args:
             labels: help of the labels.
             most: how many pixels are learned from.
+            other: label of what another run learned.
         """
         return [
             options.embedding(),
@@ -77,7 +83,7 @@ class LearningAlgorithm(ToolAlgorithm):
             ),
             options.file(
                 "CLASSIFIER",
-                tr("Classifier of another run"),
+                other,
                 "skops",
                 tr("In place of labels: a file that SAVE_CLASSIFIER wrote, of an embedding of the same model."),
             ),
@@ -85,10 +91,13 @@ class LearningAlgorithm(ToolAlgorithm):
                 options.whole(
                     "FOLDS",
                     tr("Folds of cross-validation"),
-                    tr("So many times it is trained without a share of the blocks and tested on it. 0: no test."),
+                    tr(
+                        "So many times it is trained without a share of the blocks and tested on it: 2 or more. "
+                        "0: no test."
+                    ),
                     5,
                     0,
-                    1000,
+                    FOLDS,
                 )
             ),
             advanced(_fold_size()),
@@ -105,18 +114,19 @@ class LearningAlgorithm(ToolAlgorithm):
             *options.computing(),
         ]
 
-    def written(self, report: str) -> list[QgsProcessingParameterDefinition]:
+    def written(self, report: str, label: str, files: str) -> list[QgsProcessingParameterDefinition]:
         """The parameters of what is written besides rasters.
 
         Args:
             report: help of it.
+            label, files: of what was learned, such as ``Classifier`` and ``Classifiers (*.skops)``.
         """
         return [
             options.saved("REPORT", tr("Report"), tr("HTML files (*.html)"), report, default=True),
             options.saved(
                 "SAVE_CLASSIFIER",
-                tr("Classifier"),
-                tr("Classifiers (*.skops)"),
+                label,
+                files,
                 tr("A file (.skops) for CLASSIFIER in later runs, on other places or years of the same model."),
             ),
         ]

@@ -78,10 +78,13 @@ class ModelsAlgorithm(EngineAlgorithm):
 
     def definitions(self) -> Iterable[QgsProcessingParameterDefinition]:
         INSTALLED.refresh()
-        name = QgsProcessingParameterString("NAME", tr("Name of the model"), None, False, True)
+        # A text that is typed: QGIS' lists take no new name, which import needs.
+        named = tr(
+            "Of an installed model; for install, malice (the default); for import, the name it gets: "
+            "lower-case letters, digits and . _ -"
+        )
         if INSTALLED.names:
-            known = list(dict.fromkeys([*INSTALLED.names, PUBLISHED]))
-            name.setMetadata({"widget_wrapper": {"value_hints": known}})
+            named += "\n" + tr("Installed: {}").format(", ".join(INSTALLED.names))
         kind = QgsProcessing.SourceType.TypeFile
         return (
             helped(
@@ -95,13 +98,7 @@ class ModelsAlgorithm(EngineAlgorithm):
                 ),
                 tr("list, install, import, verify, remove or info."),
             ),
-            helped(
-                name,
-                tr(
-                    "Of an installed model; for install, malice (the default); for import, the name it gets: "
-                    "lower-case letters, digits and . _ -"
-                ),
-            ),
+            helped(QgsProcessingParameterString("NAME", tr("Name of the model"), None, False, True), named),
             helped(
                 QgsProcessingParameterMultipleLayers("FILES", tr("Files to import"), kind, optional=True),
                 tr("Published ONNX files, one a sensor, or one checkpoint (.ckpt)."),
@@ -182,7 +179,8 @@ class ModelsAlgorithm(EngineAlgorithm):
         run.execute("malice_core.models", ["list", "--check"])
         rows = [_row(one) for one in run.plan.get("models") or [] if isinstance(one, dict)]
         results = {}
-        if table := tables.write(self, parameters, "TABLE", context, COLUMNS, rows):
+        title = f"{tr('Models')} – {' '.join(filter(None, (action, name)))}"
+        if table := tables.write(self, parameters, "TABLE", context, COLUMNS, rows, title):
             results["TABLE"] = table
         if report:
             tables.write_page(report, _page([*run.notes, *run.warnings], details, rows))

@@ -79,16 +79,24 @@ def raster(name: str, label: str, text: str, optional: bool = False) -> QgsProce
     return helped(QgsProcessingParameterRasterDestination(name, label, None, optional, not optional), text)
 
 
-def sample() -> QgsProcessingParameterDefinition:
-    """How many pixels are looked at."""
-    text = tr("So many pixels, drawn from the whole raster, are looked at to find them. By default the engine's own.")
-    return advanced(whole("SAMPLE", tr("Pixels to learn from"), text, None, 1))
+def sample(default: str) -> QgsProcessingParameterDefinition:
+    """How many pixels are looked at.
+
+    Args:
+        default: a sentence that says how many they are where nothing is given.
+    """
+    text = tr("So many pixels, drawn from the whole raster, are looked at to find them.")
+    return advanced(whole("SAMPLE", tr("Pixels to learn from"), f"{text} {default}", None, 1))
 
 
-def seed() -> QgsProcessingParameterDefinition:
-    """Chance."""
+def seed(more: str = "") -> QgsProcessingParameterDefinition:
+    """Chance.
+
+    Args:
+        more: a sentence that says when it means nothing.
+    """
     text = tr("Another number draws other pixels by chance; the same number gives the same result.")
-    return advanced(whole("SEED", tr("Random seed"), text, 1, 0))
+    return advanced(whole("SEED", tr("Random seed"), f"{text} {more}".strip(), 1, 0))
 
 
 def computing() -> list[QgsProcessingParameterDefinition]:

@@ -50,6 +50,14 @@ IMAGES = (
 #: Other networks take none of it.
 SURROUNDINGS = {"WEATHER": "--weather", "DEM": "--dem", "ANGLES_S2": "--s2-angles", "ANGLES_S1": "--s1-angles"}
 HOLES = ("WEATHER_GAPS", "DEM_NODATA", "ANGLES")
+#: Options of the engine that are not called as their parameter is, and what a dialog has in their place.
+UNLIKE = {
+    **{option: f"{layers}/{folder}" for layers, folder, option, _ in IMAGES},
+    **{option: name for name, option in SURROUNDINGS.items()},
+    "--dates": "DATE_FROM/DATE_TO",
+    "--aoi": "EXTENT",
+    "--aoi-crs": "the CRS of EXTENT",
+}
 
 
 def helped(parameter: QgsProcessingParameterDefinition, text: str) -> QgsProcessingParameterDefinition:
@@ -102,13 +110,10 @@ def _number(name: str, label: str, text: str, default: Any = None) -> QgsProcess
 
 
 def _model() -> QgsProcessingParameterDefinition:
-    """A text, so that any name can be given; where the installed models are known, the dialog lists them."""
+    """A text, so that any name can be given, also in batch and models; the dialog makes a list of it."""
     text = tr("Name of an installed model; empty: the published one where it is installed.")
     parameter = QgsProcessingParameterString("MODEL", tr("Model"), INSTALLED.default() or None, False, True)
-    if INSTALLED.names:
-        parameter.setMetadata({"widget_wrapper": {"value_hints": INSTALLED.names}})
-        text += "\n" + "\n".join(INSTALLED.describe())
-    return helped(parameter, text)
+    return helped(parameter, "\n".join([text, *INSTALLED.describe()]))
 
 
 def _surroundings() -> list[QgsProcessingParameterDefinition]:

@@ -54,8 +54,8 @@ class PcaAlgorithm(ToolAlgorithm):
                 "json",
                 tr("A fit that SAVE_FIT wrote, of an embedding of the same model: nothing is fitted anew."),
             ),
-            options.sample(),
-            options.seed(),
+            options.sample(tr("By default all.")),
+            options.seed(tr("Without SAMPLE none are drawn, and it means nothing.")),
             *options.computing(),
             options.raster("OUTPUT", tr("Components"), tr("GeoTIFF, float32, bands PC1, PC2, … without unit.")),
             options.saved(

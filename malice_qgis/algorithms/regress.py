@@ -31,7 +31,7 @@ class RegressAlgorithm(LearningAlgorithm):
             "over an embedding, and maps it everywhere. The result is in the unit of the field.</p>"
             "<p><b>How good?</b> The report compares what was measured with what was predicted, from cross-validation "
             "over spatial blocks: what is tested lies apart from what was trained on.</p>"
-            "<p><b>Other places and years:</b> save the classifier (SAVE_CLASSIFIER) and give it as CLASSIFIER in "
+            "<p><b>Other places and years:</b> save the trained model (SAVE_CLASSIFIER) and give it as CLASSIFIER in "
             "place of labels. The embeddings must be of the same model, sensors and queries.</p>"
         )
 
@@ -50,9 +50,9 @@ class RegressAlgorithm(LearningAlgorithm):
             None,
         )
         return [
-            *self.learned(labels, field, most),
+            *self.learned(labels, field, most, tr("Trained model of another run")),
             options.raster("OUTPUT", tr("Prediction"), tr("GeoTIFF, float32, in the unit of the field.")),
-            *self.written(report),
+            *self.written(report, tr("Trained model"), tr("Trained models (*.skops)")),
         ]
 
     def look(self, output: str, path: str, parameters: dict[str, Any]) -> styling.Look:

@@ -25,7 +25,7 @@ from ..texts import tr
 from . import options
 from .base import EngineRun
 from .parameters import helped
-from .tool import ToolAlgorithm
+from .tool import ToolAlgorithm, temporary_folder
 
 #: Columns of a Shapefile's table.
 SHAPEFILE = 255
@@ -93,10 +93,11 @@ class SampleAlgorithm(ToolAlgorithm):
         source = self.parameterAsSource(parameters, "POINTS", context)
         if source is None:
             raise checks.Refusal(self.invalidSourceError(parameters, "POINTS"))
-        folder = os.path.dirname(QgsProcessingUtils.generateTempFilename("points"))
+        folder = temporary_folder()
         try:
             given, found = os.path.join(folder, "points.gpkg"), os.path.join(folder, "points.csv")
             points = vectors.write_points("POINTS", source, given, run.cancelled)
+            run.aliases[given] = vectors.said(source)
             arguments = [*self.options(run, parameters, context, folder), f"--points={given}", f"--output={found}"]
             run.execute(self.MODULE, arguments, [found])
             table = vectors.Table(found)

@@ -30,6 +30,8 @@ class SeriesAlgorithm(EngineAlgorithm):
 
     #: The parameters of its outputs.
     OUTPUTS: tuple[str, ...] = ()
+    #: What lacks, or does not go together, is reported by the engine; else it is refused before anything runs.
+    REPORTED = False
     UNOPENED = frozenset((*(name for name, _, _, _ in definitions.IMAGES), *definitions.SURROUNDINGS))
 
     def __init__(self) -> None:
@@ -50,13 +52,13 @@ class SeriesAlgorithm(EngineAlgorithm):
         return EmbedDialog(self, parent=parent)
 
     def refuse(self, parameters: dict[str, Any], context: QgsProcessingContext) -> None:
-        checks.refuse(parameters, context, self.OUTPUTS)
+        checks.refuse(parameters, context, self.OUTPUTS, self.REPORTED)
 
     def prepare(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> None:
         # Layers belong to the thread this is called in; the run has another.
-        self.images = checks.refuse(parameters, context, self.OUTPUTS)
+        self.images = checks.refuse(parameters, context, self.OUTPUTS, self.REPORTED)
         self._area = self._area_of(parameters, context)
         if self.images["--s2"] and not self.images["--scl"] and _share(parameters):
             feedback.pushWarning(tr("No scene classification is given: cloudy dates are not left out."))
@@ -77,8 +79,10 @@ class SeriesAlgorithm(EngineAlgorithm):
         days = checks.dates(parameters)
         if days:
             arguments += ["--dates", days]
-        if self.images["--scl"] and _share(parameters):
-            arguments += ["--max-cloud", _share(parameters)]
+        share = _share(parameters)
+        # The default means nothing without the images it is of; another share is for the engine to say so.
+        if share and ((self.images["--s2"] and self.images["--scl"]) or share != f"{definitions.MAX_CLOUD:g}"):
+            arguments += ["--max-cloud", share]
         return [*arguments, *self._area]
 
     def options(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:

@@ -37,7 +37,7 @@ class SimilarityAlgorithm(ToolAlgorithm):
             "<p><b>Several examples</b> count together: the most similar one decides. With FIELD, each value of the "
             "field has a band of its own.</p>"
             "<p><b>Measure:</b> cosine compares directions (1: the same); it is what embeddings are mostly compared "
-            "with. euclidean compares distances, and also hears of lengths.</p>"
+            "with. euclidean is 1 / (1 + distance), 1 for the same too, and also hears of lengths.</p>"
         )
 
     def definitions(self) -> list[QgsProcessingParameterDefinition]:
@@ -59,7 +59,10 @@ class SimilarityAlgorithm(ToolAlgorithm):
                 "MEASURE",
                 tr("Measure"),
                 MEASURES,
-                tr("cosine: of directions, -1 to 1. euclidean: of distances in the space of the embedding."),
+                tr(
+                    "cosine: of directions, -1 to 1. euclidean: 1 / (1 + distance) in the space of the embedding, 0 to "
+                    "1. What is the same has 1 in both."
+                ),
             ),
             *options.computing(),
             options.raster("OUTPUT", tr("Similarity"), tr("GeoTIFF, float32, a band for all or a band a value.")),

@@ -97,7 +97,7 @@ class ToolAlgorithm(EngineAlgorithm):
         feedback: QgsProcessingFeedback,
     ) -> dict[str, Any]:
         results = self._results(parameters, context)
-        folder = os.path.dirname(QgsProcessingUtils.generateTempFilename("shapes"))
+        folder = temporary_folder()
         try:
             arguments = [*self.options(run, parameters, context, folder)]
             # QGIS knows the layer it will load by the name it gave, the engine needs an absolute one.
@@ -171,6 +171,12 @@ class ToolAlgorithm(EngineAlgorithm):
         return found
 
 
+def temporary_folder() -> str:
+    """A new folder for what is written for the engine, as the engine tells its name: on Windows with one kind of
+    slashes, which QGIS and Python mix."""
+    return os.path.normpath(os.path.dirname(QgsProcessingUtils.generateTempFilename("shapes")))
+
+
 def _option(name: str, value: str) -> str:
     """An option and its value in one, so that a value that begins with a dash is no option."""
     return f"--{name.lower().replace('_', '-')}={value}"
@@ -232,4 +238,6 @@ def _targets(algorithm: ToolAlgorithm, read: dict[str, str], parameters: dict[st
 
 def _title(source: layers.Source) -> str:
     """An input as its results name it: the layer's name, or the file's."""
-    return os.path.splitext(os.path.basename(source.path))[0] if source.name == source.path else source.name
+    if layers.absolute(source.name) != source.path:
+        return source.name
+    return os.path.splitext(os.path.basename(source.path))[0]

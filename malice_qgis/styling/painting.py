@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from datetime import date
+from typing import ClassVar
 
 from qgis.core import (
     QgsColorRampShader,
@@ -64,7 +66,8 @@ def entitle(context: QgsProcessingContext, destination: str, wanted: object, nam
 class PostProcessor(QgsProcessingLayerPostProcessorInterface):
     """Dresses the layer of a result; keeps itself alive until QGIS has called it."""
 
-    _alive: tuple[PostProcessor, ...] = ()
+    #: The last few; runs that end together add to it from threads of their own.
+    _alive: ClassVar[deque[PostProcessor]] = deque(maxlen=64)
 
     def __init__(self, look: Look, keep_name: bool) -> None:
         super().__init__()
@@ -74,7 +77,7 @@ class PostProcessor(QgsProcessingLayerPostProcessorInterface):
     def of(cls, look: Look, keep_name: bool) -> PostProcessor:
         """A processor that QGIS may hold without owning; the last few are kept."""
         made = cls(look, keep_name)
-        cls._alive = (*cls._alive[-63:], made)
+        cls._alive.append(made)
         return made
 
     def postProcessLayer(

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from malice_qgis import models
 from malice_qgis.algorithms.parameters import HOLES, SURROUNDINGS
-from qgis.gui import QgsFileWidget
-from qgis.PyQt.QtWidgets import QComboBox, QGroupBox, QToolButton
+from processing.gui.AlgorithmDialog import AlgorithmDialog
+from qgis.core import QgsProcessingContext
+from qgis.gui import QgsFileWidget, QgsGui, QgsProcessingGui
+from qgis.PyQt.QtWidgets import QComboBox, QGroupBox, QLineEdit, QToolButton
 
 DEFAULTS = """
 import json, sys
@@ -56,6 +58,8 @@ def test_without_a_name_the_engines_choice_is_meant(engine_python: str, qgis_app
         ]
         card = installed.card("")
         assert (card.name if card else None) == wanted, store
+        # A dialog proposes the same; where the engine would ask for a name, one made for real work.
+        assert installed.default() == (wanted or next((name for name, tags in store if not tags), "")), store
 
 
 CARDS = [
@@ -130,6 +134,60 @@ def test_the_dialog_asks_for_what_the_model_needs(
     dialog.setParameters({"WEATHER": several})
     assert QgsFileWidget.splitFilePaths(widget.filePath()) == ["/weather/a.csv", "/weather/b.nc"]
     assert dialog.createProcessingParameters()["WEATHER"] == several
+    dialog.close()
+
+
+@pytest.mark.parametrize("name_of", ["embed", "inspect"])
+def test_a_model_that_is_not_listed_stays_as_it_was_given(
+    provider: object, scene: Path, monkeypatch: pytest.MonkeyPatch, name_of: str
+) -> None:
+    """Of the history, a script or another machine: nothing else is computed in its place."""
+    monkeypatch.setattr("processing.gui.ParametersPanel.iface", None)
+    monkeypatch.setattr(models.INSTALLED, "cards", CARDS)
+    algorithm = provider.algorithm(name_of).create()
+    dialog = algorithm.createCustomParametersWidget(None)
+    box = dialog.mainWidget().wrappers["MODEL"].wrappedWidget()
+    assert box.currentData() == "malice", "what the engine takes"
+    for name, shown in (("gone", "gone"), ("malice", "malice"), ("", ""), ("gone", "gone")):
+        dialog.setParameters({"FOLDER_S2": str(scene / "S2"), "MODEL": name})
+        assert dialog.createProcessingParameters()["MODEL"] == (name or None)
+        assert box.currentText() == shown
+    assert [box.itemData(row) for row in range(box.count())] == [None, "aux", "malice", "gone"]
+    # What the model needs is not known.
+    assert not dialog.mainWidget().unused
+    dialog.close()
+
+
+def test_batch_and_designer_take_any_model(provider: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list there would show a name that is not in it as nothing, and the default would be computed."""
+    monkeypatch.setattr("processing.gui.ParametersPanel.iface", None)
+    monkeypatch.setattr(models.INSTALLED, "cards", CARDS)
+    for name_of in ("embed", "inspect"):
+        dialog = provider.algorithm(name_of).create().createCustomParametersWidget(None)
+        # As its button for batch makes one.
+        algorithm = dialog.algorithm().create()
+        definition = algorithm.parameterDefinition("MODEL")
+        assert "malice: S1 (VV)." in definition.help()
+        for kind in (QgsProcessingGui.WidgetType.Batch, QgsProcessingGui.WidgetType.Modeler):
+            typed = QgsGui.processingGuiRegistry().createParameterWidgetWrapper(definition, kind)
+            widget = typed.createWrappedWidget(QgsProcessingContext())
+            typed.setParameterValue("gone", QgsProcessingContext())
+            assert isinstance(widget, QLineEdit)
+            assert typed.parameterValue() == "gone"
+        dialog.close()
+
+
+def test_a_new_name_can_be_typed_for_a_model(provider: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What malice:models imports has a name that no list knows."""
+    monkeypatch.setattr("processing.gui.ParametersPanel.iface", None)
+    monkeypatch.setattr(models.INSTALLED, "cards", CARDS)
+    algorithm = provider.algorithm("models").create()
+    assert algorithm.parameterDefinition("NAME").help().endswith("Installed: aux, malice")
+    dialog = AlgorithmDialog(algorithm)
+    widget = dialog.mainWidget().wrappers["NAME"].wrappedWidget()
+    typed = widget if isinstance(widget, QLineEdit) else widget.findChild(QLineEdit)
+    typed.setText("mine")
+    assert dialog.createProcessingParameters()["NAME"] == "mine"
     dialog.close()
 
 

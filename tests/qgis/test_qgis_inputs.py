@@ -102,8 +102,13 @@ def test_a_file_that_is_gone_and_areas_and_models_that_are_not_there(
     sentence = refusal(engine_python, models, "--s2", "/nowhere/S2_20180101.tif", "--model", "tiny", *end)
     refuses(shell, tmp_path, sentence, "INPUT_S2=/nowhere/S2_20180101.tif")
     sentence = refusal(engine_python, models, "--s2", scene / "S2", "--model", "tiny", "--aoi", 0, 0, 100, 100, *end)
+    assert sentence.endswith(": choose another --aoi, or check --aoi-crs")
+    sentence = sentence.replace("--aoi-crs", "the CRS of EXTENT").replace("--aoi", "EXTENT")
     refuses(shell, tmp_path, sentence, f"FOLDER_S2={scene / 'S2'}", "EXTENT=0,100,0,100")
     sentence = refusal(engine_python, models, "--s2", scene / "S2", "--model", "nothing", *end)
+    command = "python -m malice_core.models install malice, or import FILE… --name nothing, gets one"
+    assert command in sentence
+    sentence = sentence.replace(command, "MALICE models (malice:models), ACTION install or import, gets one")
     refuses(shell, tmp_path, sentence, f"FOLDER_S2={scene / 'S2'}", "MODEL=nothing")
 
 

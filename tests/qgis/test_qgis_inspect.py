@@ -25,7 +25,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QDate, QDateTime, Qt, QTime
 
-from helpers_qgis import Log, Shell, fake_engine, one_line
+from helpers_qgis import S2_BANDS, Log, Shell, fake_engine, one_line, write_series
 
 
 def engine_json(python: str, scene: Path, folder: Path, *arguments: object) -> dict:
@@ -82,10 +82,13 @@ def test_report_and_table_say_what_the_engine_says(
     assert len(rows) == len(wanted) == 7
     for row, told in zip(rows, wanted, strict=True):
         assert row["date"].toString("yyyy-MM-dd") == told["date"]
-        for name in ("sensor", "used", "reason", "valid_percent", "low", "high"):
+        for name in ("sensor", "used", "valid_percent", "low", "high"):
             assert row[name] == told[name] or (told[name] is None and not row[name]), name
+        assert row["reason"] == told["reason"].replace("--dates", "DATE_FROM/DATE_TO")
         assert row["files"] == "; ".join(told["files"])
     assert [row["used"] for row in rows] == [False, True, True, True, False, True, True]
+    assert {row["reason"] for row in rows} == {"", "outside DATE_FROM/DATE_TO 2018-01-10/"}
+    assert "outside DATE_FROM/DATE_TO" in page
     # What the report says in words is in the log.
     assert any("3 of 4 dates used" in text for text in log.texts)
 
@@ -119,6 +122,88 @@ def test_units_that_a_run_refuses_are_reported(
     layer = context.takeResultLayer(results["TABLE"])
     assert [row["used"] for row in layer.getFeatures()] == [False] * 3
     assert all("so dB" in row["reason"] for row in layer.getFeatures())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        (
+            {"FOLDER_S1": "{scene}/S1", "SCL": "{scene}/S2/S2_20180105.tif"},
+            {"SCL/FOLDER_SCL belongs to Sentinel-2 images: give INPUT_S2/FOLDER_S2 too, or drop SCL/FOLDER_SCL"},
+        ),
+        (
+            {"FOLDER_S2": "{scene}/S2", "MAX_CLOUD": "20"},
+            {"MAX_CLOUD needs the scene classification: give SCL/FOLDER_SCL with its files"},
+        ),
+        (
+            {"FOLDER_S1": "{scene}/S1", "MODEL": "aux", "MAX_CLOUD": "20"},
+            {
+                "model aux is MALICE Aux and needs weather (AgERA5) and terrain too: give WEATHER and DEM",
+                "MAX_CLOUD needs the scene classification: give SCL/FOLDER_SCL with its files",
+            },
+        ),
+        (
+            {"FOLDER_S1": "{scene}/S1", "ANGLES_S1": "38.5", "DEM": "{scene}/S1/S1_20180105.tif"},
+            {
+                "model tiny sees images alone, it takes no DEM, ANGLES_S1: drop that, or choose a model of MALICE Aux "
+                "with MODEL"
+            },
+        ),
+    ],
+)
+def test_what_lacks_or_does_not_go_together_is_in_the_report(
+    provider: object,
+    context: QgsProcessingContext,
+    scene: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    parameters: dict,
+    says: set,
+) -> None:
+    """malice:embed refuses it one by one before anything runs; here all of it is told at once."""
+    monkeypatch.setenv("MALICE_MODELS", os.pathsep.join([str(scene / "models"), str(scene / "more")]))
+    given = {"MODEL": "tiny", **{name: text.format(scene=scene) for name, text in parameters.items()}}
+    embed = {**given, "OUTPUT": str(tmp_path / "e.tif")}
+    assert not provider.algorithm("embed").create().checkParameterValues(embed, context)[0]
+    given |= {"REPORT": str(tmp_path / "r.html"), "TABLE": "memory:"}
+    algorithm = provider.algorithm("inspect").create()
+    assert algorithm.checkParameterValues(given, context) == (True, "")
+    log = Log()
+    run(provider, context, given, log)
+    refused = {line.partition("would be refused: ")[2] for line in log.warnings if "would be refused: " in line}
+    assert refused == says
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    for line in says:
+        assert line in page
+
+
+def test_layers_without_their_bands_are_the_engines_to_report(
+    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path
+) -> None:
+    write_series(tmp_path / "S2", 1, S2_BANDS[:-1])
+    layer = QgsRasterLayer(str(tmp_path / "S2" / "S2_20180105.tif"), "nine bands", "gdal")
+    QgsProject.instance().addMapLayer(layer)
+    given = {"INPUT_S2": [layer], "MODEL": "tiny", "OUTPUT": str(tmp_path / "e.tif")}
+    assert "has the band B12" in provider.algorithm("embed").create().checkParameterValues(given, context)[1]
+    given |= {"REPORT": str(tmp_path / "r.html"), "TABLE": "memory:"}
+    algorithm = provider.algorithm("inspect").create()
+    assert algorithm.checkParameterValues(given, context) == (True, "")
+    with pytest.raises(QgsProcessingException, match="B12"):
+        run(provider, context, given)
+
+
+def test_the_table_is_named_after_sensors_and_dates(
+    provider: object, context: QgsProcessingContext, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import processing
+
+    monkeypatch.setattr("processing.gui.Postprocessing.iface", None, raising=False)
+    given = {"FOLDER_S2": str(scene / "S2"), "FOLDER_S1": str(scene / "S1"), "MODEL": "tiny"}
+    for number, more in enumerate(({}, {"FOLDER_S1": None})):
+        wanted = {"REPORT": str(tmp_path / f"{number}.html"), "TABLE": "TEMPORARY_OUTPUT"}
+        processing.runAndLoadResults("malice:inspect", {**given, **more, **wanted}, context=context)
+    names = sorted(one.name() for one in QgsProject.instance().mapLayers().values())
+    assert names == ["Dates – S2 2018-01-05 – 2018-02-04", "Dates – S2+S1 2018-01-05 – 2018-02-04"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from malice_qgis import models
-from qgis.core import QgsNetworkAccessManager, QgsProcessingContext, QgsProcessingException, QgsVectorLayer
+from malice_qgis.styling import entitle
+from qgis.core import QgsNetworkAccessManager, QgsProcessingContext, QgsProcessingException, QgsProject, QgsVectorLayer
 from qgis.PyQt.QtNetwork import QNetworkProxy
 
 from helpers_qgis import Log, Shell, fake_engine, one_line
@@ -99,6 +100,21 @@ def test_remove(provider: object, context: QgsProcessingContext, store: Path) ->
     assert "tiny is not installed" in refusal(provider, context, ACTION="remove", NAME="tiny")
 
 
+def test_the_table_has_a_name_and_the_group_of_the_rasters(
+    provider: object, context: QgsProcessingContext, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import processing
+
+    monkeypatch.setattr("processing.gui.Postprocessing.iface", None, raising=False)
+    told = []
+    monkeypatch.setattr("malice_qgis.tables.styling.entitle", lambda *given: told.append(given[1:]) or entitle(*given))
+    for given in ({}, {"ACTION": "verify", "NAME": "tiny"}):
+        processing.runAndLoadResults("malice:models", {"TABLE": "TEMPORARY_OUTPUT", **given}, context=context)
+    layers = {one.id(): one.name() for one in QgsProject.instance().mapLayers().values()}
+    assert sorted(layers.values()) == ["Models – list", "Models – verify tiny"]
+    assert len(told) == 2
+
+
 def test_import(provider: object, context: QgsProcessingContext, store: Path) -> None:
     testdata = os.environ.get("MALICE_TESTDATA")
     if not testdata:
@@ -108,7 +124,8 @@ def test_import(provider: object, context: QgsProcessingContext, store: Path) ->
     found = rows(context, run(provider, context, log, ACTION="import", NAME="mine", FILES=files))
     assert (found["mine"]["sensors"], found["mine"]["licence"]) == ("S1", "AGPL-3.0-only")
     assert any("agree with malice_s1.onnx" in text for text in log.texts)
-    assert "--overwrite" in refusal(provider, context, ACTION="import", NAME="mine", FILES=files)
+    told = refusal(provider, context, ACTION="import", NAME="mine", FILES=files)
+    assert "give another NAME, or OVERWRITE to replace it" in told
     run(provider, context, ACTION="import", NAME="mine", FILES=files, OVERWRITE=True)
 
 

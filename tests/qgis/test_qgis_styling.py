@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -196,6 +198,28 @@ def test_bands_of_an_embedding_are_grouped_by_query(tmp_path: Path, qgis_app: ob
         assert shown <= bands
         assert layer.temporalProperties().isActive()
     assert "query 3: bands 9–16, 25–32" in layer.metadata().abstract()
+
+
+def test_looks_of_runs_that_end_together_are_all_kept(qgis_app: object) -> None:
+    """QGIS holds a bare pointer to each: one that Python forgets is called all the same."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(50):
+            made: list[styling.PostProcessor] = []
+            look = styling.Look("x", "")
+
+            def make(made: list[styling.PostProcessor] = made, look: styling.Look = look) -> None:
+                made.extend([styling.PostProcessor.of(look, True) for _ in range(15)])
+
+            threads = [threading.Thread(target=make) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert set(map(id, made)) <= set(map(id, styling.PostProcessor._alive))
+    finally:
+        sys.setswitchinterval(before)
 
 
 @pytest.mark.parametrize(("group", "wanted"), [("", "MALICE"), ("mine", "mine")])

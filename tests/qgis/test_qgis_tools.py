@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ntpath
+import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from malice_qgis.algorithms.tool import _title
+from malice_qgis.layers import Source
 from osgeo import gdal
 from qgis.core import (
+    QgsFeature,
+    QgsGeometry,
     QgsProcessingContext,
     QgsProcessingUtils,
     QgsProject,
@@ -80,6 +87,75 @@ def test_choices_defaults_and_limits_are_the_engines(provider: Any, engine: str)
         assert default is None or one.defaultValue() in (None, default), (tool, name)
 
 
+#: Numbers of the engine that help names, as it has them.
+_NUMBERS = """
+from malice_core import cluster, pca
+print(cluster.SAMPLE, pca.parser().parse_args(["--input=a", "--output=b"]).sample)
+"""
+
+
+def test_help_names_the_engines_defaults_and_measures(provider: Any, engine: str) -> None:
+    done = subprocess.run([engine, "-I", "-c", _NUMBERS], capture_output=True, text=True, timeout=60, check=True)
+    drawn_by_default, every = done.stdout.split()
+    helps = {
+        (tool, one.name()): one.help() for tool in TOOLS for one in provider.algorithm(tool).parameterDefinitions()
+    }
+    assert helps["cluster", "SAMPLE"].endswith(f"By default {drawn_by_default}.")
+    assert every == "None"
+    assert helps["pca", "SAMPLE"].endswith("By default all.")
+    assert "Without SAMPLE" in helps["pca", "SEED"]
+    assert "SAMPLE" not in helps["cluster", "SEED"]
+    assert "1 / (1 + distance)" in helps["similarity", "MEASURE"]
+    labels = {
+        tool: provider.algorithm(tool).parameterDefinition("SAVE_CLASSIFIER").description()
+        for tool in ("classify", "regress")
+    }
+    assert labels == {"classify": "Classifier", "regress": "Trained model"}
+
+
+def test_a_result_is_named_after_the_file_however_it_was_given(
+    provider: Any, context: QgsProcessingContext, years: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the working folder, with dots, or with the slashes QGIS writes on Windows."""
+    monkeypatch.chdir(years)
+    for given in ("before.tif", f"../{years.name}/before.tif", str(years / "before.tif")):
+        algorithm = provider.algorithm("pca").create()
+        assert algorithm.checkParameterValues({"INPUT": given, "OUTPUT": "/tmp/o.tif"}, context) == (True, "")
+        assert algorithm.title("PCA") == "PCA – before"
+    windows = SimpleNamespace(exists=lambda _: True, abspath=ntpath.normpath)
+    monkeypatch.setattr("malice_qgis.layers.os", SimpleNamespace(path=windows))
+    monkeypatch.setattr("malice_qgis.algorithms.tool.os", SimpleNamespace(path=ntpath))
+    assert _title(Source("C:/data/year.tif", r"C:\data\year.tif")) == "year"
+    assert _title(Source("My year", r"C:\data\year.tif")) == "My year"
+
+
+@pytest.mark.parametrize("tool", ["similarity", "sample"])
+def test_the_engine_speaks_of_layers_not_of_their_temporary_files(
+    provider: Any,
+    context: QgsProcessingContext,
+    years: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tool: str,
+) -> None:
+    """Also where QGIS writes a temporary folder in another way than the engine says it (on Windows its slashes)."""
+    made = QgsProcessingUtils.generateTempFilename
+    monkeypatch.setattr(QgsProcessingUtils, "generateTempFilename", lambda name: made(name).replace("/", "//"))
+    nowhere = drawn("Point", [], "EPSG:4326")
+    feature = QgsFeature(nowhere.fields())
+    feature.setGeometry(QgsGeometry.fromWkt("Point (3 1000)"))
+    assert nowhere.dataProvider().addFeature(feature)
+    shapes, output = ("POINTS", "o.gpkg") if tool == "sample" else ("REFERENCES", "o.tif")
+    given = {"INPUT": str(years / "before.tif"), shapes: nowhere, "OUTPUT": str(tmp_path / output)}
+    log = Log()
+    assert not provider.algorithm(tool).run(given, context, log)[1]
+    (line,) = log.errors
+    assert line.startswith(f"{shapes}: ")
+    assert "layer 'drawn'" in line
+    assert ".gpkg" not in line
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_components_are_the_engines_and_a_fit_is_used_again(
     provider: Any, context: QgsProcessingContext, years: Path, tmp_path: Path, engine: str
 ) -> None:
@@ -124,6 +200,7 @@ def test_components_are_the_engines_and_a_fit_is_used_again(
         ("classify", {"LABELS": "{labels}", "FIELD": "crops"}, "FIELD crops: layer"),
         ("classify", {"LABELS": "{labels}", "FIELD": "crop", "METHOD": "svm"}, "METHOD 'svm' is none of linear"),
         ("classify", {"LABELS": "{labels}", "FIELD": "crop", "FOLD_SIZE": -1}, "FOLD_SIZE '-1' is not a number from 1"),
+        ("classify", {"LABELS": "{labels}", "FIELD": "crop", "FOLDS": 1}, "FOLDS 1 is no test: give 0 for none, or 2"),
         ("classify", {"LABELS": "{labels}", "CLASSIFIER": "{labels}"}, "LABELS are learned from, CLASSIFIER has"),
         ("regress", {}, "Nothing to learn from"),
         ("change", {"BEFORE": "{years}/before.tif"}, "AFTER is not set"),
