@@ -156,7 +156,7 @@ def test_scales_of_int8_must_be_the_embeddings_own(tmp_path: Path) -> None:
 
 
 def test_a_damaged_tile_is_said_in_one_line(tmp_path: Path) -> None:
-    path = write(tmp_path / "e.tif", smooth(8, (200, 200)))
+    path = write(tmp_path / "e.tif", smooth(8, (200, 200)), cog=True)
     content = bytearray(path.read_bytes())
     content[len(content) // 3 : 2 * len(content) // 3] = bytes(len(content) // 3)
     path.write_bytes(content)

@@ -35,7 +35,7 @@ from malice_core.errors import ClusterError, InputError, MaliceError, OutputErro
 from malice_core.grid import Block
 from malice_core.pipeline import Progress, _encode_blocks
 from malice_core.plan import Plan, make_plan
-from malice_core.product import Steps
+from malice_core.product import Means, Steps
 from malice_core.scratch import Scratch, folder_of
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
