@@ -117,7 +117,7 @@ class LearningAlgorithm(ToolAlgorithm):
                 "SAVE_CLASSIFIER",
                 tr("Classifier"),
                 tr("Classifiers (*.skops)"),
-                tr("A file (.skops) for CLASSIFIER in later runs, on other places or years of the same model."),
+                tr("A file (.skops) for CLASSIFIER in later runs: on other areas of the same year, with like dates."),
             ),
         ]
 
