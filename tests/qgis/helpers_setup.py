@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import zipfile
 from pathlib import Path
+
+#: The engine's packages as wheels for QGIS' Python: ``pip download -r malice_qgis/setup/engine.lock -d FOLDER``.
+WHEELS = os.environ.get("MALICE_WHEELS", "")
 
 #: Answers the handshake as the real one does.
 EMBED = """
@@ -91,6 +95,11 @@ class Kit:
     def spoil(self) -> None:
         """Changes a wheel, which then is not the one in the lock file."""
         write_wheel(self.wheels, "alpha", "1.0", {"alpha/__init__.py": "print('not what was locked')\n"})
+
+
+def home(profile: Path) -> Path:
+    """The plugin's data folder in a profile."""
+    return profile / "profiles" / "default" / "malice"
 
 
 def processes(folder: str) -> list[int]:
