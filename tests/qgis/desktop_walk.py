@@ -1,7 +1,7 @@
 """Run inside desktop QGIS for ``test_qgis_walk.py``: from the zip to maps, through the algorithms' own dialogs.
 
 Dialogs are filled in with inputs and outputs alone: everything else is what they propose. What was seen is written
-down for the test, which looks at it; nothing is judged here.
+down for the test, which looks at it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ def layer_seen(layer: QgsMapLayer) -> dict[str, Any]:
 
 
 def run(name: str, **given: Any) -> Iterator[Pause]:
-    """A dialog filled in, run to its end and closed; what came of it goes to the end of the steps."""
+    """A dialog filled in, run to its end and closed; what came of it goes to the end of the steps.
+
+    Raises:
+        RuntimeError: if it did not begin or failed; nothing that follows would work.
+    """
     there = set(QgsProject.instance().mapLayers())
     ended: list[bool] = []
     dialog = dialog_of(name, {key: str(value) for key, value in given.items()})
@@ -76,6 +80,8 @@ def run(name: str, **given: Any) -> Iterator[Pause]:
         }
     )
     dialog.close()
+    if ended != [True]:
+        raise RuntimeError(f"{name} did not end well: {SEEN['boxes']} {SEEN['steps'][-1]['log']}")
 
 
 def layer_of(file: str) -> str:

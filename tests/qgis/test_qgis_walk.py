@@ -21,8 +21,8 @@ from helpers_qgis import OFFLINE, ROOT, S2_BANDS, pixels, untouched, wait_until,
 from helpers_setup import WHEELS, home, processes
 from helpers_tools import drawn, samples, saved
 
-#: Seconds the whole may take; it takes two minutes on two cores.
-LIMIT = 300
+#: Seconds the whole may take; on two cores it takes two minutes, with much else beside three.
+LIMIT = 400
 #: What of QGIS' log does not matter: it is not of the plugin, or is of the network that is not there.
 OTHERS = ("Network", "GRASS", "SAGA", "OTB")
 #: Layers by file: end of the name, how it is drawn, bands.
@@ -97,7 +97,7 @@ def walk(archive: Path, tmp_path_factory: pytest.TempPathFactory, qgis_app: obje
     )
     assert seen.exists(), f"QGIS ended with {done.returncode}: {done.stderr[-4000:]}"
     told = json.loads(seen.read_text(encoding="utf-8"))
-    assert told["problem"] == "", (told["boxes"], told["messages"])
+    assert told["problem"] == "", told["problem"] + str(told["messages"])
     assert done.returncode == 0, done.stderr[-4000:]
     return Walk(profile, made, environment, told)
 
@@ -165,6 +165,8 @@ def test_results_are_layers_that_look_right(walk: Walk, file: str) -> None:
 def test_nothing_is_left(walk: Walk) -> None:
     wait_until(lambda: not processes(str(home(walk.profile))), 2)
     assert sorted(os.listdir(walk.made)) == sorted([*RASTERS, "images.html", "crops.html", "dates.gpkg"])
-    left = [path for path in walk.profile.parent.rglob("*") if path.suffix in (".part", ".malice")]
-    assert left == []
+    folder = walk.profile.parent
+    assert [path for path in folder.rglob("*") if path.suffix in (".part", ".malice")] == []
+    # Such as the shapes that were written for the engine.
+    assert [path for path in (folder / "temporary").rglob("*") if path.is_file()] == []
     assert list((home(walk.profile) / "engine" / "1").glob("run-*.lock")) == []
