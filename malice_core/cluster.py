@@ -1,6 +1,6 @@
 """Clusters of an embedding, without labels: ``python -m malice_core.cluster --input FILE --output FILE.tif``.
 
-Mini-batch k-means; a fit can be saved and used on other embeddings of the model, so that clusters match between years.
+Mini-batch k-means; a fit can be saved and used on other areas of the same year, so that clusters match.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--fit", type=command.path, metavar="FIT.json", help="use a saved fit: clusters match those of its raster"
     )
-    one.add_argument("--save-fit", type=command.path, metavar="FIT.json", help="save the fit for other years or places")
+    one.add_argument(
+        "--save-fit", type=command.path, metavar="FIT.json", help="save the fit, for other areas of the year"
+    )
     command.add_seed(p)
     return p
 

@@ -1,7 +1,8 @@
 """Principal components of an embedding: ``python -m malice_core.pca --input FILE --output FILE.tif``.
 
 The first three as red, green and blue are the usual picture of an embedding. A fit can be saved and used on other
-embeddings of the model, so that the same colour means the same in every year and place.
+embeddings of the model: the same axes and stretch, so that the same colour means the same in other areas of the year
+(between years as far as embeddings are alike, which they need not be: docs/classify.md).
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ def parser() -> argparse.ArgumentParser:
         "--components", type=flags.count, metavar="N", help=f"how many (default: {COMPONENTS}, or those of --fit)"
     )
     one = g.add_mutually_exclusive_group()
+    one.add_argument("--fit", type=command.path, metavar="FIT.json", help="use a saved fit: the same axes and stretch")
     one.add_argument(
-        "--fit", type=command.path, metavar="FIT.json", help="use a saved fit: colours match those of its raster"
+        "--save-fit", type=command.path, metavar="FIT.json", help="save the fit, for other areas of the year"
     )
-    one.add_argument("--save-fit", type=command.path, metavar="FIT.json", help="save the fit for other years or places")
     g.add_argument("--sample", type=flags.count, metavar="N", help="fit on N pixels drawn at random (default: on all)")
     command.add_seed(p)
     return p

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import unicodedata
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from helpers_docs import sections, text_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -19,32 +19,9 @@ READ = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PA
 _LINK = re.compile(r"(!?)\[[^\]]*\]\(\s*<?([^)\s>]*)>?[^)]*\)")
 
 
-def text_of(path: Path) -> str:
-    """A page without its code, in which brackets are no links and # starts no heading."""
-    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    text = re.sub(r"^ {4,}\S.*$", "", text, flags=re.MULTILINE)
-    return re.sub(r"`[^`\n]*`", lambda code: re.sub(r"[][()#]", "", code[0]), text)
-
-
 def links(path: Path) -> list[tuple[bool, str]]:
     """(whether it is a picture, target) of each link of a page."""
     return [(mark == "!", target) for mark, target in _LINK.findall(text_of(path))]
-
-
-def anchors(path: Path) -> set[str]:
-    """Anchors of headings that mean the same place to GitHub and to mkdocs."""
-    github: dict[str, int] = {}
-    found = set()
-    for heading in re.findall(r"^#+\s+(.*)$", text_of(path), re.MULTILINE):
-        plain = re.sub(r"[`*]|!?\[|\]\([^)]*\)", "", heading).strip().lower()
-        name = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
-        number = github.setdefault(name, 0)
-        github[name] += 1
-        simple = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode()
-        site = re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", simple).strip())
-        if number == 0 and name == site:
-            found.add(name)
-    return found
 
 
 @pytest.mark.parametrize("path", READ, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -62,7 +39,7 @@ def test_links_lead_somewhere(path: Path) -> None:
         if DOCS in path.parents:
             assert place.is_relative_to(DOCS), f"{target} is not part of the site: give its address on GitHub"
         if anchor:
-            assert anchor in anchors(place), f"{target}: no such heading, or GitHub and mkdocs name it differently"
+            assert anchor in sections(place), f"{target}: no such heading, or GitHub and mkdocs name it differently"
 
 
 def test_every_page_is_in_the_site_and_every_picture_in_a_page() -> None:
@@ -122,4 +99,10 @@ def test_anchors_are_those_of_github_and_mkdocs(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# On a GPU\n\n## `--dask`: blocks\n\n## A, B & C\n\n## Twice\n\n## Twice\n", encoding="utf-8")
     # Of "--dask" GitHub keeps both dashes; "A, B & C" is "a-b--c" there; the second of two has a number.
-    assert anchors(page) == {"on-a-gpu", "twice"}
+    assert set(sections(page)) == {"on-a-gpu", "twice"}
+
+
+def test_a_section_is_what_stands_under_a_heading(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# One\n\na\n\n    # code\n\n## Two\n\n`b#`\n\n## One\n\nc\n", encoding="utf-8")
+    assert {name: text.split() for name, text in sections(page).items()} == {"one": ["a"], "two": ["`b`"]}

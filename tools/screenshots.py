@@ -1,34 +1,34 @@
 """Run inside desktop QGIS by ``screenshots.sh``: does what a user would, and takes a picture of each step.
 
-``story`` is a list of steps with pauses: what it yields is how many seconds, or until when, QGIS is left alone.
+``story`` is told as ``driving.py`` has it: what it yields is how many seconds, or until when, QGIS is left alone.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import processing
+from driving import Pause, button, dialog_of, place, run_to_end, tell
 from osgeo import gdal, ogr
 from processing.gui.BatchAlgorithmDialog import BatchAlgorithmDialog
 from qgis.core import (
     QgsApplication,
     QgsContrastEnhancement,
+    QgsMapRendererParallelJob,
+    QgsMapSettings,
     QgsMapThemeCollection,
     QgsMultiBandColorRenderer,
     QgsProject,
     QgsRasterLayer,
     QgsSettings,
 )
-from qgis.PyQt.QtCore import QModelIndex, QRect, Qt, QTimer, QUrl
-from qgis.PyQt.QtGui import QGuiApplication
+from qgis.PyQt.QtCore import QModelIndex, QRect, QSize, Qt, QTimer, QUrl
+from qgis.PyQt.QtGui import QGuiApplication, QImage, QPainter
 from qgis.PyQt.QtWebKitWidgets import QWebView
 from qgis.PyQt.QtWidgets import (
     QApplication,
@@ -38,7 +38,6 @@ from qgis.PyQt.QtWidgets import (
     QLineEdit,
     QListWidget,
     QProgressBar,
-    QPushButton,
     QScrollArea,
     QTreeView,
     QWidget,
@@ -51,7 +50,6 @@ PICTURES = Path(os.environ["MALICE_PICTURES"])
 EMBEDDING = SHOWN / "embedding_2024.tif"
 #: The same of images in which there is a wood that was felled since, and where they lie.
 BEFORE, WOODED = SHOWN / "embedding_wooded.tif", SHOWN / "wooded"
-Pause = Any  # seconds, or a function that is true when the wait is over
 
 
 def say(text: str) -> None:
@@ -66,6 +64,27 @@ def picture(name: str, window: QWidget | None = None) -> None:
     image = screen.grabWindow(0, area.x(), area.y(), area.width(), area.height())
     image.save(str(PICTURES / f"{name}.png"), "PNG", 0)
     say(f"{name}.png {(PICTURES / f'{name}.png').stat().st_size // 1000} kB")
+
+
+def maps(name: str, paths: list[str], side: int = 250, gap: int = 10) -> None:
+    """Layers that are shown, each as QGIS draws it, beside one another."""
+    layers = {one.source(): one for one in QgsProject.instance().mapLayers().values()}
+    width = len(paths) * (side + gap) - gap
+    sheet = QImage(width, side, QImage.Format.Format_RGB32)
+    sheet.fill(Qt.GlobalColor.white)
+    painter = QPainter(sheet)
+    for number, path in enumerate(paths):
+        settings = QgsMapSettings()
+        settings.setLayers([layers[path]])
+        settings.setDestinationCrs(layers[path].crs())
+        settings.setExtent(layers[path].extent())
+        settings.setOutputSize(QSize(side, side))
+        job = QgsMapRendererParallelJob(settings)
+        job.start()
+        job.waitForFinished()
+        painter.drawImage(number * (side + gap), 0, job.renderedImage())
+    painter.end()
+    sheet.save(str(PICTURES / f"{name}.png"), "PNG", 0)
 
 
 def true_colour(path: Path) -> QgsRasterLayer:
@@ -103,16 +122,6 @@ def load_series() -> tuple[list[QgsRasterLayer], QgsRasterLayer]:
     return layers, clear
 
 
-def button(window: QWidget, text: str) -> QPushButton | None:
-    return next((one for one in window.findChildren(QPushButton) if one.text().replace("&", "") == text), None)
-
-
-def place(window: QWidget, width: int, height: int) -> None:
-    window.resize(width, height)
-    window.move(40, 30)
-    window.raise_()
-
-
 def tell_engine(layers: list[QgsRasterLayer]) -> dict[str, Any]:
     """The parameters of a usual run."""
     return {
@@ -139,6 +148,8 @@ def examples(layers: list[QgsRasterLayer]) -> dict[str, dict[str, Any]]:
             "LABELS": str(SHOWN / "fields.gpkg"),
             "FIELD": "crop",
             "OUTPUT": str(SHOWN / "crops_2024.tif"),
+            # Layers are loaded by name: the classes come after it, and are on top.
+            "PROBABILITY": str(SHOWN / "certainty_2024.tif"),
             "REPORT": str(SHOWN / "crops_2024.html"),
         },
         "regress": {
@@ -194,13 +205,6 @@ def write_wood(side: int = 64) -> None:
         image.WriteRaster((image.RasterXSize - side) // 2, (image.RasterYSize - side) // 2, side, side, square)
         image.FlushCache()
         del image
-
-
-def dialog_of(name: str, parameters: dict[str, Any]) -> QDialog:
-    dialog = processing.createAlgorithmDialog(f"malice:{name}", parameters)
-    dialog.show()
-    place(dialog, 1000, 780)
-    return dialog
 
 
 def help_pictures(layers: list[QgsRasterLayer]) -> Iterator[Pause]:
@@ -339,14 +343,6 @@ def story() -> Iterator[Pause]:
     yield from set_up()
 
 
-def run_to_end(dialog: QDialog) -> Iterator[Pause]:
-    """Runs what a dialog is filled in with; it stays open."""
-    button(dialog, "Run").click()
-    yield 1
-    yield lambda: button(dialog, "Close").isEnabled() and not button(dialog, "Cancel").isEnabled()
-    yield 2
-
-
 def reports(layers: list[QgsRasterLayer]) -> Iterator[Pause]:
     """Tools at work, and the pages they write."""
     write_wood()
@@ -355,7 +351,8 @@ def reports(layers: list[QgsRasterLayer]) -> Iterator[Pause]:
     yield from run_to_end(dialog)
     dialog.close()
     filled = examples(layers)
-    for name, page in {"inspect": "images_2024.html", "pca": "", "classify": "crops_2024.html", "change": ""}.items():
+    pages = {"inspect": "images_2024.html", "classify": "crops_2024.html"}
+    for name in ("inspect", "pca", "similarity", "classify", "change"):
         dialog = dialog_of(name, filled[name])
         yield 1
         yield from run_to_end(dialog)
@@ -363,14 +360,16 @@ def reports(layers: list[QgsRasterLayer]) -> Iterator[Pause]:
         dialog.close()
         yield 2
         picture(f"{name}_result", iface.mainWindow())
-        if page:
+        if name in pages:
             view = QWebView()
-            view.load(QUrl.fromLocalFile(str(SHOWN / page)))
+            view.load(QUrl.fromLocalFile(str(SHOWN / pages[name])))
             view.show()
             place(view, 1000, 780)
             yield 3
             picture(f"{name}_report", view)
             view.close()
+    made = {name: filled[name]["OUTPUT"] for name in ("pca", "similarity", "classify")}
+    maps("tools", [*made.values(), filled["classify"]["PROBABILITY"]])
 
 
 def set_up() -> Iterator[Pause]:
@@ -413,35 +412,12 @@ def set_up() -> Iterator[Pause]:
     QgsSettings().setValue("malice/enginePython", setting)
 
 
-def advance(steps: Iterator[Pause]) -> None:
-    """Does the next step and sees to it that the one after it is done."""
-    try:
-        pause = next(steps)
-    except StopIteration:
-        say("end")
-        finish()
-    except Exception:  # noqa: BLE001  whatever it is, QGIS must not stay open with nobody to close it
-        traceback.print_exc()
-        finish()
+def ended(problem: str) -> None:
+    if problem:
+        print(problem)
     else:
-        if callable(pause):
-            wait(pause, lambda: advance(steps))
-        else:
-            QTimer.singleShot(int(1000 * pause), lambda: advance(steps))
-
-
-def wait(condition: Callable[[], bool], then: Callable[[], None]) -> None:
-    QTimer.singleShot(100, then if condition() else lambda: wait(condition, then))
-
-
-def finish() -> None:
-    sys.stdout.flush()
-    # Layers in memory would be asked about.
-    QgsProject.instance().removeAllMapLayers()
-    QgsProject.instance().setDirty(False)
-    iface.actionExit().trigger()
+        say("end")
 
 
 #: MALICE_STORY=set_up: that part alone, half a minute and what is fetched.
-TELL = set_up if os.environ.get("MALICE_STORY") == "set_up" else story
-QTimer.singleShot(2000, lambda: advance(TELL()))
+tell(set_up() if os.environ.get("MALICE_STORY") == "set_up" else story(), ended)

@@ -1,24 +1,21 @@
 #!/usr/bin/env bash
 # Pictures of the plugin in desktop QGIS, into a folder: screenshots.sh [FOLDER]. Without one, those of docs/qgis are
 # made anew, and docs/qgis/ALGORITHM.png of every algorithm.
-# QGIS runs under Xvfb with openbox, in a profile of its own; what it does there is in screenshots.py. The images and
+# QGIS runs in a virtual display (desktop.sh), in a profile of its own; what it does there is in screenshots.py. The images and
 # models are those of `make demo`. They are shown under SHOWN (default: ana beside other temporary files), a new folder that is removed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tools/qgis_here.sh
 . tools/qgis_here.sh
 qgis_ready || { echo "screenshots: $QGIS_MISSING" >&2; exit 1; }
-for program in Xvfb openbox qgis; do
-    command -v "$program" >/dev/null || { echo "screenshots: $program is missing: sudo apt-get install xvfb openbox qgis" >&2; exit 1; }
-done
+bash tools/desktop.sh
 [ -d demo/scene/S2 ] || { echo "screenshots: there is no demo/scene: make demo" >&2; exit 1; }
 
 shown=${SHOWN:-${TMPDIR:-/tmp}/ana}
 mkdir "$shown" || { echo "screenshots: set SHOWN to a folder that does not exist" >&2; exit 1; }
 work=$(mktemp -d)
 mkdir "$work/pictures"
-started=()
-trap 'for one in "${started[@]}"; do kill "$one" 2>/dev/null || true; done; rm -rf "$work" "$shown"' EXIT
+trap 'rm -rf "$work" "$shown"' EXIT
 
 # Pictures show paths: those of the person who took them are nobody's business.
 cp -R demo/scene "$shown/fields"
@@ -41,20 +38,10 @@ INI
 PROFILE=$profile bash tools/plugin.sh deploy >/dev/null
 .venv/bin/python tools/qgis_settings.py "$profile" "$shown/engine/bin/python"
 
-mkfifo "$work/display"
-exec 3<>"$work/display"
-Xvfb -displayfd 3 -screen 0 1400x900x24 -nolisten tcp >/dev/null 2>&1 &
-started+=($!)
-read -r -t 20 number <&3
-DISPLAY=:$number
-export DISPLAY
-openbox >/dev/null 2>&1 &
-started+=($!)
-
 status=0
 # TMPDIR: layers in the folder for temporary files are marked as such, and asked about.
-TMPDIR=$work QT_QPA_PLATFORM=xcb LIBGL_ALWAYS_SOFTWARE=1 QGIS_CUSTOM_CONFIG_PATH=$work MALICE_SHOWN=$shown MALICE_PICTURES=$work/pictures \
-    timeout "${LIMIT:-900}" qgis --nologo --noversioncheck --code "${STORY:-tools/screenshots.py}" >"$work/log" 2>&1 || status=$?
+TMPDIR=$work QGIS_CUSTOM_CONFIG_PATH=$work MALICE_SHOWN=$shown MALICE_PICTURES=$work/pictures \
+    bash tools/desktop.sh tools/screenshots.py >"$work/log" 2>&1 || status=$?
 grep '^screenshots:' "$work/log" || true
 [ "$status" = 0 ] && grep -q '^screenshots: end' "$work/log" || { tail -n 40 "$work/log" >&2; exit 1; }
 

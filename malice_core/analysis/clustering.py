@@ -2,7 +2,7 @@
 
 Every pixel belongs to the centre that is nearest. Centres are numbered by how many of the drawn pixels are theirs, the
 largest first, so that numbers do not hang on the order in which chance found them. A fit can be kept and used on other
-embeddings of the model: then a cluster means the same in every year and place.
+embeddings of the model: then a cluster means the same in other areas of the year.
 """
 
 from __future__ import annotations

@@ -53,7 +53,9 @@ def add_options(p: argparse.ArgumentParser, numeric: bool) -> None:
         "--report", type=command.path, metavar="FILE.html", help="accuracy on the held-out folds, to be read"
     )
     g.add_argument("--report-json", type=command.path, metavar="FILE.json", help="the same for programs")
-    g.add_argument("--save-classifier", type=command.path, metavar="FILE.skops", help="for other years or places")
+    g.add_argument(
+        "--save-classifier", type=command.path, metavar="FILE.skops", help="for other areas of the same year"
+    )
     if numeric:
         g = p.add_argument_group("of numbers")
         g.add_argument("--pixels", type=flags.count, metavar="N", help="labelled pixels at most, default 10000")

@@ -35,16 +35,17 @@ PAGES = "https://github.com/malice-qgis/malice-qgis/blob/main/"
 class EngineAlgorithm(QgsProcessingAlgorithm):
     """An algorithm that the engine computes.
 
-    A subclass gives ``ID``, ``TAGS``, ``displayName``, ``shortDescription``, ``shortHelpString``, ``definitions`` and
-    ``work``, and where it needs them ``refuse`` and ``prepare``.
+    A subclass gives ``ID``, ``HELP``, ``TAGS``, ``displayName``, ``shortDescription``, ``shortHelpString``,
+    ``definitions`` and ``work``, and where it needs them ``refuse`` and ``prepare``.
     """
 
     #: Fixed, lowercase: what scripts, models and histories name.
     ID = ""
     #: Words by which it is found, with commas between.
     TAGS = "malice"
-    #: The page of its help, as it lies in the repository.
-    HELP = "docs/qgis.md"
+    #: The page of its help, as it lies in the repository; on a page of several algorithms with the heading of its own,
+    #: ``docs/page.md#heading``.
+    HELP = ""
     #: Parameters of files that QGIS would open one by one to see if they are layers; the engine opens them and says
     #: more.
     UNOPENED: frozenset[str] = frozenset()

@@ -21,6 +21,7 @@ class ChangeAlgorithm(ToolAlgorithm):
     """Parameters and texts."""
 
     ID = "change"
+    HELP = "docs/qgis_tools.md#detect-change"
     MODULE = "malice_core.change"
     TAGS = "change detection,difference,otsu,deforestation,embedding,features,malice"
 

@@ -16,6 +16,7 @@ class ClassifyAlgorithm(LearningAlgorithm):
     """Parameters and texts."""
 
     ID = "classify"
+    HELP = "docs/qgis_tools.md#classify"
     MODULE = "malice_core.classify"
     TAGS = "classification,supervised,land cover,crops,random forest,knn,linear,labels,training,embedding,malice"
 
@@ -31,8 +32,11 @@ class ClassifyAlgorithm(LearningAlgorithm):
             "them everywhere. Some dozen labels a class are often enough.</p>"
             "<p><b>How good?</b> The report has the confusion matrix and precision, recall and F1 of each class, from "
             "cross-validation over spatial blocks: what is tested lies apart from what was trained on.</p>"
-            "<p><b>Other places and years:</b> save the classifier (SAVE_CLASSIFIER) and give it as CLASSIFIER in "
-            "place of labels. The embeddings must be of the same model, sensors and queries.</p>"
+            "<p><b>Other areas</b> of the same year, with like dates: save the classifier (SAVE_CLASSIFIER) and give "
+            "it as CLASSIFIER in place of labels. The embeddings must be of the same model, sensors and queries.</p>"
+            "<p><b>Other years:</b> label some places of that year and learn anew. Embeddings of the same fields "
+            "differ between years: in a trial, a classifier that was right at 82 % of the pixels of its own year was "
+            "right at 7.5 % of the next one's.</p>"
         )
 
     def definitions(self) -> list[QgsProcessingParameterDefinition]:

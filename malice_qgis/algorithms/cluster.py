@@ -17,6 +17,7 @@ class ClusterAlgorithm(ToolAlgorithm):
     """Parameters and texts."""
 
     ID = "cluster"
+    HELP = "docs/qgis_tools.md#cluster"
     MODULE = "malice_core.cluster"
     TAGS = "cluster,k-means,unsupervised,classification,segmentation,embedding,features,malice"
 
@@ -31,7 +32,8 @@ class ClusterAlgorithm(ToolAlgorithm):
             "<p>Groups the pixels of an embedding into <b>clusters</b> of like years (mini-batch k-means). No labels "
             "are needed; what each cluster is you find out by looking.</p>"
             "<p>Clusters are numbered by size, the largest is 1. Save the fit (SAVE_FIT) to find the same clusters in "
-            "other years or places of the same model (FIT).</p>"
+            "other areas of the same year, with like dates (FIT; of the same model). Of another year find clusters "
+            "anew: embeddings of the same places differ between years.</p>"
         )
 
     def definitions(self) -> list[QgsProcessingParameterDefinition]:

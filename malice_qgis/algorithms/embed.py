@@ -27,6 +27,7 @@ class EmbedAlgorithm(SeriesAlgorithm):
     """Parameters, the engine's run, and the result as a layer."""
 
     ID = "embed"
+    HELP = "docs/qgis.md#malice-embed"
     TAGS = "embedding,sentinel,sentinel-1,sentinel-2,time series,deep learning,features,land cover,crops,malice"
     OUTPUTS = ("OUTPUT", "COUNTS", "PLAN")
 

@@ -127,7 +127,7 @@ class LearningAlgorithm(ToolAlgorithm):
                 "SAVE_CLASSIFIER",
                 label,
                 files,
-                tr("A file (.skops) for CLASSIFIER in later runs, on other places or years of the same model."),
+                tr("A file (.skops) for CLASSIFIER in later runs: on other areas of the same year, with like dates."),
             ),
         ]
 

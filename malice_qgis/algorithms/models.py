@@ -54,6 +54,7 @@ class ModelsAlgorithm(EngineAlgorithm):
     """What is done with a model, and a table of those that are there afterwards."""
 
     ID = "models"
+    HELP = "docs/qgis.md#malice-models"
     TAGS = "model,models,network,weights,install,download,import,verify,remove,licence,malice"
 
     def displayName(self) -> str:

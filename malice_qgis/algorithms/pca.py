@@ -1,4 +1,4 @@
-"""``malice:pca``: embeddings as a few bands, of which three make a picture whose colours match between years."""
+"""``malice:pca``: embeddings as a few bands, of which three make a picture; a saved fit repeats its colours."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class PcaAlgorithm(ToolAlgorithm):
     """Parameters and texts."""
 
     ID = "pca"
+    HELP = "docs/qgis_tools.md#principal-components-pca"
     MODULE = "malice_core.pca"
     TAGS = "pca,principal components,embedding,rgb,composite,dimension reduction,features,malice"
 
@@ -23,16 +24,18 @@ class PcaAlgorithm(ToolAlgorithm):
         return tr("Principal components (PCA)")
 
     def shortDescription(self) -> str:
-        return tr("A picture of an embedding: its principal components, in colours that match between years.")
+        return tr("A picture of an embedding: its principal components as colours, which a saved fit repeats.")
 
     def shortHelpString(self) -> str:
         return tr(
             "<p>Reduces the hundreds of bands of an embedding to a few <b>principal components</b>: those directions "
             "in which the pixels differ most. The first three are shown as red, green and blue, so that places with "
             "like years have like colours.</p>"
-            "<p><b>Other years:</b> save the fit (SAVE_FIT) of one year and give it as FIT for the others. Their "
-            "components then mean the same, and the colours, whose stretch is part of the fit, can be compared. The "
-            "embeddings must be of the same model, sensors and queries.</p>"
+            "<p><b>The same colours elsewhere:</b> save the fit (SAVE_FIT) of one embedding and give it as FIT for "
+            "others of the same model, sensors and queries. Components and stretch are then the same. The same colour "
+            "means the same in other areas of the same year, with like dates. Between years embeddings of an unchanged "
+            "place differ, and so do its colours: where they lie far apart the run warns. Whether a place has changed "
+            "<i>Detect change</i> tells.</p>"
             "<p><b>Result:</b> float32, bands PC1, PC2, …; no unit.</p>"
         )
 
@@ -59,7 +62,10 @@ class PcaAlgorithm(ToolAlgorithm):
             *options.computing(),
             options.raster("OUTPUT", tr("Components"), tr("GeoTIFF, float32, bands PC1, PC2, … without unit.")),
             options.saved(
-                "SAVE_FIT", tr("Fit"), fits, tr("A file (.json) for FIT in later runs, for colours that match.")
+                "SAVE_FIT",
+                tr("Fit"),
+                fits,
+                tr("A file (.json) for FIT in later runs: the same components and stretch."),
             ),
         ]
 

@@ -16,6 +16,7 @@ class RegressAlgorithm(LearningAlgorithm):
     """Parameters and texts."""
 
     ID = "regress"
+    HELP = "docs/qgis_tools.md#regress"
     MODULE = "malice_core.regress"
     TAGS = "regression,supervised,tree cover,biomass,yield,random forest,knn,ridge,labels,embedding,malice"
 
@@ -31,8 +32,10 @@ class RegressAlgorithm(LearningAlgorithm):
             "over an embedding, and maps it everywhere. The result is in the unit of the field.</p>"
             "<p><b>How good?</b> The report compares what was measured with what was predicted, from cross-validation "
             "over spatial blocks: what is tested lies apart from what was trained on.</p>"
-            "<p><b>Other places and years:</b> save the trained model (SAVE_CLASSIFIER) and give it as CLASSIFIER in "
-            "place of labels. The embeddings must be of the same model, sensors and queries.</p>"
+            "<p><b>Other areas</b> of the same year, with like dates: save what was learned (SAVE_CLASSIFIER) and give "
+            "it as CLASSIFIER in place of labels. The embeddings must be of the same model, sensors and queries.</p>"
+            "<p><b>Other years:</b> learn anew from places that were measured then. Embeddings of the same place "
+            "differ between years, and what was learned in one is wrong in another.</p>"
         )
 
     def definitions(self) -> list[QgsProcessingParameterDefinition]:

@@ -35,6 +35,7 @@ class SampleAlgorithm(ToolAlgorithm):
     """Parameters, texts, and the engine's table as features."""
 
     ID = "sample"
+    HELP = "docs/qgis_tools.md#sample-at-points"
     MODULE = "malice_core.sample"
     TAGS = "sample,extract,points,values,table,attributes,embedding,features,malice"
 

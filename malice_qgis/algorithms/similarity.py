@@ -19,6 +19,7 @@ class SimilarityAlgorithm(ToolAlgorithm):
     """Parameters and texts."""
 
     ID = "similarity"
+    HELP = "docs/qgis_tools.md#similarity-search"
     MODULE = "malice_core.similarity"
     SHAPES = (("REFERENCES", "FIELD"),)
     TAGS = "similarity,search,example,cosine,distance,embedding,find,features,malice"

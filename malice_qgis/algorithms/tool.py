@@ -25,11 +25,10 @@ _OPTIONAL = QgsProcessingParameterDefinition.Flag.FlagOptional
 class ToolAlgorithm(EngineAlgorithm):
     """A tool on embeddings.
 
-    A subclass gives ``ID``, texts, ``definitions``, ``MODULE`` and ``look``. A parameter ``SAVE_FIT`` is the option
-    ``--save-fit``; what is not set is left out.
+    A subclass gives ``ID``, ``HELP``, texts, ``definitions``, ``MODULE`` and ``look``. A parameter ``SAVE_FIT`` is the
+    option ``--save-fit``; what is not set is left out.
     """
 
-    HELP = "docs/qgis_tools.md"
     #: The command line of the engine.
     MODULE = ""
     #: (parameter of points or polygons, parameter of the field of theirs that is needed, "" for none)

@@ -117,7 +117,7 @@ def plain(path: str, what: str) -> Look:
 
 
 def components(path: str, what: str) -> Look:
-    """Of principal components: the first three in the stretch of their fit, so that colours match between years."""
+    """Of principal components: the first three in the stretch of their fit, which rasters of one fit share."""
     look, dataset = plain(path, what), open_raster(path)
     if dataset is None:
         return look

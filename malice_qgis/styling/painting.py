@@ -27,6 +27,7 @@ from qgis.PyQt.QtCore import QDate, QDateTime, Qt, QTime
 from qgis.PyQt.QtGui import QColor
 
 from ..dating import fixed_range
+from ..texts import tr
 from .looks import Classes, Colours, Look, Ramp, Style
 
 #: Where results stand among the layers; QGIS puts them there from 3.32 on.
@@ -164,19 +165,19 @@ def _metadata(layer: QgsRasterLayer, look: Look) -> QgsLayerMetadata:
     result.setIdentifier(tags.get("MALICE_JOB", ""))
     result.setCrs(layer.crs())
     dates = [f"{sensor.upper()}: {', '.join(map(str, days))}" for sensor, days in look.days.items()]
-    model = f"{tags.get('MALICE_MODEL', '')} ({tags.get('MALICE_MODEL_ID', '')})"
+    model = (tags.get(name, "") for name in ("MALICE_MODEL", "MALICE_MODEL_ID", "MALICE_CITATION"))
     numbers = f"{tags.get('MALICE_DTYPE', '')} {tags.get('MALICE_SCALE', '')}".strip()
-    lines = [look.what, f"Model: {model}. {tags.get('MALICE_CITATION', '')}".strip()]
-    lines += [f"Numbers: {numbers}"] if numbers else []
-    lines += [f"Dates {text}" for text in dates]
+    lines = [look.what, tr("Model: {0} ({1}). {2}").format(*model).strip()]
+    lines += [tr("Numbers: {}").format(numbers)] if numbers else []
+    lines += [tr("Dates {}").format(text) for text in dates]
     result.setAbstract("\n".join([*lines, *look.bands]))
     if tags.get("MALICE_LICENCE"):
-        result.setLicenses([f"model: {tags['MALICE_LICENCE']}"])
+        result.setLicenses([tr("model: {}").format(tags["MALICE_LICENCE"])])
     if tags.get("MALICE_CREDITS"):
         result.setRights([tags["MALICE_CREDITS"]])
     made = f"malice_core {tags.get('MALICE_VERSION', '')}: {tags.get('MALICE_TOOL', tags.get('MALICE_PRECISION', ''))}"
     result.setHistory([made, *dates])
-    result.setKeywords({"MALICE": ["embedding", "Sentinel", tags.get("MALICE_MODEL", "")]})
+    result.setKeywords({"MALICE": [tr("embedding"), "Sentinel", tags.get("MALICE_MODEL", "")]})
     if look.span:
         extent = QgsLayerMetadata.Extent()
         extent.setTemporalExtents([_range(look.span)])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -36,6 +37,23 @@ def engine_python() -> str:
     if not os.path.exists(path):
         pytest.skip(f"there is no engine ({path}): make setup, or set MALICE_ENGINE_PYTHON")
     return path
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory, engine_python: str) -> Path:
+    """``malice_qgis-VERSION.zip``, as ``make package`` writes it."""
+    asked = [engine_python, "-I", "-c", "import build, setuptools"]
+    if subprocess.run(asked, capture_output=True, check=False).returncode:
+        pytest.skip(f"{engine_python} has no build or setuptools: make setup")
+    folder = tmp_path_factory.mktemp("dist")
+    command = ["bash", "tools/plugin.sh", "package", str(folder)]
+    environment = {**os.environ, "MALICE_BUILD_PYTHON": engine_python}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if "lrelease is missing" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    (found,) = folder.glob("malice_qgis-*.zip")
+    return found
 
 
 @pytest.fixture(scope="session")

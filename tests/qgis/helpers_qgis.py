@@ -16,6 +16,8 @@ from osgeo import gdal, osr
 from qgis.core import QgsProcessingFeedback
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Proxies behind which there is nothing, for whatever asks the network all the same.
+OFFLINE = dict.fromkeys(("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"), "http://127.0.0.1:9")
 S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 #: Run by the engine: models of random weights, with the helper of the engine's own tests.
 MODELS = """
@@ -87,6 +89,17 @@ def deploy(folder: Path) -> Path:
     settings.parent.mkdir(parents=True)
     settings.write_text("[PythonPlugins]\nmalice_qgis=true\n", encoding="utf-8")
     return folder
+
+
+def untouched(profile: Path, settings: str) -> Shell:
+    """``qgis_process`` in a new profile with these settings, and with data of its own; it is told of no engine."""
+    target = profile / "profiles" / "default" / "QGIS" / "QGIS3.ini"
+    target.parent.mkdir(parents=True)
+    target.write_text(settings, encoding="utf-8")
+    shell = Shell(profile, {"XDG_DATA_HOME": str(profile / "data")})
+    for name in ("MALICE_ENGINE_PYTHON", "MALICE_MODELS"):
+        shell.environment.pop(name, None)
+    return shell
 
 
 class Shell:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
 from helpers_qgis import Log
+
+#: The engine's packages as wheels for QGIS' Python: ``pip download -r malice_qgis/setup/engine.lock -d FOLDER``.
+WHEELS = os.environ.get("MALICE_WHEELS", "")
 
 #: Answers the handshake as the real one does.
 EMBED = """
@@ -109,6 +113,11 @@ class Impatient(Log):
 
     def setProgressText(self, text: str) -> None:
         self.pushInfo(text)
+
+
+def home(profile: Path) -> Path:
+    """The plugin's data folder in a profile."""
+    return profile / "profiles" / "default" / "malice"
 
 
 def processes(folder: str) -> list[int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import re
 from pathlib import Path
 
 import pytest
+from helpers_docs import sections, text_of
 
 from helpers_qgis import ROOT
 
@@ -75,14 +77,19 @@ def test_icons_can_be_seen_on_light_and_dark(qgis_app: object, path: Path, size:
 
 
 def test_every_algorithm_has_a_page_with_its_picture(provider: object) -> None:
+    """Of a page that several share, Help opens a heading of the algorithm's own, with its picture under it."""
+    addresses = [algorithm.helpUrl() for algorithm in provider.algorithms()]
+    assert len(set(addresses)) == len(addresses)
+    pages = collections.Counter(address.partition("#")[0] for address in addresses)
     lacking = []
     for algorithm in provider.algorithms():
-        address = algorithm.helpUrl()
+        address, _, anchor = algorithm.helpUrl().partition("#")
         assert address.startswith(PAGES), address
-        page = ROOT / address.removeprefix(PAGES).partition("#")[0]
-        text = page.read_text(encoding="utf-8") if page.is_file() else ""
+        page = ROOT / address.removeprefix(PAGES)
+        if not page.is_file() or (not anchor and pages[address] > 1):
+            lacking.append(f"{algorithm.name()}: {address} is no page, or that of several without a heading of its own")
+            continue
+        text = sections(page).get(anchor, "") if anchor else text_of(page)
         if f"`{algorithm.id()}`" not in text or not re.search(rf"!\[[^\]]+\]\(qgis/{algorithm.name()}\.png\)", text):
-            lacking.append(
-                f"{algorithm.name()}: {page.relative_to(ROOT)} has no `{algorithm.id()}` or no picture of it"
-            )
+            lacking.append(f"{algorithm.name()}: no `{algorithm.id()}` or no picture of it at {algorithm.helpUrl()}")
     assert lacking == []

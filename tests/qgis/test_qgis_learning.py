@@ -1,4 +1,4 @@
-"""Maps that are learned in QGIS: labels of any layer, report, probability, and what is saved for other years."""
+"""Maps that are learned in QGIS: labels of any layer, report, probability, and what is saved for other areas."""
 
 from __future__ import annotations
 

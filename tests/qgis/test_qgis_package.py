@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -15,48 +14,15 @@ import numpy as np
 import pytest
 from osgeo import gdal, ogr
 
-from helpers_qgis import ROOT, Shell, one_line, wait_until
-from helpers_setup import Kit, processes
-
-#: The engine's packages as wheels for QGIS' Python: ``pip download -r malice_qgis/setup/engine.lock -d FOLDER``.
-WHEELS = os.environ.get("MALICE_WHEELS", "")
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory, engine_python: str) -> Path:
-    """``malice_qgis-VERSION.zip``, as ``make package`` writes it."""
-    asked = [engine_python, "-I", "-c", "import build, setuptools"]
-    if subprocess.run(asked, capture_output=True, check=False).returncode:
-        pytest.skip(f"{engine_python} has no build or setuptools: make setup")
-    folder = tmp_path_factory.mktemp("dist")
-    command = ["bash", "tools/plugin.sh", "package", str(folder)]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "MALICE_BUILD_PYTHON": engine_python}, capture_output=True, text=True
-    )
-    if "lrelease is missing" in done.stderr:
-        pytest.skip(done.stderr.strip())
-    assert done.returncode == 0, done.stderr
-    (found,) = folder.glob("malice_qgis-*.zip")
-    return found
+from helpers_qgis import OFFLINE, ROOT, Shell, one_line, untouched, wait_until
+from helpers_setup import WHEELS, Kit, home, processes
 
 
 def unzipped(archive: Path, profile: Path) -> Shell:
     """``qgis_process`` in a new profile, with the plugin out of the zip; no engine is named to it."""
-    plugins = profile / "profiles" / "default" / "python" / "plugins"
     with zipfile.ZipFile(archive) as opened:
-        opened.extractall(plugins)
-    settings = profile / "profiles" / "default" / "QGIS" / "QGIS3.ini"
-    settings.parent.mkdir(parents=True)
-    settings.write_text("[PythonPlugins]\nmalice_qgis=true\n", encoding="utf-8")
-    shell = Shell(profile, {"XDG_DATA_HOME": str(profile / "data")})
-    for name in ("MALICE_ENGINE_PYTHON", "MALICE_MODELS"):
-        shell.environment.pop(name, None)
-    return shell
-
-
-def home(profile: Path) -> Path:
-    """The plugin's data folder in a profile."""
-    return profile / "profiles" / "default" / "malice"
+        opened.extractall(profile / "profiles" / "default" / "python" / "plugins")
+    return untouched(profile, "[PythonPlugins]\nmalice_qgis=true\n")
 
 
 def test_the_zip_holds_what_it_should(archive: Path) -> None:
@@ -117,10 +83,9 @@ def test_a_killed_qgis_leaves_no_process_and_the_old_engine(archive: Path, tmp_p
 @pytest.mark.skipif(not WHEELS, reason="MALICE_WHEELS is not set: a folder of wheels for engine.lock")
 def test_from_the_zip_to_maps_without_a_network(archive: Path, tmp_path: Path) -> None:
     """What someone does who has never opened a terminal, by the same algorithms: a clean profile, the zip, the set-up,
-    a look at the images, embeddings, colours, a map of crops, and what has changed."""
+    a look at the images, embeddings, colours, a map of crops, and what has changed. By dialogs: test_qgis_walk.py."""
     shell = unzipped(archive, tmp_path / "a profile")
-    for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"):
-        shell.environment[name] = "http://127.0.0.1:9"
+    shell.environment.update(OFFLINE)
 
     def step(name: str, **given: object) -> str:
         done = shell("run", f"malice:{name}", "--", *(f"{key}={value}" for key, value in given.items()))

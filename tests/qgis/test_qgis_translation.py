@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from osgeo import gdal
+from qgis.PyQt.QtCore import QCoreApplication, QTranslator
 
 from helpers_qgis import ROOT, Shell, deploy
 
@@ -90,6 +95,64 @@ def test_a_build_without_translations_speaks_english(
     speaking("fr")
     monkeypatch.setattr(texts, "FOLDER", str(tmp_path))
     assert texts.translator() is None
+
+
+class Marking(QTranslator):
+    """Translates every text of the plugin into itself between marks."""
+
+    def isEmpty(self) -> bool:
+        return False
+
+    def translate(self, context: str, text: str, disambiguation: str | None = None, n: int = -1) -> str:
+        return f"«{text}»"
+
+
+def metadata_of_a_result(translator: QTranslator, folder: Path) -> Any:
+    """Metadata of the layer of an embedding with every tag that they tell of, made while a translator is installed."""
+    from malice_qgis import styling
+    from qgis.core import QgsRasterLayer
+
+    path = str(folder / "e.tif")
+    target = gdal.GetDriverByName("GTiff").Create(path, 8, 8, 4, gdal.GDT_Float32)
+    names = "MODEL MODEL_ID CITATION DTYPE SCALE LICENCE CREDITS VERSION PRECISION JOB"
+    target.SetMetadata({"MALICE_DATES_S2": "2024-05-01", **{f"MALICE_{name}": f"<{name}>" for name in names.split()}})
+    for number, plane in enumerate(np.random.default_rng(0).normal(0, 1, (4, 8, 8)), 1):
+        target.GetRasterBand(number).SetDescription(f"Q00F0{number - 1}")
+        target.GetRasterBand(number).WriteRaster(0, 0, 8, 8, plane.astype(np.float32).tobytes())
+    del target
+    assert QCoreApplication.installTranslator(translator)
+    try:
+        layer = QgsRasterLayer(path, "e", "gdal")
+        styling.dress(layer, styling.look_of(path))
+    finally:
+        QCoreApplication.removeTranslator(translator)
+    return layer.metadata()
+
+
+def test_every_label_of_the_metadata_can_be_translated(qgis_app: object, tmp_path: Path) -> None:
+    """What stands outside the marks is from the file: names, dates, numbers."""
+    told = metadata_of_a_result(Marking(), tmp_path)
+    lines = [*told.abstract().splitlines(), *told.licenses()]
+    assert len(lines) == 6
+    assert "«Model: <MODEL> (<MODEL_ID>). <CITATION>»" in lines
+    for line in lines:
+        assert re.fullmatch(r"«.+»", line), line
+    assert set(told.keywords()["MALICE"]) == {"«embedding»", "Sentinel", "<MODEL>"}
+
+
+def test_metadata_are_told_in_french(speaking: object, tmp_path: Path) -> None:
+    from malice_qgis import texts
+
+    speaking("fr")
+    told = metadata_of_a_result(texts.translator(), tmp_path)
+    what, model, numbers, dates, queries = told.abstract().splitlines()
+    assert what.startswith("Plongement")
+    assert model == "Modèle\u00a0: <MODEL> (<MODEL_ID>). <CITATION>"
+    assert numbers == "Nombres\u00a0: <DTYPE> <SCALE>"
+    assert dates == "Dates S2: 2024-05-01"
+    assert queries.startswith("requête 0")
+    assert told.licenses() == ["modèle\u00a0: <LICENCE>"]
+    assert "plongement" in told.keywords()["MALICE"]
 
 
 def test_qgis_process_speaks_french(shell: Shell, translations: Path, tmp_path: Path) -> None:
