@@ -20,6 +20,16 @@
     </message>
     <message>
         <location filename="../algorithms/base.py"/>
+        <source>A file cannot be read or written: {}. Is the disk full, or a folder closed to you?</source>
+        <translation>Un fichier ne peut pas être lu ou écrit : {}. Le disque est-il plein, ou un dossier interdit d’accès ?</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/base.py"/>
+        <source>{0} cannot be read or written: {1}. Choose another folder, or make room.</source>
+        <translation>{0} ne peut pas être lu ou écrit : {1}. Choisir un autre dossier, ou faire de la place.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/base.py"/>
         <source>{0} h {1:02d} min left</source>
         <translation>encore {0} h {1:02d} min</translation>
     </message>
@@ -110,8 +120,8 @@
     </message>
     <message>
         <location filename="../algorithms/classify.py"/>
-        <source>&lt;p&gt;Learns &lt;b&gt;classes&lt;/b&gt; (crops, land cover) from labelled points or polygons over an embedding and maps them everywhere. Some dozen labels a class are often enough.&lt;/p&gt;&lt;p&gt;&lt;b&gt;How good?&lt;/b&gt; The report has the confusion matrix and precision, recall and F1 of each class, from cross-validation over spatial blocks: what is tested lies apart from what was trained on.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Other places and years:&lt;/b&gt; save the classifier (SAVE_CLASSIFIER) and give it as CLASSIFIER in place of labels. The embeddings must be of the same model, sensors and queries.&lt;/p&gt;</source>
-        <translation>&lt;p&gt;Apprend des &lt;b&gt;classes&lt;/b&gt; (cultures, occupation du sol) à partir de points ou de polygones étiquetés sur un plongement, et les cartographie partout. Quelques dizaines d’étiquettes par classe suffisent souvent.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Est-ce bon ?&lt;/b&gt; Le rapport contient la matrice de confusion et, pour chaque classe, la précision, le rappel et le F1, par validation croisée sur des blocs spatiaux : ce qui est testé se trouve à l’écart de ce qui a servi à l’entraînement.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Autres lieux et années :&lt;/b&gt; enregistrez le classifieur (SAVE_CLASSIFIER) et donnez-le comme CLASSIFIER au lieu d’étiquettes. Les plongements doivent être du même modèle, avec les mêmes capteurs et requêtes.&lt;/p&gt;</translation>
+        <source>&lt;p&gt;Learns &lt;b&gt;classes&lt;/b&gt; (crops, land cover) from labelled points or polygons over an embedding and maps them everywhere. Some dozen labels a class are often enough.&lt;/p&gt;&lt;p&gt;&lt;b&gt;How good?&lt;/b&gt; The report has the confusion matrix and precision, recall and F1 of each class, from cross-validation over spatial blocks: what is tested lies apart from what was trained on.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Other areas&lt;/b&gt; of the same year, with like dates: save the classifier (SAVE_CLASSIFIER) and give it as CLASSIFIER in place of labels. The embeddings must be of the same model, sensors and queries.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Other years:&lt;/b&gt; label some places of that year and learn anew. Embeddings of the same fields differ between years: in a trial, a classifier that was right at 82 % of the pixels of its own year was right at 7.5 % of the next one's.&lt;/p&gt;</source>
+        <translation>&lt;p&gt;Apprend des &lt;b&gt;classes&lt;/b&gt; (cultures, occupation du sol) à partir de points ou de polygones étiquetés sur un plongement, et les cartographie partout. Quelques dizaines d’étiquettes par classe suffisent souvent.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Est-ce bon ?&lt;/b&gt; Le rapport contient la matrice de confusion et, pour chaque classe, la précision, le rappel et le F1, par validation croisée sur des blocs spatiaux : ce qui est testé se trouve à l’écart de ce qui a servi à l’entraînement.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Autres zones&lt;/b&gt; de la même année, de dates semblables : enregistrez le classifieur (SAVE_CLASSIFIER) et donnez-le comme CLASSIFIER au lieu d’étiquettes. Les plongements doivent être du même modèle, avec les mêmes capteurs et requêtes.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Autres années :&lt;/b&gt; étiquetez quelques lieux de l’année en question et refaites l’apprentissage. Les plongements des mêmes parcelles diffèrent d’une année à l’autre : lors d’un essai, un classifieur juste pour 82 % des pixels de sa propre année l’était pour 7,5 % de ceux de la suivante.&lt;/p&gt;</translation>
     </message>
     <message>
         <location filename="../algorithms/classify.py"/>
@@ -145,6 +155,11 @@
     </message>
     <message>
         <location filename="../algorithms/classify.py"/>
+        <source>Classifier of another run</source>
+        <translation>Classifieur d’une autre exécution</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
         <source>Classes</source>
         <translation>Classes</translation>
     </message>
@@ -162,6 +177,16 @@
         <location filename="../algorithms/classify.py"/>
         <source>Probability of the class that won, 0 to 1.</source>
         <translation>Probabilité de la classe retenue, de 0 à 1.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>Classifier</source>
+        <translation>Classifieur</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/classify.py"/>
+        <source>Classifiers (*.skops)</source>
+        <translation>Classifieurs (*.skops)</translation>
     </message>
     <message>
         <location filename="../algorithms/classify.py"/>
@@ -190,8 +215,8 @@
     </message>
     <message>
         <location filename="../algorithms/cluster.py"/>
-        <source>&lt;p&gt;Groups the pixels of an embedding into &lt;b&gt;clusters&lt;/b&gt; of like years (mini-batch k-means). No labels are needed; what each cluster is you find out by looking.&lt;/p&gt;&lt;p&gt;Clusters are numbered by size, the largest is 1. Save the fit (SAVE_FIT) to find the same clusters in other years or places of the same model (FIT).&lt;/p&gt;</source>
-        <translation>&lt;p&gt;Regroupe les pixels d’un plongement en &lt;b&gt;groupes&lt;/b&gt; d’années semblables (k-moyennes par mini-lots). Il ne faut pas d’étiquettes ; ce qu’est chaque groupe, on le découvre en regardant.&lt;/p&gt;&lt;p&gt;Les groupes sont numérotés par taille, le plus grand est 1. Enregistrez l’ajustement (SAVE_FIT) pour retrouver les mêmes groupes dans d’autres années ou d’autres lieux du même modèle (FIT).&lt;/p&gt;</translation>
+        <source>&lt;p&gt;Groups the pixels of an embedding into &lt;b&gt;clusters&lt;/b&gt; of like years (mini-batch k-means). No labels are needed; what each cluster is you find out by looking.&lt;/p&gt;&lt;p&gt;Clusters are numbered by size, the largest is 1. Save the fit (SAVE_FIT) to find the same clusters in other areas of the same year, with like dates (FIT; of the same model). Of another year find clusters anew: embeddings of the same places differ between years.&lt;/p&gt;</source>
+        <translation>&lt;p&gt;Regroupe les pixels d’un plongement en &lt;b&gt;groupes&lt;/b&gt; d’années semblables (k-moyennes par mini-lots). Il ne faut pas d’étiquettes ; ce qu’est chaque groupe, on le découvre en regardant.&lt;/p&gt;&lt;p&gt;Les groupes sont numérotés par taille, le plus grand est 1. Enregistrez l’ajustement (SAVE_FIT) pour retrouver les mêmes groupes dans d’autres zones de la même année, de dates semblables (FIT ; du même modèle). Pour une autre année, cherchez des groupes nouveaux : les plongements des mêmes lieux diffèrent d’une année à l’autre.&lt;/p&gt;</translation>
     </message>
     <message>
         <location filename="../algorithms/cluster.py"/>
@@ -217,6 +242,11 @@
         <location filename="../algorithms/cluster.py"/>
         <source>A fit that SAVE_FIT wrote, of an embedding of the same model: the same clusters are found.</source>
         <translation>Un ajustement écrit par SAVE_FIT, d’un plongement du même modèle : les mêmes groupes sont retrouvés.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/cluster.py"/>
+        <source>By default 20000.</source>
+        <translation>Par défaut 20000.</translation>
     </message>
     <message>
         <location filename="../algorithms/cluster.py"/>
@@ -370,6 +400,11 @@
     </message>
     <message>
         <location filename="../algorithms/learning.py"/>
+        <source>FOLDS 1 is no test: give 0 for none, or 2 or more.</source>
+        <translation>FOLDS 1 n’est pas un test : donner 0 pour aucun, ou 2 ou plus.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/learning.py"/>
         <source>No REPORT is written: it is about training, and CLASSIFIER was trained already.</source>
         <translation>Aucun REPORT n’est écrit : il parle de l’entraînement, et CLASSIFIER est déjà entraîné.</translation>
     </message>
@@ -390,11 +425,6 @@
     </message>
     <message>
         <location filename="../algorithms/learning.py"/>
-        <source>Classifier of another run</source>
-        <translation>Classifieur d’une autre exécution</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/learning.py"/>
         <source>In place of labels: a file that SAVE_CLASSIFIER wrote, of an embedding of the same model.</source>
         <translation>Au lieu d’étiquettes : un fichier écrit par SAVE_CLASSIFIER, d’un plongement du même modèle.</translation>
     </message>
@@ -405,8 +435,8 @@
     </message>
     <message>
         <location filename="../algorithms/learning.py"/>
-        <source>So many times it is trained without a share of the blocks and tested on it. 0: no test.</source>
-        <translation>Autant de fois, on entraîne sans une partie des blocs et on teste sur elle. 0 : aucun test.</translation>
+        <source>So many times it is trained without a share of the blocks and tested on it: 2 or more. 0: no test.</source>
+        <translation>Autant de fois, l’entraînement se fait sans une part des blocs, et le test sur elle : 2 ou plus. 0 : pas de test.</translation>
     </message>
     <message>
         <location filename="../algorithms/learning.py"/>
@@ -420,18 +450,8 @@
     </message>
     <message>
         <location filename="../algorithms/learning.py"/>
-        <source>Classifier</source>
-        <translation>Classifieur</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/learning.py"/>
-        <source>Classifiers (*.skops)</source>
-        <translation>Classifieurs (*.skops)</translation>
-    </message>
-    <message>
-        <location filename="../algorithms/learning.py"/>
-        <source>A file (.skops) for CLASSIFIER in later runs, on other places or years of the same model.</source>
-        <translation>Un fichier (.skops) pour CLASSIFIER lors d’exécutions suivantes, sur d’autres lieux ou années du même modèle.</translation>
+        <source>A file (.skops) for CLASSIFIER in later runs: on other areas of the same year, with like dates.</source>
+        <translation>Un fichier (.skops) pour CLASSIFIER lors d’exécutions suivantes : sur d’autres zones de la même année, de dates semblables.</translation>
     </message>
     <message>
         <location filename="../algorithms/learning.py"/>
@@ -460,8 +480,13 @@
     </message>
     <message>
         <location filename="../algorithms/models.py"/>
-        <source>Name of the model</source>
-        <translation>Nom du modèle</translation>
+        <source>Of an installed model; for install, malice (the default); for import, the name it gets: lower-case letters, digits and . _ -</source>
+        <translation>D’un modèle installé ; pour install, malice (par défaut) ; pour import, le nom qu’il reçoit : des lettres minuscules, des chiffres et . _ -</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/models.py"/>
+        <source>Installed: {}</source>
+        <translation>Installés : {}</translation>
     </message>
     <message>
         <location filename="../algorithms/models.py"/>
@@ -475,8 +500,8 @@
     </message>
     <message>
         <location filename="../algorithms/models.py"/>
-        <source>Of an installed model; for install, malice (the default); for import, the name it gets: lower-case letters, digits and . _ -</source>
-        <translation>D’un modèle installé ; pour install, malice (par défaut) ; pour import, le nom qu’il reçoit : des lettres minuscules, des chiffres et . _ -</translation>
+        <source>Name of the model</source>
+        <translation>Nom du modèle</translation>
     </message>
     <message>
         <location filename="../algorithms/models.py"/>
@@ -585,8 +610,8 @@
     </message>
     <message>
         <location filename="../algorithms/options.py"/>
-        <source>So many pixels, drawn from the whole raster, are looked at to find them. By default the engine's own.</source>
-        <translation>Autant de pixels, tirés de tout le raster, sont regardés pour les trouver. Par défaut, le nombre propre au moteur.</translation>
+        <source>So many pixels, drawn from the whole raster, are looked at to find them.</source>
+        <translation>Autant de pixels, tirés de tout le raster, sont regardés pour les trouver.</translation>
     </message>
     <message>
         <location filename="../algorithms/options.py"/>
@@ -940,13 +965,13 @@
     </message>
     <message>
         <location filename="../algorithms/pca.py"/>
-        <source>A picture of an embedding: its principal components, in colours that match between years.</source>
-        <translation>Une image d’un plongement : ses composantes principales, en couleurs qui concordent d’une année à l’autre.</translation>
+        <source>A picture of an embedding: its principal components as colours, which a saved fit repeats.</source>
+        <translation>Une image d’un plongement : ses composantes principales en couleurs, qu’un ajustement enregistré répète.</translation>
     </message>
     <message>
         <location filename="../algorithms/pca.py"/>
-        <source>&lt;p&gt;Reduces the hundreds of bands of an embedding to a few &lt;b&gt;principal components&lt;/b&gt;: those directions in which the pixels differ most. The first three are shown as red, green and blue, so that places with like years have like colours.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Other years:&lt;/b&gt; save the fit (SAVE_FIT) of one year and give it as FIT for the others. Their components then mean the same, and the colours, whose stretch is part of the fit, can be compared. The embeddings must be of the same model, sensors and queries.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Result:&lt;/b&gt; float32, bands PC1, PC2, …; no unit.&lt;/p&gt;</source>
-        <translation>&lt;p&gt;Réduit les centaines de bandes d’un plongement à quelques &lt;b&gt;composantes principales&lt;/b&gt; : les directions dans lesquelles les pixels diffèrent le plus. Les trois premières sont affichées en rouge, vert et bleu, si bien que les lieux dont les années se ressemblent ont des couleurs semblables.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Autres années :&lt;/b&gt; enregistrez l’ajustement (SAVE_FIT) d’une année et donnez-le comme FIT pour les autres. Leurs composantes ont alors le même sens, et les couleurs, dont l’étirement fait partie de l’ajustement, peuvent être comparées. Les plongements doivent être du même modèle, avec les mêmes capteurs et requêtes.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Résultat :&lt;/b&gt; float32, bandes PC1, PC2, … ; sans unité.&lt;/p&gt;</translation>
+        <source>&lt;p&gt;Reduces the hundreds of bands of an embedding to a few &lt;b&gt;principal components&lt;/b&gt;: those directions in which the pixels differ most. The first three are shown as red, green and blue, so that places with like years have like colours.&lt;/p&gt;&lt;p&gt;&lt;b&gt;The same colours elsewhere:&lt;/b&gt; save the fit (SAVE_FIT) of one embedding and give it as FIT for others of the same model, sensors and queries. Components and stretch are then the same. The same colour means the same in other areas of the same year, with like dates. Between years embeddings of an unchanged place differ, and so do its colours: where they lie far apart the run warns. Whether a place has changed &lt;i&gt;Detect change&lt;/i&gt; tells.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Result:&lt;/b&gt; float32, bands PC1, PC2, …; no unit.&lt;/p&gt;</source>
+        <translation>&lt;p&gt;Réduit les centaines de bandes d’un plongement à quelques &lt;b&gt;composantes principales&lt;/b&gt; : les directions dans lesquelles les pixels diffèrent le plus. Les trois premières sont affichées en rouge, vert et bleu, si bien que les lieux dont les années se ressemblent ont des couleurs semblables.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Les mêmes couleurs ailleurs :&lt;/b&gt; enregistrez l’ajustement (SAVE_FIT) d’un plongement et donnez-le comme FIT pour d’autres du même modèle, avec les mêmes capteurs et requêtes. Les composantes et l’étirement sont alors les mêmes. La même couleur a le même sens dans d’autres zones de la même année, de dates semblables. D’une année à l’autre, les plongements d’un lieu inchangé diffèrent, et donc ses couleurs : là où ils sont loin l’un de l’autre, l’exécution avertit. Si un lieu a changé, c’est &lt;i&gt;Détecter les changements&lt;/i&gt; qui le dit.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Résultat :&lt;/b&gt; float32, bandes PC1, PC2, … ; sans unité.&lt;/p&gt;</translation>
     </message>
     <message>
         <location filename="../algorithms/pca.py"/>
@@ -965,6 +990,11 @@
     </message>
     <message>
         <location filename="../algorithms/pca.py"/>
+        <source>Without SAMPLE none are drawn, and it means nothing.</source>
+        <translation>Sans SAMPLE, aucun n’est tiré, et ce nombre ne veut rien dire.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/pca.py"/>
         <source>Components</source>
         <translation>Composantes</translation>
     </message>
@@ -975,8 +1005,8 @@
     </message>
     <message>
         <location filename="../algorithms/pca.py"/>
-        <source>A file (.json) for FIT in later runs, for colours that match.</source>
-        <translation>Un fichier (.json) pour FIT lors d’exécutions suivantes, pour des couleurs qui concordent.</translation>
+        <source>A file (.json) for FIT in later runs: the same components and stretch.</source>
+        <translation>Un fichier (.json) pour FIT lors d’exécutions suivantes : les mêmes composantes et le même étirement.</translation>
     </message>
     <message>
         <location filename="../algorithms/pca.py"/>
@@ -1005,8 +1035,8 @@
     </message>
     <message>
         <location filename="../algorithms/regress.py"/>
-        <source>&lt;p&gt;Learns a &lt;b&gt;number&lt;/b&gt; (tree cover, biomass, yield) from points or polygons where it was measured, over an embedding, and maps it everywhere. The result is in the unit of the field.&lt;/p&gt;&lt;p&gt;&lt;b&gt;How good?&lt;/b&gt; The report compares what was measured with what was predicted, from cross-validation over spatial blocks: what is tested lies apart from what was trained on.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Other places and years:&lt;/b&gt; save the classifier (SAVE_CLASSIFIER) and give it as CLASSIFIER in place of labels. The embeddings must be of the same model, sensors and queries.&lt;/p&gt;</source>
-        <translation>&lt;p&gt;Apprend un &lt;b&gt;nombre&lt;/b&gt; (couvert arboré, biomasse, rendement) à partir de points ou de polygones où il a été mesuré, sur un plongement, et le cartographie partout. Le résultat est dans l’unité du champ.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Est-ce bon ?&lt;/b&gt; Le rapport compare ce qui a été mesuré à ce qui est prédit, par validation croisée sur des blocs spatiaux : ce qui est testé se trouve à l’écart de ce qui a servi à l’entraînement.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Autres lieux et années :&lt;/b&gt; enregistrez le classifieur (SAVE_CLASSIFIER) et donnez-le comme CLASSIFIER au lieu d’étiquettes. Les plongements doivent être du même modèle, avec les mêmes capteurs et requêtes.&lt;/p&gt;</translation>
+        <source>&lt;p&gt;Learns a &lt;b&gt;number&lt;/b&gt; (tree cover, biomass, yield) from points or polygons where it was measured, over an embedding, and maps it everywhere. The result is in the unit of the field.&lt;/p&gt;&lt;p&gt;&lt;b&gt;How good?&lt;/b&gt; The report compares what was measured with what was predicted, from cross-validation over spatial blocks: what is tested lies apart from what was trained on.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Other areas&lt;/b&gt; of the same year, with like dates: save what was learned (SAVE_CLASSIFIER) and give it as CLASSIFIER in place of labels. The embeddings must be of the same model, sensors and queries.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Other years:&lt;/b&gt; learn anew from places that were measured then. Embeddings of the same place differ between years, and what was learned in one is wrong in another.&lt;/p&gt;</source>
+        <translation>&lt;p&gt;Apprend un &lt;b&gt;nombre&lt;/b&gt; (couvert arboré, biomasse, rendement) à partir de points ou de polygones où il a été mesuré, sur un plongement, et le cartographie partout. Le résultat est dans l’unité du champ.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Est-ce bon ?&lt;/b&gt; Le rapport compare ce qui a été mesuré à ce qui est prédit, par validation croisée sur des blocs spatiaux : ce qui est testé se trouve à l’écart de ce qui a servi à l’entraînement.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Autres zones&lt;/b&gt; de la même année, de dates semblables : enregistrez ce qui a été appris (SAVE_CLASSIFIER) et donnez-le comme CLASSIFIER au lieu d’étiquettes. Les plongements doivent être du même modèle, avec les mêmes capteurs et requêtes.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Autres années :&lt;/b&gt; refaites l’apprentissage avec des lieux mesurés cette année-là. Les plongements d’un même lieu diffèrent d’une année à l’autre, et ce qui a été appris dans l’une est faux dans une autre.&lt;/p&gt;</translation>
     </message>
     <message>
         <location filename="../algorithms/regress.py"/>
@@ -1040,6 +1070,11 @@
     </message>
     <message>
         <location filename="../algorithms/regress.py"/>
+        <source>Trained model of another run</source>
+        <translation>Modèle entraîné d’une autre exécution</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/regress.py"/>
         <source>Prediction</source>
         <translation>Prédiction</translation>
     </message>
@@ -1047,6 +1082,16 @@
         <location filename="../algorithms/regress.py"/>
         <source>GeoTIFF, float32, in the unit of the field.</source>
         <translation>GeoTIFF, float32, dans l’unité du champ.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/regress.py"/>
+        <source>Trained model</source>
+        <translation>Modèle entraîné</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/regress.py"/>
+        <source>Trained models (*.skops)</source>
+        <translation>Modèles entraînés (*.skops)</translation>
     </message>
     <message>
         <location filename="../algorithms/regress.py"/>
@@ -1210,6 +1255,11 @@
     </message>
     <message>
         <location filename="../algorithms/setup.py"/>
+        <source>{0} {1} cannot be written: {2}.</source>
+        <translation>{0} {1} ne peut pas être écrit : {2}.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
         <source>{0} '{1}' is none of {2}.</source>
         <translation>{0} '{1}' n’est aucun de {2}.</translation>
     </message>
@@ -1237,6 +1287,11 @@
         <location filename="../algorithms/setup.py"/>
         <source>The setting {0} was {1}; it is {2} now.</source>
         <translation>Le paramètre {0} était {1} ; il est maintenant {2}.</translation>
+    </message>
+    <message>
+        <location filename="../algorithms/setup.py"/>
+        <source>empty</source>
+        <translation>vide</translation>
     </message>
     <message>
         <location filename="../algorithms/setup.py"/>
@@ -1300,8 +1355,8 @@
     </message>
     <message>
         <location filename="../algorithms/similarity.py"/>
-        <source>&lt;p&gt;Click a few points, or draw polygons, on what you look for: solar parks, a kind of meadow, a crop. The result says of every pixel how &lt;b&gt;similar&lt;/b&gt; its year is to those of the examples, without any training.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Several examples&lt;/b&gt; count together: the most similar one decides. With FIELD, each value of the field has a band of its own.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Measure:&lt;/b&gt; cosine compares directions (1: the same); it is what embeddings are mostly compared with. euclidean compares distances, and also hears of lengths.&lt;/p&gt;</source>
-        <translation>&lt;p&gt;Cliquez quelques points, ou dessinez des polygones, sur ce que vous cherchez : des parcs solaires, une sorte de prairie, une culture. Le résultat dit de chaque pixel à quel point son année est &lt;b&gt;semblable&lt;/b&gt; à celle des exemples, sans aucun entraînement.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Plusieurs exemples&lt;/b&gt; comptent ensemble : le plus semblable décide. Avec FIELD, chaque valeur du champ a sa propre bande.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Mesure :&lt;/b&gt; cosine compare des directions (1 : la même) ; c’est ainsi qu’on compare le plus souvent des plongements. euclidean compare des distances, et tient compte aussi des longueurs.&lt;/p&gt;</translation>
+        <source>&lt;p&gt;Click a few points, or draw polygons, on what you look for: solar parks, a kind of meadow, a crop. The result says of every pixel how &lt;b&gt;similar&lt;/b&gt; its year is to those of the examples, without any training.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Several examples&lt;/b&gt; count together: the most similar one decides. With FIELD, each value of the field has a band of its own.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Measure:&lt;/b&gt; cosine compares directions (1: the same); it is what embeddings are mostly compared with. euclidean is 1 / (1 + distance), 1 for the same too, and also hears of lengths.&lt;/p&gt;</source>
+        <translation>&lt;p&gt;Cliquez quelques points, ou dessinez des polygones, sur ce que vous cherchez : des parcs solaires, une sorte de prairie, une culture. Le résultat dit de chaque pixel à quel point son année est &lt;b&gt;semblable&lt;/b&gt; à celle des exemples, sans aucun entraînement.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Plusieurs exemples&lt;/b&gt; comptent ensemble : le plus semblable décide. Avec FIELD, chaque valeur du champ a sa propre bande.&lt;/p&gt;&lt;p&gt;&lt;b&gt;Mesure :&lt;/b&gt; cosine compare des directions (1 : la même) ; c’est ainsi qu’on compare le plus souvent des plongements. euclidean est 1 / (1 + distance), 1 pour le même aussi, et tient compte aussi des longueurs.&lt;/p&gt;</translation>
     </message>
     <message>
         <location filename="../algorithms/similarity.py"/>
@@ -1325,8 +1380,8 @@
     </message>
     <message>
         <location filename="../algorithms/similarity.py"/>
-        <source>cosine: of directions, -1 to 1. euclidean: of distances in the space of the embedding.</source>
-        <translation>cosine : de directions, de -1 à 1. euclidean : de distances dans l’espace du plongement.</translation>
+        <source>cosine: of directions, -1 to 1. euclidean: 1 / (1 + distance) in the space of the embedding, 0 to 1. What is the same has 1 in both.</source>
+        <translation>cosine : de directions, de -1 à 1. euclidean : 1 / (1 + distance) dans l’espace du plongement, de 0 à 1. Ce qui est identique vaut 1 dans les deux cas.</translation>
     </message>
     <message>
         <location filename="../algorithms/similarity.py"/>
@@ -1460,11 +1515,6 @@
     </message>
     <message>
         <location filename="../checks.py"/>
-        <source>{0} {1} cannot be written there: choose a folder that can.</source>
-        <translation>{0} {1} ne peut pas être écrit là : choisissez un dossier où c’est possible.</translation>
-    </message>
-    <message>
-        <location filename="../checks.py"/>
         <source>{0} {1} lies among unfinished work, which is removed: give another folder.</source>
         <translation>{0} {1} se trouve dans un travail inachevé, qui est supprimé : donnez un autre dossier.</translation>
     </message>
@@ -1472,6 +1522,11 @@
         <location filename="../checks.py"/>
         <source>{0} {1} is one of the inputs: give another name.</source>
         <translation>{0} {1} est une des entrées : donnez un autre nom.</translation>
+    </message>
+    <message>
+        <location filename="../checks.py"/>
+        <source>{0} {1} cannot be written there: choose a folder that can.</source>
+        <translation>{0} {1} ne peut pas être écrit là : choisissez un dossier où c’est possible.</translation>
     </message>
     <message>
         <location filename="../dating.py"/>
@@ -1680,6 +1735,11 @@
     </message>
     <message>
         <location filename="../setup/building.py"/>
+        <source>The engine is of another release of the plugin: run MALICE set-up (malice:setup).</source>
+        <translation>Le moteur est d’une autre version de l’extension : exécuter MALICE : installation du moteur (malice:setup).</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
         <source>the log {0} cannot be written: {1}</source>
         <translation>le journal {0} ne peut pas être écrit : {1}</translation>
     </message>
@@ -1697,6 +1757,11 @@
         <location filename="../setup/building.py"/>
         <source>its driver does not answer</source>
         <translation>son pilote ne répond pas</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
+        <source>The NVIDIA driver is for CUDA {0}, the engine needs {1}: update the driver.</source>
+        <translation>Le pilote NVIDIA est fait pour CUDA {0}, le moteur demande {1} : mettre le pilote à jour.</translation>
     </message>
     <message>
         <location filename="../setup/building.py"/>
@@ -1810,6 +1875,11 @@
     </message>
     <message>
         <location filename="../setup/building.py"/>
+        <source>code {}</source>
+        <translation>code {}</translation>
+    </message>
+    <message>
+        <location filename="../setup/building.py"/>
         <source>Installing {0} failed{1}: {2}. The engine of before was not touched; the log is {3}.</source>
         <translation>L’installation de {0} a échoué{1} : {2}. Le moteur d’avant n’a pas été touché ; le journal est {3}.</translation>
     </message>
@@ -1837,6 +1907,11 @@
         <location filename="../setup/dialog.py"/>
         <source>Passwords, tokens and the name of your folder are not in it.</source>
         <translation>Il n’y a dedans ni mots de passe, ni jetons, ni le nom de votre dossier.</translation>
+    </message>
+    <message>
+        <location filename="../setup/dialog.py"/>
+        <source>Cancelled. Open this window anew for the diagnosis.</source>
+        <translation>Annulé. Rouvrir cette fenêtre pour avoir le diagnostic.</translation>
     </message>
     <message>
         <location filename="../setup/dialog.py"/>
@@ -1915,6 +1990,11 @@
     </message>
     <message>
         <location filename="../setup/pythons.py"/>
+        <source>free-threaded</source>
+        <translation>sans verrou global (free-threaded)</translation>
+    </message>
+    <message>
+        <location filename="../setup/pythons.py"/>
         <source>there are no packages for {0} {1} with {2} bits</source>
         <translation>il n’y a pas de paquets pour {0} {1} en {2} bits</translation>
     </message>
@@ -1937,11 +2017,6 @@
         <location filename="../setup/report.py"/>
         <source>MALICE diagnosis, {}</source>
         <translation>Diagnostic de MALICE, {}</translation>
-    </message>
-    <message>
-        <location filename="../sinks.py"/>
-        <source>{0} {1} cannot be written: {2}.</source>
-        <translation>{0} {1} ne peut pas être écrit : {2}.</translation>
     </message>
     <message>
         <location filename="../styling/looks.py"/>
@@ -1972,6 +2047,31 @@
         <location filename="../styling/looks.py"/>
         <source>band {}</source>
         <translation>bande {}</translation>
+    </message>
+    <message>
+        <location filename="../styling/painting.py"/>
+        <source>Model: {0} ({1}). {2}</source>
+        <translation>Modèle : {0} ({1}). {2}</translation>
+    </message>
+    <message>
+        <location filename="../styling/painting.py"/>
+        <source>Numbers: {}</source>
+        <translation>Nombres : {}</translation>
+    </message>
+    <message>
+        <location filename="../styling/painting.py"/>
+        <source>Dates {}</source>
+        <translation>Dates {}</translation>
+    </message>
+    <message>
+        <location filename="../styling/painting.py"/>
+        <source>model: {}</source>
+        <translation>modèle : {}</translation>
+    </message>
+    <message>
+        <location filename="../styling/painting.py"/>
+        <source>embedding</source>
+        <translation>plongement</translation>
     </message>
     <message>
         <location filename="../surroundings.py"/>

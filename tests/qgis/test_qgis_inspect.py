@@ -329,7 +329,7 @@ def test_every_algorithm_is_complete(provider: object) -> None:
         assert algorithm.shortHelpString().startswith("<p>")
         assert not algorithm.icon().isNull()
         assert "malice" in algorithm.tags()
-        assert algorithm.helpUrl().endswith(".md")
+        assert algorithm.helpUrl().partition("#")[0].endswith(".md")
         for definition in algorithm.parameterDefinitions():
             assert definition.help(), (algorithm.name(), definition.name())
             assert definition.description(), (algorithm.name(), definition.name())

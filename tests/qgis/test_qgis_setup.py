@@ -20,6 +20,7 @@ from malice_qgis.algorithms.base import EngineRun
 from malice_qgis.algorithms.setup import SetupAlgorithm
 from malice_qgis.models import INSTALLED
 from malice_qgis.setup import building, pips, places, pythons, report
+from malice_qgis.words import Words
 from qgis.core import QgsProcessingContext, QgsProcessingException, QgsSettings
 from qgis.PyQt.QtCore import QCoreApplication
 
@@ -382,7 +383,7 @@ def test_an_engine_of_another_release_is_told_at_each_run(kit: Kit, engine_pytho
     def warnings() -> list[str]:
         log = Log()
         with pytest.raises(engine.EngineError):  # it says its contract, and nothing else
-            EngineRun(log).execute("malice_core.embed", [])
+            EngineRun(log, Words()).execute("malice_core.embed", [])
         return log.warnings
 
     assert warnings() == []

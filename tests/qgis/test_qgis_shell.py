@@ -151,7 +151,7 @@ def test_parameters_as_json(shell: Shell, scene: Path, tmp_path: Path, engine_py
         (["FOLDER_S2={scene}/S2", "MAX_CLOUD=50"], "scene classification"),
         (["FOLDER_S2={scene}/S2", "MODEL=unknown"], "unknown is not installed"),
         (["FOLDER_S2={scene}/S2", "QUERIES=first"], "first"),
-        (["FOLDER_S2={scene}/S2", "QUERIES=0,77"], "--queries 77"),
+        (["FOLDER_S2={scene}/S2", "QUERIES=0,77"], "QUERIES 77"),
         (["FOLDER_S2={scene}/S2", "MEMORY=much"], "much"),
         (["FOLDER_S2={scene}/S2", "MEMORY=10MB"], "too little"),
         (["FOLDER_S2={scene}/S2", "BLOCK=12"], "multiple of 8"),
