@@ -382,7 +382,8 @@ def set_up() -> Iterator[Pause]:
     QTimer.singleShot(0, entries["Set up the engine…"].trigger)
 
     def opened() -> QDialog | None:
-        shown = (one for one in QApplication.topLevelWidgets() if one.isVisible())
+        # The main window has a bar too, and the dialog's button among its children.
+        shown = (one for one in QApplication.topLevelWidgets() if isinstance(one, QDialog) and one.isVisible())
         return next((one for one in shown if one.findChild(QProgressBar) and button(one, "Run")), None)
 
     yield lambda: opened() is not None
