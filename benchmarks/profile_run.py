@@ -31,7 +31,7 @@ from malice_core.errors import MaliceError
 from malice_core.features import Normaliser
 from malice_core.product import BlockCodes
 from malice_core.runtime import Backend
-from malice_core.scratch import Scratch
+from malice_core.scratch import Blocks
 from malice_core.stack import Stack
 
 #: What is watched: name of the part, where the function is, its name.
@@ -40,7 +40,7 @@ WATCHED: tuple[tuple[str, Any, str], ...] = (
     ("features", Normaliser, "__call__"),
     ("keep features", ModalityEncoder, "_encode_date"),
     ("quantise", BlockCodes, "put"),
-    ("scratch", Scratch, "save"),
+    ("scratch", Blocks, "save"),
     ("write", Assembler, "_step"),
 )
 #: The parts that are graphs; names as the graphs have them.
@@ -125,7 +125,8 @@ def watching(watch: Watch, count: bool) -> Any:
     Raises:
         BenchmarkError: if a function is not there any more.
     """
-    kept = [(owner, name, getattr(owner, name, None)) for _, owner, name in WATCHED]
+    # What a class has from another would, once put back, be its own.
+    kept = [(owner, name, vars(owner).get(name)) for _, owner, name in WATCHED]
     lost = [f"{getattr(owner, '__name__', owner)}.{name}" for owner, name, function in kept if function is None]
     if lost:
         raise BenchmarkError(f"{lost[0]} is not in the engine any more: correct WATCHED in {__file__}")
