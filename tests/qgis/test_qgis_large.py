@@ -35,12 +35,12 @@ import numpy as np, rasterio
 from rasterio.windows import Window
 from malice_core import product
 path, side, row, col = sys.argv[1], *map(int, sys.argv[2:])
-options = product.creation("float32", (side, side), 1)
+options = product.creation("float32", (side, side), 1, False)
 tile = options["blockysize"]
 rng = np.random.default_rng(1)
 places = dict(crs="EPSG:32631", transform=rasterio.Affine(10, 0, 500000, 0, -10, 5600000))
 names = product.band_names(["s2"], range(10), 64)
-with rasterio.open(path, "w", height=side, width=side, count=640, dtype="float32", nodata=float("nan"), sparse_ok=True,
+with rasterio.open(path, "w", height=side, width=side, count=640, dtype="float32", nodata=float("nan"),
                    **places, **options) as file:
     file.descriptions = names
     file.update_tags(MALICE_MODEL="malice", MALICE_DATES_S2="2018-01-05,2018-02-04")
