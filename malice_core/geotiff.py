@@ -19,7 +19,7 @@ from rasterio.windows import Window as RasterWindow
 from malice_core.errors import OutputError
 from malice_core.grid import Block, Lattice, Window
 from malice_core.placing import flush
-from malice_core.product import LEVEL, TILE, Load, Means, Raster, Steps, creation, unwritten
+from malice_core.product import LEVEL, TILE, Load, Means, Raster, Steps, creation, padded, unwritten
 
 #: Bytes of bands held while a row of tiles is put together.
 STRIP_BYTES = 8 << 20
@@ -89,7 +89,7 @@ def grow(
                 reading = at_once and means.computing()
                 for window, bands, values in _strips(raster, blocks, means.load, area, row):
                     means.check()
-                    _require_space(flat.parent, values.nbytes)
+                    _require_space(flat.parent, len(bands) * padded((tile, area.width)) * values.itemsize)
                     if not (compressed or cog):
                         number = (row.row - area.row) // options["blockysize"]
                         wanted[bands[0] - 1 : bands[-1], number] = _not_empty(values, tile, raster.nodata)

@@ -48,11 +48,15 @@ def flush_names(folder: Path) -> None:
         OSError: if that fails.
     """
     if os.name != "nt":
-        opened = os.open(folder, os.O_RDONLY)
+        try:
+            opened = os.open(folder, os.O_RDONLY)
+        except PermissionError:  # it may be written to, but not read
+            return
         try:
             os.fsync(opened)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # a file system that cannot do it for folders
+            # Others say that this file system cannot do it for folders.
+            if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
                 raise
         finally:
             os.close(opened)

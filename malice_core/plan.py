@@ -25,7 +25,7 @@ from malice_core.grid import BlockGrid, Lattice, Window
 from malice_core.job import FILE_FORMATS, FORMATS, SUFFIXES, Job
 from malice_core.outputs import Product
 from malice_core.placing import require_folder
-from malice_core.product import Layout, companions, is_store, owner
+from malice_core.product import Layout, companions, is_store, owner, padded
 from malice_core.stack import Stack, discover
 from malice_core.surroundings import inputs
 from malice_core.surroundings.inputs import Inputs
@@ -277,7 +277,7 @@ def _check_name(job: Job, option: str, path: Path) -> None:
 
 
 def disk_bytes(layout: Product, area: Window, format: str) -> int:
-    """Bytes at the worst moment: all blocks in scratch and the whole output beside them, uncompressed.
+    """Bytes at the worst moment: all blocks in scratch and the whole output beside them, uncompressed, in whole tiles.
 
     A cloud-optimised file is laid out from a plain one; both have a third more for their overviews.
     """
@@ -285,7 +285,8 @@ def disk_bytes(layout: Product, area: Window, format: str) -> int:
     pixel = layout.bands * layout.storage.itemsize + side * len(layout.sensors)
     file = layout.bands * (2 if layout.dtype == "float16" else layout.storage.itemsize) + side * len(layout.sensors)
     copies = 2 * 4 / 3 if format == "cog" else 1
-    return int(area.pixels * (pixel + file * copies)) + (1 << 20)
+    pixels = area.pixels if format == "zarr" else padded(area.shape)
+    return int(area.pixels * pixel + pixels * file * copies) + (1 << 20)
 
 
 def check_disk(plan: Plan) -> None:

@@ -283,12 +283,23 @@ def rasters(layout: Layout, output: Path, counts: Path | None, tags: Mapping[str
     return result
 
 
+def tile_side(shape: tuple[int, int]) -> int:
+    """Pixels a side of the tiles of a GeoTIFF of (height, width)."""
+    return min(TILE, -(-min(shape) // 16) * 16)
+
+
+def padded(shape: tuple[int, int]) -> int:
+    """Pixels in all tiles of a GeoTIFF of (height, width), those beyond its edges as well: what is not compressed."""
+    side = tile_side(shape)
+    return -(-shape[0] // side) * -(-shape[1] // side) * side**2
+
+
 def creation(dtype: str, shape: tuple[int, int], threads: int, compressed: bool = True) -> dict[str, Any]:
     """How GeoTIFFs are written: rasterio's options for one of some type and shape.
 
     One that is not compressed is sparse: it lacks the tiles that hold nothing but nodata.
     """
-    tile = min(TILE, -(-min(shape) // 16) * 16)
+    tile = tile_side(shape)
     options = {
         "driver": "GTiff",
         "tiled": True,

@@ -19,6 +19,7 @@ from malice_core.blocks import environment
 from malice_core.errors import OutputError
 from malice_core.grid import Block, BlockGrid, Lattice, Window
 from malice_core.job import DTYPES
+from malice_core.plan import disk_bytes
 from malice_core.product import BlockCodes, Layout, Means
 from malice_core.runtime import choose
 
@@ -198,7 +199,18 @@ def test_tiles_without_any_number_take_no_room(tmp_path: Path, computing: bool) 
     assert (tmp_path / "out.tif").stat().st_size < 4.2 * 128 * 128 * 128 * 4
 
 
-@pytest.mark.parametrize(("cog", "side"), [(False, 120), (True, 140)])
+@pytest.mark.parametrize("side", [17, 129])
+def test_the_disk_that_is_planned_is_that_of_whole_tiles(tmp_path: Path, side: int) -> None:
+    kind, area = layout("float32"), Window(0, 0, side, side)
+    write(tmp_path, kind, area, 64, counts=False)
+    size = (tmp_path / "out.tif").stat().st_size
+    blocks = area.pixels * kind.bands * 4
+    assert size > 1.5 * blocks
+    assert size + blocks < disk_bytes(kind, area, "gtiff") < 1.1 * (size + blocks) + (1 << 20)
+
+
+# 33: there is room for the numbers, but not for whole tiles.
+@pytest.mark.parametrize(("cog", "side"), [(False, 120), (False, 33), (True, 140)])
 def test_a_full_disk_is_told_once(small_disk: Path, capfd: pytest.CaptureFixture[str], cog: bool, side: int) -> None:
     with open(small_disk / "others", "wb") as file:
         file.write(bytes(1 << 20))
