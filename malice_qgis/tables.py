@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from qgis.core import (
@@ -87,6 +87,20 @@ def _value(value: Any, kind: str) -> Any:
         year, month, day = map(int, value.split("-"))
         return QDate(year, month, day)
     return value
+
+
+def retell_page(path: str, told: Callable[[str], str]) -> None:
+    """Puts another text into a page that is there.
+
+    Args:
+        told: makes it of the one that is there.
+
+    Raises:
+        OSError: if it cannot be read or written; the page stays as it was.
+    """
+    with open(path, encoding="utf-8") as file:
+        page = file.read()
+    write_page(path, told(page))
 
 
 def write_page(path: str, page: str) -> None:

@@ -112,7 +112,7 @@ class EmbedAlgorithm(SeriesAlgorithm):
                 name = f"{tr('Valid dates')} – {styling.plain(output, '').name}"
                 styling.show(context, counts, parameters.get("COUNTS"), look.named(name))
         except (OSError, RuntimeError, ValueError) as error:
-            feedback.reportError(tr("The result is whole, but cannot be given colours: {}").format(error))
+            feedback.reportError(tr("The result is whole, but is not shown as it should be: {}").format(error))
         return results
 
 

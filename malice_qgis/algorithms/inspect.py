@@ -111,9 +111,7 @@ class InspectAlgorithm(SeriesAlgorithm):
             run.execute("malice_core.inspect", arguments, [report])
         finally:
             made.remove()
-        with open(report, encoding="utf-8") as file:
-            page = file.read()
-        tables.write_page(report, run.told(page))
+        tables.retell_page(report, run.told)
         try:
             rows = [_row({**told, "reason": run.told(told["reason"])}) for told in run.plan["dates"]]
         except (KeyError, TypeError) as error:

@@ -14,7 +14,7 @@ from qgis.core import (
     QgsProcessingUtils,
 )
 
-from .. import checks, layers, styling, vectors
+from .. import checks, layers, styling, tables, vectors
 from ..rasters import open_raster
 from ..texts import tr
 from .base import EngineAlgorithm, EngineRun
@@ -109,11 +109,13 @@ class ToolAlgorithm(EngineAlgorithm):
         for name, told in results.items():
             # The results are there: what goes wrong from now on is told, and takes nothing away.
             try:
+                if name == "REPORT":
+                    tables.retell_page(paths[name], run.told)
                 if context.willLoadLayerOnCompletion(told):
                     look = self.look(name, paths[name], parameters)
                     styling.show(context, told, parameters.get(name), look.named(self.title(look.name)))
             except (OSError, RuntimeError, ValueError) as error:
-                feedback.reportError(tr("The result is whole, but cannot be given colours: {}").format(error))
+                feedback.reportError(tr("The result is whole, but is not shown as it should be: {}").format(error))
         return results
 
     def options(

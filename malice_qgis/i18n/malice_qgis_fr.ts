@@ -315,8 +315,8 @@
     </message>
     <message>
         <location filename="../algorithms/embed.py"/>
-        <source>The result is whole, but cannot be given colours: {}</source>
-        <translation>Le résultat est complet, mais ne peut pas être mis en couleurs : {}</translation>
+        <source>The result is whole, but is not shown as it should be: {}</source>
+        <translation>Le résultat est complet, mais n’est pas présenté comme il le devrait : {}</translation>
     </message>
     <message>
         <location filename="../algorithms/embed.py"/>

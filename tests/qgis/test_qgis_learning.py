@@ -43,6 +43,9 @@ def test_a_layer_drawn_in_memory_teaches_classes(
     assert pixels(tmp_path / "qp.tif") == pixels(tmp_path / "sp.tif")
     page = (tmp_path / "q.html").read_text(encoding="utf-8")
     assert "Wiese é" in page
+    # In words of the dialog.
+    assert "give a larger FOLD_SIZE" in page
+    assert "--fold-size" not in page
     # What was learned is applied as it is; what is about learning is not handed on.
     again = {**given, "LABELS": None, "CLASSIFIER": outputs["SAVE_CLASSIFIER"], "REPORT": str(tmp_path / "a.html")}
     log = Log()
