@@ -88,13 +88,19 @@ class TextReporter:
         self._clock = Clock()
         self._live = sys.stderr.isatty()
         self._open_line = False
+        self._ended = False
+        self._lock = threading.Lock()
 
-    def _say(self, text: str) -> None:
-        if self._open_line:
-            print(file=sys.stderr)
-            self._open_line = False
-        # In one piece: the thread that watches signals may speak at the same time.
-        print(f"{text}\n", end="", file=sys.stderr, flush=True)
+    def _say(self, text: str, last: bool = False) -> None:
+        # The thread that watches signals may speak at the same time; after it nothing is to be said any more.
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = last
+            if self._open_line:
+                print(file=sys.stderr)
+                self._open_line = False
+            print(f"{text}\n", end="", file=sys.stderr, flush=True)
 
     def plan(self, plan: dict[str, Any], text: str) -> None:
         print(text, flush=True)
@@ -123,7 +129,7 @@ class TextReporter:
         print(f"done in {_duration(seconds)}{': ' * bool(files)}{', '.join(files)}", flush=True)
 
     def error(self, code: int, message: str) -> None:
-        self._say(f"error: {message}")
+        self._say(f"error: {message}", last=True)
 
 
 def _duration(seconds: float) -> str:

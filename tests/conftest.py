@@ -14,7 +14,6 @@ LONGEST = (
     "test_pretrain_resume.py",
     "test_embed_tiles.py",
     "test_embed_aux.py",
-    "test_workers.py",
     "test_dataset_resume.py",
     "test_assembling.py",
     "test_finetune.py",
@@ -24,6 +23,7 @@ LONGEST = (
     "test_openeo_udf.py",
     "test_finetune_predict.py",
     "test_simulation.py",
+    "test_workers.py",
 )
 
 
