@@ -27,7 +27,7 @@ from malice_core.bands import CLOUD_CLASSES, SENSORS, Sensor
 from malice_core.cards import Card
 from malice_core.encoder import Image, ModalityEncoder, Workspace
 from malice_core.errors import InputError, MaliceError
-from malice_core.features import Normaliser, mirror_source
+from malice_core.features import Normaliser, mirror_source, mirrored
 from malice_core.grid import Block, BlockGrid, Window
 from malice_core.images.clouds import checked
 from malice_core.images.cubes import Chunk, Series
@@ -409,7 +409,7 @@ def _image(series: Series, index: int, block: Block, normalise: Normaliser) -> I
     """One date of one block, mirrored beyond the cube, normalised."""
     window, rows, cols = mirror_source(block.input, series.extent)
     values, observed = series.read(index, window)
-    values, observed = values[:, rows[:, None], cols], observed[rows[:, None], cols]
+    values, observed = mirrored(values, rows, cols), mirrored(observed, rows, cols)
     return Image(normalise(values, observed), observed[block.core.slices_in(block.input)])
 
 

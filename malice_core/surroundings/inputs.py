@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from malice_core.cards import Card
 from malice_core.errors import InputError
-from malice_core.features import mirror_source
+from malice_core.features import mirror_source, mirrored
 from malice_core.grid import Lattice, Window
 from malice_core.images.reading import crs_name
 from malice_core.stack import Stack
@@ -207,7 +207,7 @@ class Inputs:
             return whole
         read, rows, cols = mirror_source(window, self.needed[sensor])
         planes: Float = self.sources[sensor].read(stack.observations[index], read, whole)
-        return planes[:, rows[:, None], cols]
+        return mirrored(planes, rows, cols)
 
     def terrain_of(self, sensor: str, window: Window) -> Float:
         """The terrain in ``window``, mirrored like the images: float32 (4, H, W), normalised.
@@ -219,8 +219,7 @@ class Inputs:
         assert statistics is not None
         source, rows, cols = mirror_source(window, self.needed[sensor])
         planes = terrain.normalised(self.terrain.read(source), statistics.terrain)
-        mirrored: Float = planes[:, rows[:, None], cols]
-        return mirrored
+        return mirrored(planes, rows, cols)
 
     def files(self) -> list[str]:
         """All files that were found, sorted, absolute paths of local files."""

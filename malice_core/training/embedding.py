@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from malice_core.bands import DATE_ORIGIN
-from malice_core.features import mirror_source
+from malice_core.features import mirror_source, mirrored
 from malice_core.grid import Window
 from malice_core.stack import Stack
 from malice_core.training.batch import View
@@ -30,8 +30,8 @@ def read_view(stack: Stack, window: Window) -> View:
     images, masks = [], []
     for index in range(len(stack.observations)):
         values, observed = stack.read(index, read)
-        images.append(torch.from_numpy(values[:, rows[:, None], cols]))
-        masks.append(torch.from_numpy(observed[rows[:, None], cols]))
+        images.append(torch.from_numpy(mirrored(values, rows, cols)))
+        masks.append(torch.from_numpy(mirrored(observed, rows, cols)))
     days = torch.tensor([[(one.date - DATE_ORIGIN).days for one in stack.observations]])
     seen = torch.stack(masks)[None]
     return View(torch.stack(images)[None], days, torch.zeros_like(days, dtype=torch.bool), seen, seen)
