@@ -1,4 +1,4 @@
-"""Schedulers and workers of dask in processes of their own, a server of files, and plans sent to other processes."""
+"""Runs with workers of dask: schedulers and workers in processes of their own, files on a server, plans sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import psutil
 
 from malice_core.blocks import BlockEncoder
 from malice_core.plan import Plan
-from malice_core.scratch import Scratch
+from malice_core.scratch import Scratch, folder_of
 
 
 def until(met: Callable[[], object], what: str, seconds: float = 120) -> None:
@@ -40,6 +40,31 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The local worker processes of a run."""
     children = psutil.Process(process.pid).children(recursive=True)
     return [one for one in children if "spawn_main" in " ".join(one.cmdline())]
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    """The command line, with its children in a group of processes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "malice_core.embed", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finished(output: Path) -> set[Path]:
+    return set(folder_of(output).glob("*.codes.npy"))
+
+
+def until_blocks(process: subprocess.Popen[str], output: Path, count: int) -> None:
+    """Waits until ``count`` blocks are finished."""
+
+    def met() -> bool:
+        assert process.poll() is None, process.communicate()
+        return len(finished(output)) >= count
+
+    until(met, f"{count} blocks")
 
 
 class Cluster:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +24,18 @@ pytest.importorskip("distributed")
 pytest.importorskip("cryptography")
 
 from helpers_aux import around, write_around
-from helpers_cluster import Cluster, alive, cluster, require_same_when_sent, served, until, workers_of
+from helpers_cluster import (
+    Cluster,
+    alive,
+    cluster,
+    finished,
+    require_same_when_sent,
+    served,
+    start,
+    until,
+    until_blocks,
+    workers_of,
+)
 from helpers_dataset import FIRST
 from helpers_embed import command, embedded, free_names, run, write_series
 
@@ -54,31 +66,6 @@ def remote(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
     with cluster(tmp_path_factory.mktemp("cluster"), MALICE_MODELS="/nowhere") as one:
         one.add("--no-nanny", "--memory-limit", "2GB")
         yield one
-
-
-def start(*arguments: object) -> subprocess.Popen[str]:
-    """The command line, with its children in a group of processes."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "malice_core.embed", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finished(output: Path) -> set[Path]:
-    return set(folder_of(output).glob("*.codes.npy"))
-
-
-def until_blocks(process: subprocess.Popen[str], output: Path, count: int) -> None:
-    """Waits until ``count`` blocks are finished."""
-
-    def met() -> bool:
-        assert process.poll() is None, process.communicate()
-        return len(finished(output)) >= count
-
-    until(met, f"{count} blocks")
 
 
 def same(output: Path, reference: np.ndarray[Any, Any]) -> None:
@@ -328,14 +315,17 @@ def test_the_result_is_put_together_with_all_threads_that_do_not_compute(
     monkeypatch.setattr("malice_core.assembling.processors", lambda: 5)
     seen: list[int] = []
     means: list[Means] = []
+    begun = threading.Event()
 
     def here(plan: Plan, todo: list[Block], scratch: Scratch, progress: Progress, to: Assembler, *_: object) -> None:
         seen.append(plan.backend.threads)
         _encode_blocks(plan, todo, scratch, progress, to)
+        assert begun.wait(60)  # writing, before it is told that all is computed
 
     def written(*given: Any) -> Steps:
         seen.append(given[-1].threads())
         means.append(given[-1])
+        begun.set()
         return grow(*given)
 
     grow = geotiff.grow
