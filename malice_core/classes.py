@@ -102,7 +102,7 @@ class ClassLayout:
         return {"--probabilities": self.probabilities} if self.probabilities else {}
 
     def opened(self, backend: Backend) -> Callable[[int], ClassCodes]:
-        session = backend.open(self.classifier.graph, {"embedding": (CHUNK, self.classifier.features)})
+        session = backend.exact.open(self.classifier.graph, {"embedding": (CHUNK, self.classifier.features)})
         return lambda pixels: ClassCodes(self, session, pixels)
 
     def rasters(self, output: Path, counts: Path | None, tags: Mapping[str, str]) -> list[Raster]:

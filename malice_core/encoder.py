@@ -86,7 +86,7 @@ class WeatherEncoder:
             "cols": input_shape[1:],
         }
         # Always as many at once, so that a cell's numbers do not depend on the block it is part of.
-        self._session = backend.open(card.graph_bytes(sensor, "weather"), {"weather": (CELLS, WEATHER)})
+        self._session = backend.exact.open(card.graph_bytes(sensor, "weather"), {"weather": (CELLS, WEATHER)})
 
     def __call__(self, weather: CellWeather) -> dict[str, Array]:
         """Biases of the cells, and which of them each row and column of the image lies in."""

@@ -115,9 +115,12 @@ def budget(
         graphs = len(dates) * halo * maps + aux * halo * (maps - spread)
         kept = CUDA_BYTES + (seen * max(dates.values()) * card.width + graphs) * 4
         pixel = sum(count * (base + pair * count) for count in dates.values()) * 4
-        chunk = next(size for size in CHUNKS if size <= max(CHUNKS[-1], room - kept) // pixel or size == CHUNKS[-1])
+        # Enough of them that no thread beside the card is without.
+        most = min(max(CHUNKS[-1], room - kept) // pixel, core // backend.streams)
+        chunk = next((size for size in CHUNKS if size <= most), CHUNKS[-1])
         program += CUDA_HOST_BYTES
-        ours = {"tokens": 2 * chunk * card.queries * card.width * 4}
+        # As they come, and in the order of the output.
+        ours = {"tokens": 2 * backend.streams * min(chunk, core) * card.queries * card.width * 4}
         return Budget(program, ours | anywhere, kept + chunk * pixel, chunk)
     # All graphs keep what they have taken. Terrain's has one stream.
     calls = len(dates) * backend.streams

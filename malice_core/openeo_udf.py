@@ -196,7 +196,7 @@ _READERS: dict[str, Any] = {
     "size": _positive,
     "overlap": _whole,
     "extent": _box,
-    "precision": _one_of(*job.PRECISIONS),
+    "precision": _one_of("float32", "bfloat16"),  # what a processor has
     "runtime": _one_of(*job.RUNTIMES),
     "memory": lambda key, value: flags.size(_text(key, value), f"context: {key}"),
     "threads": _positive,

@@ -78,7 +78,7 @@ class ResidentEncoder(ModalityEncoder):
     def _open_temporal(self, card: Card, sensor: str, backend: Backend, dates: int) -> None:
         height, width = self._map_shape
         self._maps = self._workspace.part(0, (dates, card.width, height * width))
-        self._placing = cast(DeviceSession, backend.open(placing(), {"x": (1, card.width, height, width)}))
+        self._placing = cast(DeviceSession, backend.exact.open(placing(), {"x": (1, card.width, height, width)}))
         self._temporal = backend.open(gathering(card.graph_bytes(sensor, "temporal")), {})
         self._where: NDArray[np.int64] = np.zeros(0, np.int64)
 

@@ -2,7 +2,7 @@
 
 The rest of the program sees :class:`Backend` (a choice that was checked) and :class:`Session` (``run``). Both
 runtimes compute in float32 unless asked otherwise: OpenVINO would silently choose bfloat16 on processors
-that have it, and CUDA would choose TF32, so both are always told.
+that have it, and CUDA would choose TF32, so both are always told. float16 is in the graph itself (``halved``).
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
@@ -98,9 +99,9 @@ class Backend:
     Attributes:
         runtime: ``openvino`` or ``onnxruntime``.
         device: ``cpu`` or ``cuda``.
-        precision: ``float32`` or ``bfloat16`` (inside the graphs; inputs and outputs are float32).
+        precision: ``float32``, ``bfloat16`` or ``float16`` (inside the graphs; inputs and outputs are float32).
         threads: processor threads for all calls together.
-        streams: calls that may run at once; threads are shared out among them.
+        streams: calls that may be made at once; threads are shared out among them. A card computes one at a time.
     """
 
     runtime: str
@@ -108,6 +109,11 @@ class Backend:
     precision: str
     threads: int
     streams: int
+
+    @property
+    def exact(self) -> Backend:
+        """The same in float32: for graphs that are small, or whose numbers may be large."""
+        return replace(self, precision="float32")
 
     @property
     def name(self) -> str:
@@ -171,12 +177,16 @@ def choose(
             raise DeviceError("--device cuda needs --runtime onnxruntime, OpenVINO has no CUDA device; drop --runtime")
         if cuda_problem:
             raise DeviceError(f"--device cuda: {cuda_problem}; found: {found()}; use --device cpu")
+    if precision == "float16" and (device == "cpu" or runtime == "openvino" or cuda_problem):
+        reason = f": {cuda_problem}" if cuda_problem else ""
+        raise DeviceError(f"--precision float16 is computed on a GPU only, by --device cuda{reason}; use float32")
     if device == "auto":
         device = "cpu" if runtime == "openvino" or cuda_problem or precision == "bfloat16" else "cuda"
     if device == "cuda":
         if precision == "bfloat16":
-            raise DeviceError("--precision bfloat16 is OpenVINO's on a CPU; use float32 with --device cuda")
-        return Backend("onnxruntime", "cuda", precision, threads, 1)
+            raise DeviceError("--precision bfloat16 is OpenVINO's on a CPU; use float16 or float32 with --device cuda")
+        # While the card computes, others fetch dates, or make numbers of the output's type.
+        return Backend("onnxruntime", "cuda", precision, threads, min(CUDA_CALLS, threads))
     if runtime == "auto":
         runtime = "openvino" if importlib.util.find_spec("openvino") else "onnxruntime"
     elif not importlib.util.find_spec(runtime):
@@ -276,6 +286,11 @@ _CUDA_OPTIONS = {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
 _CPU_PROVIDERS = ["CPUExecutionProvider"]
 _CUDA_PROVIDERS = [("CUDAExecutionProvider", _CUDA_OPTIONS), *_CPU_PROVIDERS]
 
+#: Calls beside each other on a GPU: one is computed, the others' results are taken up by the processor.
+CUDA_CALLS = 3
+#: A call's memory there is planned for once, so that no other computes meanwhile.
+_card = threading.Lock()
+
 _core_lock = threading.Lock()
 _core: Any = None
 
@@ -324,11 +339,26 @@ class _OpenVinoSession:
             return output
 
 
+def halved(graph: bytes) -> bytes:
+    """A graph that computes in float16, and takes and returns float32.
+
+    By onnxruntime's own converter, which makes smaller numbers than float16 has the smallest that it has, and larger
+    ones the largest.
+    """
+    from onnxruntime.transformers import float16
+
+    model = float16.convert_float_to_float16(onnx.load_model_from_string(graph), keep_io_types=True)
+    return model.SerializeToString()  # type: ignore[no-any-return]
+
+
 class _OnnxSession:
     def __init__(self, graph: bytes, shapes: Mapping[str, tuple[int, ...]], backend: Backend) -> None:
         import onnxruntime
 
         self._device = backend.device
+        self._turn: AbstractContextManager[Any] = _card if backend.device == "cuda" else nullcontext()
+        if backend.precision == "float16":
+            graph = halved(graph)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = max(1, backend.threads // backend.streams)
@@ -340,7 +370,7 @@ class _OnnxSession:
             raise DeviceError("the CUDA provider did not start for a graph of the model; use --device cpu")
 
     def run(self, feeds: Mapping[str, Any]) -> Float:
-        with _told("onnxruntime", self._device):
+        with _told("onnxruntime", self._device), self._turn:
             if any(isinstance(value, DeviceMemory) for value in feeds.values()):
                 binding = self._bound(feeds)
                 binding.bind_output(self._session.get_outputs()[0].name)
@@ -349,7 +379,7 @@ class _OnnxSession:
             return self._session.run(None, dict(feeds))[0]  # type: ignore[no-any-return]
 
     def run_into(self, feeds: Mapping[str, Any], output: DeviceMemory) -> None:
-        with _told("onnxruntime", self._device):
+        with _told("onnxruntime", self._device), self._turn:
             binding = self._bound(feeds)
             name = self._session.get_outputs()[0].name
             binding.bind_output(name, output.device, 0, np.float32, list(output.shape), output.pointer)

@@ -4,13 +4,18 @@ graphs and plan, with the memory of the card in main memory.
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
+import rasterio
 from helpers_aux import around
 from helpers_embed import Array, embedded, run
+from helpers_gpu import GB, stand_in
 from helpers_models import write_random_model
 
 from malice_core import gpu, memory, runtime, simulate
@@ -19,7 +24,6 @@ from malice_core.encoder import CHUNK
 from malice_core.errors import DeviceError, InputError, MaliceError
 from malice_core.resident import ResidentEncoder
 
-GB = 1 << 30
 REAL = runtime._cuda_problem() is None
 
 
@@ -31,15 +35,6 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     else:
         stand_in(monkeypatch)
     return "cuda"
-
-
-def stand_in(monkeypatch: pytest.MonkeyPatch, free: int = 4 * GB) -> None:
-    """The processor for a card with so much free memory."""
-    zeros = runtime.DeviceMemory.zeros
-    monkeypatch.setattr(runtime, "_cuda_problem", lambda: None)
-    monkeypatch.setattr(runtime, "_CUDA_PROVIDERS", ["CPUExecutionProvider"])
-    monkeypatch.setattr(runtime.DeviceMemory, "zeros", lambda elements, _device: zeros(elements, "cpu"))
-    monkeypatch.setattr(gpu, "free_bytes", lambda: free)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +78,53 @@ def test_it_gives_the_processors_numbers(
     assert largest(got, wanted) <= 2e-5
     if "--block" in options:
         assert largest(embedded(models / "whole.tif", *given[:-2], "--device", device), got) <= 1e-5
+
+
+@pytest.mark.parametrize("model", ["plain", "aux"])
+def test_float16_differs_by_little(device: str, scene: Path, models: Path, model: str) -> None:
+    given: list[object] = ["--s2", scene / "S2", "--model", model, "--block", 32]
+    given += around(scene, "s2") if model == "aux" else []
+    wanted = embedded(models / "cpu.tif", *given, "--device", "cpu")
+    got = embedded(models / "gpu.tif", *given, "--device", device, "--precision", "float16")
+    assert 1e-5 < largest(got, wanted) < 0.02
+    cosine = (got * wanted).sum(axis=0) / np.linalg.norm(got, axis=0) / np.linalg.norm(wanted, axis=0)
+    assert cosine.min() > 0.9999
+    with rasterio.open(models / "gpu.tif") as file:
+        assert file.tags()["MALICE_PRECISION"] == "onnxruntime float16"
+
+
+def test_float16_needs_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_cuda_problem", lambda: "there is none")
+    for device, name, why in (("auto", "auto", ": there is none"), ("cpu", "auto", ""), ("auto", "openvino", "")):
+        wrong = f"--precision float16 is computed on a GPU only, by --device cuda{why}; use float32"
+        with pytest.raises(DeviceError) as seen:
+            runtime.choose(name, device, "float16")
+        assert str(seen.value) == wrong
+    monkeypatch.setattr(runtime, "_cuda_problem", lambda: None)
+    assert runtime.choose("auto", "auto", "float16").device == "cuda"
+
+
+def test_the_card_computes_one_call_while_others_are_taken_up(
+    device: str, scene: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a call wants of its memory is planned for once."""
+    inside, most, threads = 0, 0, set()
+
+    class Watched(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def run_with_iobinding(self, *given: object) -> None:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            threads.add(threading.current_thread().name)
+            time.sleep(0.01)
+            super().run_with_iobinding(*given)
+            inside -= 1
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Watched)
+    given = ("--s2", scene / "S2", "--model", "plain", "--block", 16, "--threads", 3)
+    embedded(models / "e.tif", *given, "--device", device)
+    assert most == 1
+    assert len(threads) == runtime.CUDA_CALLS == 3
 
 
 @pytest.mark.parametrize("sensor", ["s2", "s1"])

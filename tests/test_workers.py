@@ -38,6 +38,7 @@ from helpers_cluster import (
 )
 from helpers_dataset import FIRST
 from helpers_embed import command, embedded, free_names, run, write_series
+from helpers_gpu import stand_in
 
 from malice_core import embed, geotiff, pipeline, worker
 from malice_core import workers as client
@@ -305,6 +306,7 @@ def test_a_missing_package_is_told(job: list[object], package: str, monkeypatch:
         (["--dask", "tcp://127.0.0.1:9"], 2, 5),
         (["--threads", 3], 3, 1),
         ([], 5, 1),
+        (["--device", "cuda"], 5, 5),
     ],
 )
 def test_the_result_is_put_together_with_all_threads_that_do_not_compute(
@@ -313,6 +315,8 @@ def test_the_result_is_put_together_with_all_threads_that_do_not_compute(
     """However few a process has; beside graphs that use all of them, with one."""
     monkeypatch.setattr("malice_core.runtime.processors", lambda: 5)
     monkeypatch.setattr("malice_core.assembling.processors", lambda: 5)
+    if "cuda" in given:
+        stand_in(monkeypatch)
     seen: list[int] = []
     means: list[Means] = []
     begun = threading.Event()

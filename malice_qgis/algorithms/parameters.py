@@ -30,7 +30,7 @@ CHOICES = {
     "DTYPE": ["float32", "float16", "int16", "int8"],
     "FORMAT": ["gtiff", "cog"],
     "DEVICE": ["auto", "cpu", "cuda"],
-    "PRECISION": ["float32", "bfloat16"],
+    "PRECISION": ["float32", "bfloat16", "float16"],
     "WEATHER_GAPS": ["error", "nearest", "drop-date"],
     "DEM_NODATA": ["error", "fill"],
     "ANGLES": ["error", "median"],
@@ -275,7 +275,7 @@ def options() -> list[QgsProcessingParameterDefinition]:
         _choice(
             "PRECISION",
             tr("Precision"),
-            tr("bfloat16 is faster on processors that have it, and a little less exact."),
+            tr("A little less exact, and faster: bfloat16 on processors that have it, float16 on a graphics card."),
         ),
         helped(
             QgsProcessingParameterBoolean("RESUME", tr("Go on with an interrupted run"), False),

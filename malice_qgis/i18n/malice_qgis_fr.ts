@@ -920,8 +920,8 @@
     </message>
     <message>
         <location filename="../algorithms/parameters.py"/>
-        <source>bfloat16 is faster on processors that have it, and a little less exact.</source>
-        <translation>bfloat16 est plus rapide sur les processeurs qui l’ont, et un peu moins exact.</translation>
+        <source>A little less exact, and faster: bfloat16 on processors that have it, float16 on a graphics card.</source>
+        <translation>Un peu moins exact, et plus rapide : bfloat16 sur les processeurs qui en disposent, float16 sur une carte graphique.</translation>
     </message>
     <message>
         <location filename="../algorithms/parameters.py"/>
