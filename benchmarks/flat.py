@@ -1,11 +1,10 @@
 """Memory and time of ``malice_core.embed`` over sizes and numbers of dates: neither should depend on them.
 
-``python benchmarks/flat.py [--sizes 512 4096] [--dates 20 118] [--longest 600] [--docs]``. Needs MALICE_TESTDATA, as
-``speed.py``. Each run is a process of its own, with one query as int8, so that disks do not decide it; its peak is what
-the operating system tells. Runs that would take longer than ``--longest`` seconds, by the speed of those before, are
-left out, and named. Besides: how long a whole Sentinel-2 tile of 120 dates takes to plan, with what memory; and how
-long the program takes to start. Prints tables of Markdown and writes a JSON file; ``--docs`` puts the tables into
-docs/performance.md and draws docs/memory.png.
+``python benchmarks/flat.py [--cases 512x20 4096x20] [--docs]``. Needs MALICE_TESTDATA, as ``speed.py``. Each run is a
+process of its own, with one query as int8, so that disks do not decide it; its peak is what the operating system
+tells. Besides: how long a whole Sentinel-2 tile of 120 dates takes to plan, with what memory; and how long the program
+takes to start. Prints tables of Markdown and writes a JSON file; ``--docs`` puts the tables into docs/performance.md
+and draws docs/memory.png.
 """
 
 from __future__ import annotations
@@ -22,11 +21,12 @@ from typing import Any
 
 import mirrored
 import report
-from measuring import BenchmarkError, installed, machine, measured, testdata
+from measuring import BenchmarkError, cases_of, installed, machine, measured, testdata
 
 from malice_core import flags
 from malice_core.errors import MaliceError
 
+CASES = ("512x20", "512x60", "512x118", "1024x20", "2048x20", "4096x20")
 #: Side and dates of the run that is only planned: a whole Sentinel-2 tile.
 TILE, TILE_DATES = 10980, 120
 
@@ -60,19 +60,6 @@ def run(work: Path, site: Path, size: int, dates: int, given: argparse.Namespace
     row["us_per_pixel_date"] /= size**2 * dates
     print(f"{size}x{dates}: {seconds:.1f} s, {row['us_per_pixel_date']:.2f} us a pixel-date, {peak:.0f} MB", flush=True)
     return row | {"planned_mb": plan["memory_bytes"] / 1e6, "block": plan["block"], "runs": runs}
-
-
-def curve(work: Path, site: Path, given: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
-    """All runs, smallest first, and those left out."""
-    rows: list[dict[str, Any]] = []
-    left = []
-    for size, dates in sorted(((s, d) for s in given.sizes for d in given.dates), key=lambda one: one[0] ** 2 * one[1]):
-        pace = rows[-1]["us_per_pixel_date"] if rows else 0.0
-        if 1e-6 * pace * size**2 * dates > given.longest:
-            left.append(f"{size}x{dates}")
-            continue
-        rows.append(run(work, site, size, dates, given))
-    return rows, left
 
 
 def whole_tile(work: Path, site: Path, given: argparse.Namespace) -> dict[str, Any]:
@@ -158,11 +145,9 @@ def draw(rows: list[dict[str, Any]], target: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Memory and time of embedding over sizes and numbers of dates.")
-    parser.add_argument("--sizes", type=flags.count, nargs="+", default=[512, 1024, 2048, 4096], metavar="PIXELS")
-    parser.add_argument("--dates", type=flags.count, nargs="+", default=[20, 60, 118], metavar="N")
+    parser.add_argument("--cases", nargs="+", default=CASES, metavar="SIZExDATES", help=f"default {' '.join(CASES)}")
     parser.add_argument("--turns", type=flags.count, default=1, metavar="N", help="of each run; default 1")
     parser.add_argument("--starts", type=flags.count, default=5, metavar="N", help="how often starting is timed")
-    parser.add_argument("--longest", type=float, default=600.0, metavar="SECONDS", help="of a run, default 600")
     parser.add_argument("--work", type=Path, default=Path("build/bench"), help="folder for scenes, model and outputs")
     parser.add_argument("--json", type=Path, help="where to write the numbers (default WORK/flat.json)")
     parser.add_argument("--plot", type=Path, help="where to draw the curves (with --docs: docs/memory.png)")
@@ -170,6 +155,7 @@ def main() -> int:
     parser.add_argument("embed", nargs="*", metavar="-- OPTION", help="after --: more options for embed")
     given = parser.parse_args()
     try:
+        wanted = cases_of(given.cases)
         data, work = testdata(), given.work.resolve()
         work.mkdir(parents=True, exist_ok=True)
         given.environment = installed(work, data)
@@ -177,7 +163,7 @@ def main() -> int:
         found: dict[str, Any] = {"machine": machine()}
         found["start_up"] = start_up(work, site, given)
         found["tile"] = whole_tile(work, site, given)
-        found["runs"], found["left_out"] = curve(work, site, given)
+        found["runs"] = [run(work, site, size, dates, given) for size, dates in wanted]
         lines = report.flat(found)
         if given.docs:
             report.into_docs("flat", [*lines, "", "![Peak memory and time of a pixel-date over sizes](memory.png)"])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,21 @@ def measured(name: str, command: list[str], environment: dict[str, str]) -> tupl
         )
     found = {"s": seconds, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mb": peak / 1e6}
     return found, text
+
+
+def cases_of(texts: Sequence[str]) -> list[tuple[int, int]]:
+    """(pixels a side, dates) of cases such as 512x20.
+
+    Raises:
+        BenchmarkError: if one is no SIZExDATES.
+    """
+    found = []
+    for text in texts:
+        size, _, dates = text.partition("x")
+        if not (size.isdecimal() and dates.isdecimal() and int(size) > 0 and int(dates) > 0):
+            raise BenchmarkError(f"--cases {text}: give SIZExDATES, such as 512x20")
+        found.append((int(size), int(dates)))
+    return found
 
 
 def own_peak() -> int:

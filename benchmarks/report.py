@@ -105,8 +105,6 @@ def flat(found: dict[str, Any]) -> list[str]:
             f"| {row['size']} × {row['size']} | {row['dates']} | {row['block'][0]} × {row['block'][1]} | "
             f"{row['peak_mb']:.0f} | {row['planned_mb']:.0f} | {row['s']:.1f} | {row['us_per_pixel_date']:.2f} |"
         )
-    if found["left_out"]:
-        lines += ["", f"Left out, as they would have taken too long: {', '.join(found['left_out'])}."]
     tile, start = found["tile"], found["start_up"]
     lines += [
         "",

@@ -26,7 +26,7 @@ from typing import Any
 
 import mirrored
 import report
-from measuring import BenchmarkError, installed, machine, measured, published, testdata
+from measuring import BenchmarkError, cases_of, installed, machine, measured, published, testdata
 from peers import STEP, WAYS, windows
 
 from malice_core import flags
@@ -245,18 +245,8 @@ class Bench:
 
 
 def cases(given: argparse.Namespace) -> list[Case]:
-    """What was asked for.
-
-    Raises:
-        BenchmarkError: if a case is no SIZExDATES.
-    """
-    found = []
-    for text in given.cases:
-        size, _, dates = text.partition("x")
-        if not (size.isdecimal() and dates.isdecimal() and int(size) > 0 and int(dates) > 0):
-            raise BenchmarkError(f"--cases {text}: give SIZExDATES, such as 512x20")
-        found.append(Case(int(size), int(dates), given.turns or (2 if int(size) >= LARGE else 3)))
-    return found
+    """What was asked for."""
+    return [Case(size, dates, given.turns or (2 if size >= LARGE else 3)) for size, dates in cases_of(given.cases)]
 
 
 def main() -> int:

@@ -219,7 +219,7 @@ class Assembler:
         # Those of the backend are a worker's, where there are workers; these are done here.
         self._threads = job.job.threads or processors()
         # Beside graphs that use all threads one does not wait for more, and GDAL's thread pool would cost half again
-        # as much processor time for each tile. Beside a GPU or other processes, what is slowest is to write.
+        # as much processor time for each tile. Beside a GPU or other processes, what is slowest is to compress.
         self._each = self._threads if job.job.dask is not None or job.backend.device == "cuda" else 1
         self._changed = threading.Condition()
         self._left = False

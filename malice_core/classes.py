@@ -157,14 +157,8 @@ class ClassCodes:
             self.arrays["probabilities"] = np.empty((len(self._codes), pixels), np.uint8)
 
     def put(self, modality: int, start: int, values: NDArray[np.float32], counts: NDArray[np.uint16]) -> None:
-        """As ``BlockCodes.put``; classes appear with the last modality. A pixel without any observation of one of
-        them is nodata."""
-        for first in range(0, counts.size, CHUNK):
-            piece = slice(first, first + CHUNK)
-            self._put(modality, start + first, values[:, piece], counts[piece])
-
-    def _put(self, modality: int, start: int, values: NDArray[np.float32], counts: NDArray[np.uint16]) -> None:
-        """``put`` for at most ``CHUNK`` pixels."""
+        """As ``BlockCodes.put``, for at most ``CHUNK`` pixels; classes appear with the last modality. A pixel without
+        any observation of one of them is nodata."""
         part = slice(start, start + counts.size)
         self.arrays["counts"][modality, part] = counts
         if modality < len(self._layout.sensors) - 1:

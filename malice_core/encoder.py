@@ -49,7 +49,8 @@ class Image:
     weather: CellWeather | None = None
 
 
-#: Receives pixels start … start+p-1 of a block: (start, values (queries·width, p), counts (p) of observations).
+#: Receives at most CHUNK pixels start … start+p-1 of a block: (start, values (queries·width, p), counts (p) of
+#: observations).
 #: Where a count is 0 the values are finite but mean nothing.
 Sink = Callable[[int, Float, NDArray[np.uint16]], None]
 
@@ -254,14 +255,18 @@ class ModalityEncoder:
         Args:
             counts: what :meth:`see` returned.
             pool, check: as of :meth:`see`.
-            sink: takes the embedding, in pieces and from several threads.
+            sink: takes the embedding, in pieces of at most ``CHUNK`` pixels and from several threads.
         """
         pixels = counts.size
 
         def chunk(start: int) -> None:
             check()
             stop = min(start + self._chunk, pixels)
-            sink(start, self._encode_pixels(start, stop), counts[start:stop])
+            tokens = self._encode_pixels(start, stop)
+            # Those of a GPU are more than fit into a processor's cache.
+            for first in range(start, stop, CHUNK):
+                last = min(first + CHUNK, stop)
+                sink(first, tokens[:, first - start : last - start], counts[first:last])
 
         for _ in pool.map(chunk, range(0, pixels, self._chunk)):
             check()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from malice_core.product import LEVEL, TILE, Load, Means, Raster, Steps, creatio
 
 #: Bytes of bands held while a row of tiles is put together.
 STRIP_BYTES = 8 << 20
+#: Seconds to wait before a tile is read back once more, that another thread may be about to write.
+PAUSES = (0, 0.01, 0.1, *[0.5] * 20)
 
 
 def memory(bands: int, width: int, area: Window) -> int:
@@ -96,8 +99,7 @@ def grow(
                     file.write(values, indexes=bands, window=window)
                     means.advance(values.size * half)
                     if reading:
-                        means.check()
-                        _require(same(file.read(bands, window=window), values))
+                        _require(_reads_back(file, bands, window, values, means.check))
                         means.advance(values.size * half)
                 if not reading:
                     unread.append(row)
@@ -166,6 +168,23 @@ def same(read: NDArray[Any], wanted: NDArray[Any]) -> bool:
     """True if two arrays are of one type and equal bit for bit."""
     bits = f"u{wanted.itemsize}"
     return read.dtype == wanted.dtype and np.array_equal(read.view(bits), wanted.view(bits))
+
+
+def _reads_back(
+    file: Any, bands: list[int], window: RasterWindow, values: NDArray[Any], check: Callable[[], None]
+) -> bool:
+    """True if an open file has what was written to it last.
+
+    GDAL has one cache for all threads. One that reads an image may have taken the last tile out of it, and be about to
+    write it to this file: until it has, what was there before is read, and what is there is asked for once more
+    (GDAL, gcore/gdalrasterblock.cpp, Internalize, calls it a weakness of the cache's design).
+    """
+    for pause in PAUSES:
+        check()
+        time.sleep(pause)
+        if same(file.read(bands, window=window), values):
+            return True
+    return False
 
 
 def gather(

@@ -119,8 +119,9 @@ def budget(
         most = min(max(CHUNKS[-1], room - kept) // pixel, core // backend.streams)
         chunk = next((size for size in CHUNKS if size <= most), CHUNKS[-1])
         program += CUDA_HOST_BYTES
-        # As they come, and in the order of the output.
-        ours = {"tokens": 2 * backend.streams * min(chunk, core) * card.queries * card.width * 4}
+        # One that each thread puts into the output, and what each graph keeps of its own.
+        tokens = (backend.streams + 2 * len(dates)) * min(chunk, core)
+        ours = {"tokens": tokens * card.queries * card.width * 4}
         return Budget(program, ours | anywhere, kept + chunk * pixel, chunk)
     # All graphs keep what they have taken. Terrain's has one stream.
     calls = len(dates) * backend.streams
@@ -192,7 +193,7 @@ def fit(
         raise InputError(
             f"of the GPU's memory {room / 1e9:.2f} GB may be used: blocks of {card.stride} pixels with "
             f"{max(dates.values())} dates need {cost.device / 1e9:.2f} GB; give fewer dates with --max-dates, or "
-            "--device cpu"
+            f"{backend.elsewhere}"
         )
     raise InputError(
         f"--memory {job.memory / 1e9:.3g} GB is too little: blocks of {card.stride} pixels with "

@@ -18,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from malice_core import graphs
 from malice_core.cards import Card
 from malice_core.encoder import Float, Image, ModalityEncoder
-from malice_core.runtime import Backend, DeviceMemory, DeviceSession
+from malice_core.errors import MaliceError
+from malice_core.runtime import Backend, DeviceMemory, DeviceSession, halved
 from malice_core.weights import WIDTH
 
 
@@ -79,7 +80,12 @@ class ResidentEncoder(ModalityEncoder):
         height, width = self._map_shape
         self._maps = self._workspace.part(0, (dates, card.width, height * width))
         self._placing = cast(DeviceSession, backend.exact.open(placing(), {"x": (1, card.width, height, width)}))
-        self._temporal = backend.open(gathering(card.graph_bytes(sensor, "temporal")), {})
+        temporal = card.graph_bytes(sensor, "temporal")
+        self._rounded = backend.precision == "float16"
+        if self._rounded:
+            # Before it is given the maps: only those of its pixels are to be rounded, not all at each call.
+            temporal = halved(temporal)
+        self._temporal = backend.exact.open(gathering(temporal), {})
         self._where: NDArray[np.int64] = np.zeros(0, np.int64)
 
     def _begin(self, crop: tuple[slice, slice]) -> int:
@@ -108,4 +114,9 @@ class ResidentEncoder(ModalityEncoder):
             "encoding": self._encoding,
             "valid": self._valid[start:stop],
         }
-        return self._tokens(self._temporal.run(feeds))
+        tokens = self._temporal.run(feeds)
+        if self._rounded and not np.isfinite(tokens).all():
+            raise MaliceError(
+                "--precision float16: numbers inside the network are larger than float16 has: use --precision float32"
+            )
+        return self._tokens(tokens)

@@ -116,6 +116,11 @@ class Backend:
         return replace(self, precision="float32")
 
     @property
+    def elsewhere(self) -> str:
+        """Options with which a processor does it."""
+        return "--device cpu --precision float32" if self.precision == "float16" else "--device cpu"
+
+    @property
     def name(self) -> str:
         """What computes, with its version: where it is the same, numbers are."""
         if self.runtime == "openvino":
@@ -178,8 +183,9 @@ def choose(
         if cuda_problem:
             raise DeviceError(f"--device cuda: {cuda_problem}; found: {found()}; use --device cpu")
     if precision == "float16" and (device == "cpu" or runtime == "openvino" or cuda_problem):
+        how = "--runtime onnxruntime --device cuda" if runtime == "openvino" else "--device cuda"
         reason = f": {cuda_problem}" if cuda_problem else ""
-        raise DeviceError(f"--precision float16 is computed on a GPU only, by --device cuda{reason}; use float32")
+        raise DeviceError(f"--precision float16 is computed on a GPU only, by {how}{reason}; use float32")
     if device == "auto":
         device = "cpu" if runtime == "openvino" or cuda_problem or precision == "bfloat16" else "cuda"
     if device == "cuda":
@@ -329,7 +335,7 @@ class _OpenVinoSession:
         self._local = threading.local()
 
     def run(self, feeds: Mapping[str, Array]) -> Float:
-        with _told("openvino", "cpu"):
+        with _told("openvino"):
             request = getattr(self._local, "request", None)
             if request is None:
                 request = self._local.request = self._compiled.create_infer_request()
@@ -355,7 +361,7 @@ class _OnnxSession:
     def __init__(self, graph: bytes, shapes: Mapping[str, tuple[int, ...]], backend: Backend) -> None:
         import onnxruntime
 
-        self._device = backend.device
+        self._elsewhere = f", or {backend.elsewhere}" if backend.device == "cuda" else ""
         self._turn: AbstractContextManager[Any] = _card if backend.device == "cuda" else nullcontext()
         if backend.precision == "float16":
             graph = halved(graph)
@@ -370,16 +376,18 @@ class _OnnxSession:
             raise DeviceError("the CUDA provider did not start for a graph of the model; use --device cpu")
 
     def run(self, feeds: Mapping[str, Any]) -> Float:
-        with _told("onnxruntime", self._device), self._turn:
-            if any(isinstance(value, DeviceMemory) for value in feeds.values()):
+        with _told("onnxruntime", self._elsewhere):
+            with self._turn:
+                if not any(isinstance(value, DeviceMemory) for value in feeds.values()):
+                    return self._session.run(None, dict(feeds))[0]  # type: ignore[no-any-return]
                 binding = self._bound(feeds)
                 binding.bind_output(self._session.get_outputs()[0].name)
                 self._session.run_with_iobinding(binding)
-                return binding.copy_outputs_to_cpu()[0]  # type: ignore[no-any-return]
-            return self._session.run(None, dict(feeds))[0]  # type: ignore[no-any-return]
+            # It is in main memory already: the card need not wait until it is numpy's.
+            return binding.copy_outputs_to_cpu()[0]  # type: ignore[no-any-return]
 
     def run_into(self, feeds: Mapping[str, Any], output: DeviceMemory) -> None:
-        with _told("onnxruntime", self._device), self._turn:
+        with _told("onnxruntime", self._elsewhere), self._turn:
             binding = self._bound(feeds)
             name = self._session.get_outputs()[0].name
             binding.bind_output(name, output.device, 0, np.float32, list(output.shape), output.pointer)
@@ -397,14 +405,13 @@ class _OnnxSession:
 
 
 @contextmanager
-def _told(runtime: str, device: str) -> Iterator[None]:
+def _told(runtime: str, cure: str = "") -> Iterator[None]:
     """A runtime's failures in one line."""
     try:
         yield
     except Exception as error:
         if not isinstance(error, MaliceError) and _of_runtime(error):
             raise MaliceError(
-                f"{runtime} failed: {_reason(error)}; out of memory? try a smaller --block or --memory"
-                + (", or --device cpu" if device == "cuda" else "")
+                f"{runtime} failed: {_reason(error)}; out of memory? try a smaller --block or --memory{cure}"
             ) from error
         raise

@@ -186,11 +186,45 @@ def goes_on(job: list[object], tmp_path: Path, computed: list[int]) -> None:
     assert free_names(tmp_path) == ["e.tif", "images", "whole.tif"]
 
 
+def test_a_tile_that_another_thread_is_about_to_write_is_awaited(
+    job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has taken it out of GDAL's cache, which is one for all threads: what the file had before is read."""
+    wanted = embedded(tmp_path / "whole.tif", *job[:-2])
+    with monkeypatch.context() as patch:
+        patch.setattr(geotiff, "PAUSES", (0, 0, 0))
+        reads = Reads(patch)
+        patient(patch, lambda: reads.rows // 3)
+        found = geotiff._reads_back
+
+        class Late:
+            """A file of which a strip's last tile is there when it is read for the third time."""
+
+            def __init__(self, file: Any) -> None:
+                self.file, self.asked = file, 0
+
+            def read(self, *given: Any, **options: Any) -> Array:
+                self.asked += 1
+                values: Array = self.file.read(*given, **options)
+                if self.asked < 3:
+                    values[-1, :, -SIDE:] = np.nan
+                return values
+
+        patch.setattr(geotiff, "_reads_back", lambda file, *given: found(Late(file), *given))
+        np.testing.assert_array_equal(embedded(tmp_path / "late.tif", *job[:-2]), wanted)
+        # The last row is read when the file was closed.
+        assert reads.rows == 3 * (ROWS - 1) + 1
+        patch.setattr(geotiff, "PAUSES", (0, 0))
+        with pytest.raises(OutputError, match="cannot be read back"):
+            run(*job)
+
+
 def test_what_the_disk_loses_is_noticed_while_blocks_are_computed(
     job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By what is read back, which comes from the file and not from a cache: it is damaged behind GDAL's back."""
     with monkeypatch.context() as patch:
+        patch.setattr(geotiff, "PAUSES", (0,))
         reads, growing = Reads(patch), folder_of(tmp_path / "e.tif") / "codes.tif"
         computed = patient(patch, lambda: reads.rows)
         opened = rasterio.open

@@ -6,23 +6,29 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import rasterio
 from helpers_aux import around
 from helpers_embed import Array, embedded, run
 from helpers_gpu import GB, stand_in
+from helpers_models import published as published_file
 from helpers_models import write_random_model
+from onnx import TensorProto, helper
 
 from malice_core import gpu, memory, runtime, simulate
-from malice_core.classes import ClassCodes
 from malice_core.encoder import CHUNK
 from malice_core.errors import DeviceError, InputError, MaliceError
+from malice_core.features import Normaliser
+from malice_core.graphs import MISSING, date_encoding
+from malice_core.product import BlockCodes
 from malice_core.resident import ResidentEncoder
+from malice_core.store import modelwriter, published
 
 REAL = runtime._cuda_problem() is None
 
@@ -81,22 +87,95 @@ def test_it_gives_the_processors_numbers(
 
 
 @pytest.mark.parametrize("model", ["plain", "aux"])
-def test_float16_differs_by_little(device: str, scene: Path, models: Path, model: str) -> None:
+def test_float16_differs_by_little(
+    device: str, scene: Path, models: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given: list[object] = ["--s2", scene / "S2", "--model", model, "--block", 32]
     given += around(scene, "s2") if model == "aux" else []
     wanted = embedded(models / "cpu.tif", *given, "--device", "cpu")
+    opened = []
+
+    class Watched(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def __init__(self, graph: bytes, *more: object, **named: object) -> None:
+            opened.append(onnx.load_model_from_string(graph).graph)
+            super().__init__(graph, *more, **named)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Watched)
     got = embedded(models / "gpu.tif", *given, "--device", device, "--precision", "float16")
     assert 1e-5 < largest(got, wanted) < 0.02
     cosine = (got * wanted).sum(axis=0) / np.linalg.norm(got, axis=0) / np.linalg.norm(wanted, axis=0)
     assert cosine.min() > 0.9999
     with rasterio.open(models / "gpu.tif") as file:
         assert file.tags()["MALICE_PRECISION"] == "onnxruntime float16"
+    seen = {}
+    for graph in opened:
+        (given_first, *_) = [one.name for one in graph.input]
+        seen[given_first] = any(one.data_type == TensorProto.FLOAT16 for one in graph.initializer)
+        # Rounding the maps of all dates at each call would take longer than the call.
+        assert {node.op_type for node in graph.node if "maps" in node.input} <= {"Gather"}
+    rounded = {"images": True, "encoding": True}
+    assert seen == rounded | ({"terrain": True, "weather": False, "x": False} if model == "aux" else {"x": False})
+
+
+def test_numbers_beyond_float16_are_told(scene: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch)
+    run_graph = runtime._OnnxSession.run
+
+    def beyond(self: runtime._OnnxSession, feeds: dict[str, object]) -> Array:
+        found = run_graph(self, feeds)
+        if "maps" in feeds:
+            found[-1, 0, 0] = np.inf
+        return found
+
+    monkeypatch.setattr(runtime._OnnxSession, "run", beyond)
+    with pytest.raises(MaliceError, match=r"^--precision float16: numbers .* larger .*: use --precision float32$"):
+        embedded(
+            models / "e.tif", "--s2", scene / "S2", "--model", "plain", "--device", "cuda", "--precision", "float16"
+        )
+
+
+@pytest.mark.parametrize("sensor", ["s2", "s1"])
+def test_numbers_inside_the_published_networks_fit_into_float16(sensor: str, testdata: Path, tmp_path: Path) -> None:
+    """Measured where they are computed in float32: a processor's float16 leaves most of them in float32."""
+    weights = {sensor: published.read(published_file(sensor)).weights}
+    card = modelwriter.write(tmp_path, "x", weights, title="", licence="", citation="", provenance={})
+    normalise = Normaliser(sensor, card.modalities[sensor])
+    files = sorted((testdata / "data" / "site_a" / ("S2" if sensor == "s2" else "S1_10m")).glob("*.tif"))[::20]
+    images, observed = [], []
+    for name in files:
+        with rasterio.open(name) as file:
+            values = file.read().astype(np.float32)
+        there = np.isfinite(values).all(axis=0) & (values != 0).any(axis=0)
+        images.append(normalise(np.nan_to_num(values), there))
+        observed.append(there.reshape(-1)[::7])
+    features, inside = everything(card.graph_bytes(sensor, "spatial"), {"images": np.stack(images)})
+    days = np.linspace(0, 365, len(files), dtype=np.float32)
+    pixels = features.reshape(len(files), 64, -1)[:, :, ::7].transpose(2, 0, 1)
+    given = {"features": pixels, "encoding": date_encoding(days), "valid": np.stack(observed, 1).astype(np.float32)}
+    _, later = everything(card.graph_bytes(sensor, "temporal"), given)
+    print(sensor, len(files), images[0].shape, inside, later)
+    assert 1 < inside < 65504 / 100
+    assert 1 < later < 65504 / 100
+
+
+def everything(graph: bytes, feeds: dict[str, Array]) -> tuple[Array, float]:
+    """What a graph returns, and the largest of all numbers in it but for the scores of missing dates."""
+    model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(graph))
+    (first,) = [one.name for one in model.graph.output]
+    names = [one.name for one in model.graph.value_info if one.type.tensor_type.elem_type == TensorProto.FLOAT]
+    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    found = onnxruntime.InferenceSession(model.SerializeToString()).run([first, *names], feeds)
+    return found[0], max(float(np.abs(one[one > MISSING / 2]).max()) for one in found)
 
 
 def test_float16_needs_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "_cuda_problem", lambda: "there is none")
-    for device, name, why in (("auto", "auto", ": there is none"), ("cpu", "auto", ""), ("auto", "openvino", "")):
-        wrong = f"--precision float16 is computed on a GPU only, by --device cuda{why}; use float32"
+    for device, name, how in (
+        ("auto", "auto", "--device cuda: there is none"),
+        ("cpu", "auto", "--device cuda"),
+        ("auto", "openvino", "--runtime onnxruntime --device cuda"),
+    ):
+        wrong = f"--precision float16 is computed on a GPU only, by {how}; use float32"
         with pytest.raises(DeviceError) as seen:
             runtime.choose(name, device, "float16")
         assert str(seen.value) == wrong
@@ -146,6 +225,8 @@ def test_blocks_fit_into_the_memory_of_the_card(scene: Path, models: Path, monke
     assert any("of the GPU's memory" in line for line in planned(GB, "--block", "64")[1])
     with pytest.raises(InputError, match=r"^of the GPU's memory 0\.23 GB may be used: .*--max-dates, or --device cpu$"):
         planned(GB // 4)
+    with pytest.raises(InputError, match=r"--max-dates, or --device cpu --precision float32$"):
+        planned(GB // 4, "--precision", "float16")
 
 
 def test_pixels_at_once_fit_too(store: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +243,10 @@ def test_pixels_at_once_fit_too(store: Path, models: Path, monkeypatch: pytest.M
         cost = memory.budget(card, backend, grid, {"s2": 60}, layout, room=size)
         both = memory.budget(card, backend, grid, {"s2": 60, "s1": 60}, layout, room=size)
         assert cost.device <= size
+        # Beside the card there is as much for each of three threads, and no more of what they hold.
+        three = memory.budget(card, replace(backend, streams=3), grid, {"s2": 60}, layout, room=size)
+        assert three.chunk == next(one for one in memory.CHUNKS if one <= min(cost.chunk, 256 * 256 // 3))
+        assert three.work["tokens"] == (3 + 2) * three.chunk * 640 * 4
         # Each sensor has graphs of its own; the maps they share are of 256 x 256 pixels and 60 dates.
         alone = cost.device - memory.CUDA_BYTES - 256 * 256 * 60 * 64 * 4
         assert both.chunk <= cost.chunk
@@ -208,24 +293,22 @@ def test_a_failure_with_bound_memory_is_one_line(scene: Path, models: Path, monk
         embedded(models / "e.tif", "--s2", scene / "S2", "--model", "plain", "--device", "cuda")
 
 
-def test_more_pixels_at_once_are_classified_in_pieces(
-    scene: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_pixels_of_a_call_are_taken_up_in_pieces(
+    device: str, scene: Path, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Classes of a block come from a graph with a fixed number of pixels; a GPU gives more at once."""
-    known = np.random.default_rng(0).normal(0, 1, (640, 4)).astype(np.float32)
+    """Graphs behind the embedding have a fixed number of pixels, and a processor's cache holds few."""
+    called, put = set(), set()
+    encode, take = ResidentEncoder._encode_pixels, BlockCodes.put
 
-    class Head:
-        def run(self, feeds: dict[str, Array]) -> Array:
-            assert feeds["embedding"].shape == (CHUNK, 640)
-            return feeds["embedding"] @ known
+    def encoding(self: ResidentEncoder, start: int, stop: int) -> Array:
+        called.add(stop - start)
+        return encode(self, start, stop)
 
-    layout = SimpleNamespace(
-        classifier=SimpleNamespace(features=640, nodata=255, classes=[SimpleNamespace(code=i + 1) for i in range(4)]),
-        sensors=("s2",),
-        probabilities=None,
-    )
-    values = np.random.default_rng(1).normal(0, 1, (640, 1000)).astype(np.float32)
-    codes = ClassCodes(layout, Head(), 1100)  # type: ignore[arg-type]
-    codes.put(0, 100, values, np.where(np.arange(1000) % 7, 3, 0).astype(np.uint16))
-    wanted = np.where(np.arange(1000) % 7, (values.T @ known).argmax(axis=1) + 1, 255)
-    np.testing.assert_array_equal(codes.arrays["codes"][0, 100:], wanted)
+    def taking(self: BlockCodes, modality: int, start: int, values: Array, counts: Array) -> None:
+        put.add(counts.size)
+        take(self, modality, start, values, counts)
+
+    monkeypatch.setattr(ResidentEncoder, "_encode_pixels", encoding)
+    monkeypatch.setattr(BlockCodes, "put", taking)
+    embedded(models / "e.tif", "--s2", scene / "S2", "--model", "plain", "--device", device)
+    assert max(called) > CHUNK == max(put)
