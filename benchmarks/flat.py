@@ -163,15 +163,17 @@ def main() -> int:
         found: dict[str, Any] = {"machine": machine()}
         found["start_up"] = start_up(work, site, given)
         found["tile"] = whole_tile(work, site, given)
-        found["runs"] = [run(work, site, size, dates, given) for size, dates in wanted]
-        lines = report.flat(found)
-        if given.docs:
-            report.into_docs("flat", [*lines, "", "![Peak memory and time of a pixel-date over sizes](memory.png)"])
+        found["runs"], target = [], given.json or work / "flat.json"
+        for size, dates in wanted:
+            found["runs"].append(run(work, site, size, dates, given))
+            # Written each time: who stops it keeps what was measured.
+            target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            lines = report.flat(found)
+            if given.docs:
+                report.into_docs("flat", [*lines, "", "![Peak memory and time of a pixel-date over sizes](memory.png)"])
     except (BenchmarkError, MaliceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    target: Path = given.json or work / "flat.json"
-    target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print("\n" + "\n".join(lines) + f"\n\n{target}")
     # Last: matplotlib would make this process larger than what it measures.
     plot = given.plot or (report.DOCS.with_name("memory.png") if given.docs else None)

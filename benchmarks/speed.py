@@ -120,21 +120,34 @@ class Bench:
     def fitted(self, way: str, dates: int, scene: Path) -> tuple[int, float, float]:
         """The largest patch that memory allows, tried out, the seconds it takes, and the bytes it was tried with."""
         if (way, dates) not in self._fitted:
-            room, sessions = free_memory(), WAYS[way].sessions
-            patch = WAYS[way].largest(dates, SHARE * room)
-            while True:
-                # Two of each session: the second needs more memory than the first.
-                command = [*self.peer(way, scene, patch, room), "--only", f"{2 * sessions}"]
-                try:
-                    found = json.loads(measured(f"{way}, patches of {patch} pixels", command, self.environment)[1])
-                    break
-                except BenchmarkError as error:
-                    if patch - STEP <= 2 * WAYS[way].margin:
-                        raise
-                    print(f"{error}; smaller ones are tried", flush=True)
-                    patch -= STEP
-            self._fitted[way, dates] = patch, sum(found["seconds"].values()) / found["patches"], room
+            room = free_memory()
+            self._fitted[way, dates] = self._fit(way, dates, scene, WAYS[way].largest(dates, SHARE * room), room)
         return self._fitted[way, dates]
+
+    def refit(self, way: str, dates: int, scene: Path, error: BenchmarkError) -> None:
+        """Has a peer run smaller patches from now on, if there are any, after one of its runs ended with ``error``."""
+        patch, _, room = self._fitted[way, dates]
+        self._fitted[way, dates] = self._fit(way, dates, scene, self._smaller(way, patch, error), room)
+
+    def _fit(self, way: str, dates: int, scene: Path, patch: int, room: float) -> tuple[int, float, float]:
+        while True:
+            # Two of each session: the second needs more memory than the first.
+            some = 2 * WAYS[way].sessions
+            command = [*self.peer(way, scene, patch, room), "--only", f"{some}"]
+            try:
+                found = json.loads(measured(f"{way}, patches of {patch} pixels", command, self.environment)[1])
+            except BenchmarkError as error:
+                patch = self._smaller(way, patch, error)
+            else:
+                return patch, sum(found["seconds"].values()) / found["patches"], room
+
+    @staticmethod
+    def _smaller(way: str, patch: int, error: BenchmarkError) -> int:
+        """The next smaller patch, where there is one and a larger one ended with ``error``."""
+        if patch - STEP <= 2 * WAYS[way].margin:
+            raise error
+        print(f"{error}; smaller patches are tried", flush=True)
+        return patch - STEP
 
     def contenders(self, case: Case, scene: Path, bfloat16: bool) -> dict[str, Contender]:
         """Everything that is run in this case."""
@@ -143,20 +156,19 @@ class Bench:
         bands = "64 bands only, for want of disk" if "--queries" in ours else "640 bands"
         for precision in ("float32", *(["bfloat16"] if bfloat16 else [])):
             found[f"ours, {precision}"] = Contender([*ours, "--precision", precision], bands)
-        for name, way in WAYS.items():
-            patch, seconds, room = self.fitted(name, case.dates, scene)
-            count = len(windows(case.size, case.size, patch, way.margin))
-            rounds = max(2, int(self.given.longest / seconds))
-            some = min(count, rounds * way.sessions)
-            limited = (
-                "" if patch == min(way.patch, case.size) or patch == way.patch else ", the largest that fit memory"
-            )
-            note = f"patches of {patch}{limited}"
-            if some < count:
-                note += f"; {some} of {count} patches"
-            command = [*self.peer(name, scene, patch, room), "--only", f"{some}"]
-            found[name] = Contender(command, note, way.sessions)
-        return found
+        return found | {name: self.contender(name, case, scene) for name in WAYS}
+
+    def contender(self, name: str, case: Case, scene: Path) -> Contender:
+        """A peer, with patches that fit."""
+        way = WAYS[name]
+        patch, seconds, room = self.fitted(name, case.dates, scene)
+        count = len(windows(case.size, case.size, patch, way.margin))
+        some = min(count, max(2, int(self.given.longest / seconds)) * way.sessions)
+        limited = "" if patch in (way.patch, min(way.patch, case.size)) else ", the largest that fit memory"
+        note = f"patches of {patch}{limited}"
+        if some < count:
+            note += f"; {some} of {count} patches"
+        return Contender([*self.peer(name, scene, patch, room), "--only", f"{some}"], note, way.sessions)
 
     def ours(self, case: Case, scene: Path) -> list[str]:
         """Our command line; fewer bands where the disk has no room for all of them, twice: in scratch and as file."""
@@ -165,17 +177,30 @@ class Bench:
         command += ["--output", f"{self.work / 'out.tif'}", "--progress", "json", *self.given.embed]
         return [*command, "--queries", "0"] if 2 * 640 * 4 * case.size**2 > room else command
 
-    def turns(self, case: Case, contenders: dict[str, Contender]) -> tuple[dict[str, list[dict[str, float]]], str]:
+    def run(self, name: str, case: Case, scene: Path, contenders: dict[str, Contender]) -> tuple[dict[str, float], str]:
+        """One run of a contender. A peer that fails, for want of memory, gets smaller patches and another try."""
+        while True:
+            try:
+                return measured(name, contenders[name].command, self.environment)
+            except BenchmarkError as error:
+                if name not in WAYS:
+                    raise
+                self.refit(name, case.dates, scene, error)
+                contenders[name] = self.contender(name, case, scene)
+
+    def turns(
+        self, case: Case, scene: Path, contenders: dict[str, Contender]
+    ) -> tuple[dict[str, list[dict[str, float]]], str]:
         """All runs by contender, and what ours in float32 printed last."""
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
         events = ""
         for turn in range(case.turns):
             # Another one comes first each time: machines slow down and recover.
-            order = list(contenders.items())
-            for name, contender in order[turn % len(order) :] + order[: turn % len(order)]:
-                run, text = measured(name, contender.command, self.environment)
+            order = list(contenders)
+            for name in order[turn % len(order) :] + order[: turn % len(order)]:
+                run, text = self.run(name, case, scene, contenders)
                 (self.work / "out.tif").unlink()
-                run["whole_s"] = contender.whole(run["s"], text)
+                run["whole_s"] = contenders[name].whole(run["s"], text)
                 run["pixel_dates_per_s"] = case.pixel_dates / run["whole_s"]
                 runs[name].append(run)
                 events = text if name == "ours, float32" else events
@@ -203,7 +228,7 @@ class Bench:
         """Measures one case."""
         scene = self.scene(case)
         contenders = self.contenders(case, scene, peak["bfloat16"] is not None)
-        runs, events = self.turns(case, contenders)
+        runs, events = self.turns(case, scene, contenders)
         plan = next(e["plan"] for e in map(json.loads, events.splitlines()) if e["event"] == "plan")
         cost = self.arithmetic(case, scene, plan["block"])
         shutil.rmtree(scene)
@@ -272,9 +297,9 @@ def main() -> int:
             found["cases"].append(bench.case(case, found["peak"]))
             # Written each time: who stops it keeps what was measured.
             target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        lines = report.speed(found)
-        if given.docs:
-            report.into_docs("speed", lines)
+            lines = report.speed(found)
+            if given.docs:
+                report.into_docs("speed", lines)
     except (BenchmarkError, MaliceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

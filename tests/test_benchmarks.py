@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import onnxruntime
@@ -296,6 +298,47 @@ def benchmark(name: str, testdata: Path, *options: str) -> subprocess.CompletedP
         check=False,
         env=os.environ | {"MALICE_TESTDATA": f"{testdata}", "PYTHONPATH": f"{ROOT}"},
     )
+
+
+def test_a_peer_that_runs_out_of_memory_gets_smaller_patches(
+    testdata: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether while its patches are tried out or in a turn: what others have done is not lost."""
+    called = list[tuple[str, int, str]]()
+
+    def run(name: str, command: list[str], environment: dict[str, str]) -> tuple[dict[str, float], str]:
+        if "--way" not in command:
+            called.append((name, 0, ""))
+            (tmp_path / "out.tif").touch()
+            return {"s": 1.0, "cpu_s": 2.0, "peak_mb": 300.0}, "ours"
+        patch, some = (command[command.index(option) + 1] for option in ("--patch", "--only"))
+        called.append((name, int(patch), some))
+        if int(patch) > 256 or (int(patch) > 240 and name == "downstream"):
+            raise measuring.BenchmarkError(f"{name} ended with code 1: bad allocation")
+        (tmp_path / "out.tif").touch()
+        told = {"seconds": {"graph": 10.0}, "patches": int(some), "all": int(some), "later": 1.0}
+        return {"s": 10.0, "cpu_s": 20.0, "peak_mb": 3000.0}, json.dumps(told)
+
+    monkeypatch.setattr(speed, "measured", run)
+    monkeypatch.setattr(speed, "installed", lambda *_: {})
+    monkeypatch.setattr(speed, "free_memory", lambda: 1e12)
+    monkeypatch.setenv("MALICE_TESTDATA", f"{testdata}")
+    bench = speed.Bench(argparse.Namespace(work=tmp_path, longest=60.0, disk="25GB", embed=[]))
+    case = speed.Case(512, 2, 2)
+    contenders = bench.contenders(case, tmp_path / "scene", False)
+    assert contenders["downstream"].note.startswith("patches of 256, the largest that fit memory")
+    tried = [patch for name, patch, _ in called if name.startswith("downstream, ")]
+    assert tried == [288, 272, 256]
+    runs, events = bench.turns(case, tmp_path / "scene", contenders)
+    assert events == "ours"
+    assert {name: len(done) for name, done in runs.items()} == {"ours, float32": 2, "openeo": 2, "downstream": 2}
+    assert contenders["downstream"].note.startswith("patches of 240, the largest that fit memory")
+    assert [patch for name, patch, _ in called if name == "downstream"] == [256, 240, 240]
+    assert contenders["openeo"].note.startswith("patches of 128")
+    monkeypatch.setattr(speed, "measured", failing := Mock(side_effect=measuring.BenchmarkError("no disk")))
+    with pytest.raises(measuring.BenchmarkError, match="no disk"):
+        bench.turns(case, tmp_path / "scene", contenders)
+    failing.assert_called_once()
 
 
 def test_a_whole_small_table(testdata: Path, tmp_path: Path) -> None:
