@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
@@ -100,7 +101,12 @@ class BlockEncoder:
         self._saved: Future[None] | None = None
 
     def encode(
-        self, block: Block, images: Iterator[Image], check: Callable[[], None], tick: Callable[[int], None]
+        self,
+        block: Block,
+        images: Iterator[Image],
+        check: Callable[[], None],
+        tick: Callable[[int], None],
+        at_once: Callable[[], None] | None = None,
     ) -> Future[None]:
         """Computes one block and begins to save it.
 
@@ -108,6 +114,8 @@ class BlockEncoder:
             images: as of :meth:`images`; those of this block come next.
             check: raises when the run was cancelled; called between calls of the graphs.
             tick: is told the units of work done, of :func:`units_of`, from several threads.
+            at_once: for a block that no other is encoded after: called as soon as the block can be had, and before it
+                is saved; it can until it is.
 
         Returns:
             The saving, which ends before the next block's embeddings are computed.
@@ -140,7 +148,7 @@ class BlockEncoder:
             self._coders.shutdown(wait=True, cancel_futures=True)
             self._coders = _threads(job.backend.streams, "encode")
             raise
-        self._saved = self._writer.submit(self._save, block, codes)
+        self._saved = self._writer.submit(self._save, block, codes, at_once)
         return self._saved
 
     def images(self, blocks: Iterable[Block], whole: Callable[[], None] | None = None) -> Iterator[Image]:
@@ -187,9 +195,13 @@ class BlockEncoder:
             grounds[needed] = self._terrain(around.terrain_of(sensor, block.input), crop)
         return grounds[needed]
 
-    def _save(self, block: Block, codes: Codes) -> None:
-        shape = block.core.shape
-        self._blocks.save(block.index, {key: values.reshape(-1, *shape) for key, values in codes.arrays.items()})
+    def _save(self, block: Block, codes: Codes, at_once: Callable[[], None] | None) -> None:
+        arrays = {key: values.reshape(-1, *block.core.shape) for key, values in codes.arrays.items()}
+        with ExitStack() as held:
+            if at_once is not None:
+                held.enter_context(self._blocks.holding(block.index, arrays))
+                at_once()
+            self._blocks.save(block.index, arrays)
 
 
 def _threads(count: int, name: str) -> ThreadPoolExecutor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
@@ -91,16 +92,20 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: Pro
     try:
         images = encoder.images(todo)
         for block in todo:
-            saved = encoder.encode(block, images, assembler.check, progress.encoded)
-            saved.add_done_callback(partial(_tell, assembler, block.index))
-        saved.result()
+            tell = partial(assembler.computed, block.index)
+            if block is todo[-1]:
+                # Saving takes as long as the disk does: nothing waits for the last block's.
+                encoder.encode(block, images, assembler.check, progress.encoded, tell).result()
+            else:
+                saved = encoder.encode(block, images, assembler.check, progress.encoded)
+                saved.add_done_callback(partial(_if_saved, tell))
     finally:
         encoder.close()
 
 
-def _tell(assembler: Assembler, block: int, saved: Future[None]) -> None:
+def _if_saved(tell: Callable[[], None], saved: Future[None]) -> None:
     if not saved.cancelled() and saved.exception() is None:
-        assembler.computed(block)
+        tell()
 
 
 def tags(job: Plan) -> dict[str, str]:

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -92,13 +92,14 @@ class Blocks:
         self._fingerprint, self._block = fingerprint, block
         # A worker of a run that was killed may finish its block when the folder is another job's already.
         self._mark = hashlib.sha256(f"{fingerprint} {self._block}".encode()).hexdigest()[:8]
+        self._held: dict[int, Mapping[str, NDArray[Any]]] = {}
 
     def _path(self, block: int, key: str) -> Path:
         return self.folder / f"block_{block:06d}.{self._mark}.{key}.npy"
 
     def finished(self, block: int, keys: Iterable[str] = (LAST,)) -> bool:
         """True if all arrays of the block are there and whole; a damaged block is computed again."""
-        if not self._path(block, LAST).exists():
+        if block not in self._held and not self._path(block, LAST).exists():
             return False
         try:
             for key in keys:
@@ -130,8 +131,20 @@ class Blocks:
                 "then run again with --resume"
             ) from error
 
+    @contextlib.contextmanager
+    def holding(self, block: int, arrays: Mapping[str, NDArray[Any]]) -> Iterator[None]:
+        """Has a block be finished for who asks here, before it is saved: what is loaded of it are these arrays."""
+        self._held[block] = arrays
+        try:
+            yield
+        finally:
+            del self._held[block]
+
     def load(self, block: int, key: str) -> NDArray[Any]:
         """One array of a finished block, memory-mapped."""
+        held = self._held.get(block)
+        if held is not None:
+            return held[key]
         array: NDArray[Any] = np.load(self._path(block, key), mmap_mode="r", allow_pickle=False)
         return array
 

@@ -84,14 +84,16 @@ def patient(monkeypatch: pytest.MonkeyPatch, rows: Callable[[], int]) -> list[in
     """Has a block computed only when ``rows`` says that those before are written; returns which were computed."""
     encode, computed = BlockEncoder.encode, list[int]()
 
-    def waiting(self: BlockEncoder, block: Block, images: Any, check: Callable[[], None], tick: Any) -> Future[None]:
+    def waiting(
+        self: BlockEncoder, block: Block, images: Any, check: Callable[[], None], tick: Any, at_once: Any
+    ) -> Future[None]:
         def met() -> bool:
             check()  # as an encoder does all the time
             return rows() >= block.index // ACROSS
 
         until(met, f"what comes before block {block.index}")
         computed.append(block.index)
-        saved = encode(self, block, images, check, tick)
+        saved = encode(self, block, images, check, tick, at_once)
         # The last block of a row must be there to be written before the next one is begun.
         saved.result()
         return saved
