@@ -57,17 +57,31 @@ def channels_last(graph: bytes) -> bytes:
     Args:
         graph: a spatial graph with output (N, 64, H, W).
     """
+    return _transposed(graph, "channel", (0, 2, 3, 1), ["N", "H", "W", WIDTH])
+
+
+def pixels_last(graph: bytes, queries: int) -> bytes:
+    """A temporal graph that returns (queries, 64, P): the order of the output's bands.
+
+    Args:
+        graph: a temporal graph with output (P, queries, 64).
+    """
+    return _transposed(graph, "pixel", (1, 2, 0), [queries, WIDTH, "P"])
+
+
+def _transposed(graph: bytes, order: str, axes: tuple[int, ...], shape: list[str | int]) -> bytes:
+    """A graph whose only output, now called after its order, is transposed under its name."""
     model = onnx.load_model_from_string(graph)
     (output,) = model.graph.output
-    first, last = f"{output.name} by channel", output.name
+    first, last = f"{output.name} by {order}", output.name
     for node in model.graph.node:
         for names in (node.input, node.output):
             for index, name in enumerate(names):
                 if name == last:
                     names[index] = first
-    model.graph.node.append(helper.make_node("Transpose", [first], [last], name="by pixel", perm=[0, 2, 3, 1]))
+    model.graph.node.append(helper.make_node("Transpose", [first], [last], name=f"{last} transposed", perm=axes))
     del model.graph.output[:]
-    model.graph.output.append(helper.make_tensor_value_info(last, TensorProto.FLOAT, ["N", "H", "W", WIDTH]))
+    model.graph.output.append(helper.make_tensor_value_info(last, TensorProto.FLOAT, shape))
     return model.SerializeToString()  # type: ignore[no-any-return]
 
 

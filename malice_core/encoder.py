@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malice_core.cards import Card
-from malice_core.cropping import channels_last, cropped
+from malice_core.cropping import channels_last, cropped, pixels_last
 from malice_core.graphs import date_encoding
 from malice_core.runtime import Array, Backend
 from malice_core.spreading import spread
@@ -25,8 +25,10 @@ from malice_core.weights import TERRAIN_CHANNELS, WEATHER
 if TYPE_CHECKING:
     from malice_core.surroundings.inputs import CellWeather
 
-#: Pixels given to the temporal graph at once: what it works on then stays in a core's cache.
+#: Pixels that become numbers of the output at once.
 CHUNK = 256
+#: Pixels times dates given to the temporal graph at once: what it works on then stays in a core's cache.
+TOKENS = 5120
 #: Cells whose weather is given to its graph at once.
 CELLS = 64
 
@@ -47,6 +49,11 @@ class Image:
     values: Float
     observed: Bool
     weather: CellWeather | None = None
+
+
+def at_once(dates: int) -> int:
+    """Pixels given to the temporal graph at once, a power of two and a part of CHUNK."""
+    return int(min(CHUNK, 1 << max(16, TOKENS // dates).bit_length() - 1))
 
 
 #: Receives at most CHUNK pixels start … start+p-1 of a block: (start, values (queries·width, p), counts (p) of
@@ -146,7 +153,7 @@ class ModalityEncoder:
         mask: leave unobserved dates out of the attentions of a pixel (``--nodata mask``).
         workspace: memory for the spatial maps, shared by the modalities of a run; :class:`Workspace` here.
         halo: pixels around the core that the spatial graph may leave out of its output (0: it returns them all).
-        chunk: pixels given to the temporal graph at once.
+        chunk: pixels that each thread encodes at once.
     """
 
     channels_first = False
@@ -193,12 +200,13 @@ class ModalityEncoder:
         self._mask = mask
 
     def _open_temporal(self, card: Card, sensor: str, backend: Backend, dates: int) -> None:
+        self._part = min(at_once(dates), self._pixels)
         self._temporal = backend.open(
-            card.graph_bytes(sensor, "temporal"),
+            pixels_last(card.graph_bytes(sensor, "temporal"), card.queries),
             {
-                "features": (self._chunk, dates, card.width),
+                "features": (self._part, dates, card.width),
                 "encoding": (dates, card.width),
-                "valid": (self._chunk, dates),
+                "valid": (self._part, dates),
             },
         )
         self._features: Float = self._workspace.view(self._pixels, dates, card.width)
@@ -298,17 +306,27 @@ class ModalityEncoder:
         tick()
 
     def _encode_pixels(self, start: int, stop: int) -> Float:
-        # The graph has a fixed number of pixels: the last chunk takes along pixels beyond it (or moves back).
-        begin = max(0, min(start, self._pixels - self._chunk))
+        """(queries·width, p) embedding of the pixels start … stop-1 of a block."""
+        if stop - start <= self._part:
+            return self._encode_part(start, stop)
+        found = np.empty((len(self._queries) * self._features.shape[-1], stop - start), np.float32)
+        for first in range(start, stop, self._part):
+            last = min(first + self._part, stop)
+            found[:, first - start : last - start] = self._encode_part(first, last)
+        return found
+
+    def _encode_part(self, start: int, stop: int) -> Float:
+        # The graph has a fixed number of pixels: the last call takes along pixels beyond its own (or moves back).
+        begin = max(0, min(start, self._pixels - self._part))
         feeds = {
-            "features": self._features[begin : begin + self._chunk],
+            "features": self._features[begin : begin + self._part],
             "encoding": self._encoding,
-            "valid": self._valid[begin : begin + self._chunk],
+            "valid": self._valid[begin : begin + self._part],
         }
-        return self._tokens(self._temporal.run(feeds)[start - begin : stop - begin])
+        return self._tokens(self._temporal.run(feeds)[..., start - begin : stop - begin])
 
     def _tokens(self, tokens: Float) -> Float:
-        """(queries·width, p) of what the temporal graph returns for p pixels."""
+        """(queries·width, p) of what the temporal graph returns for p pixels, (all queries, width, p)."""
         if not self._all_queries:
-            tokens = tokens[:, self._queries]
-        return tokens.reshape(len(tokens), -1).T
+            tokens = tokens[self._queries]
+        return tokens.reshape(-1, tokens.shape[-1])

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from malice_core import graphs
 from malice_core.cards import Card
+from malice_core.cropping import pixels_last
 from malice_core.encoder import Float, Image, ModalityEncoder
 from malice_core.errors import MaliceError
 from malice_core.runtime import Backend, DeviceMemory, DeviceSession, halved
@@ -80,7 +81,7 @@ class ResidentEncoder(ModalityEncoder):
         height, width = self._map_shape
         self._maps = self._workspace.part(0, (dates, card.width, height * width))
         self._placing = cast(DeviceSession, backend.exact.open(placing(), {"x": (1, card.width, height, width)}))
-        temporal = card.graph_bytes(sensor, "temporal")
+        temporal = pixels_last(card.graph_bytes(sensor, "temporal"), card.queries)
         self._rounded = backend.precision == "float16"
         if self._rounded:
             # Before it is given the maps: only those of its pixels are to be rounded, not all at each call.

@@ -85,7 +85,7 @@ def patient(monkeypatch: pytest.MonkeyPatch, rows: Callable[[], int]) -> list[in
     encode, computed = BlockEncoder.encode, list[int]()
 
     def waiting(
-        self: BlockEncoder, block: Block, images: Any, check: Callable[[], None], tick: Any, at_once: Any
+        self: BlockEncoder, block: Block, images: Any, check: Callable[[], None], tick: Any, at_once: Any = None
     ) -> Future[None]:
         def met() -> bool:
             check()  # as an encoder does all the time
