@@ -129,10 +129,10 @@ def draw(rows: list[dict[str, Any]], target: Path) -> None:
         (line,) = left.plot(sizes, [row["peak_mb"] for row in some], "o-", label=f"{dates} dates")
         left.plot(sizes, [row["planned_mb"] for row in some], ":", color=line.get_color())
         right.plot(sizes, [row["us_per_pixel_date"] for row in some], "o-", label=f"{dates} dates")
-    left.set(ylabel="peak memory, MB (dotted: the plan's bound)")
+    left.set(ylabel="peak memory, MB", title="dotted: the plan's bound")
     right.set(ylabel="µs a pixel and date")
     for axes in (left, right):
-        axes.set(xlabel="pixels a side", ylim=(0, None))
+        axes.set(xlabel="pixels a side", ylim=(0, 1.1 * axes.get_ylim()[1]))
         axes.set_xscale("log", base=2)
         ticks = sorted({row["size"] for row in rows})
         axes.set_xticks(ticks, [f"{size}" for size in ticks])

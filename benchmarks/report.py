@@ -57,7 +57,8 @@ def speed(found: dict[str, Any]) -> list[str]:
 
 def _case(case: dict[str, Any], peak: dict[str, float | None]) -> list[str]:
     lines = [
-        f"**{case['size']} × {case['size']} pixels, {case['dates']} dates**, medians of {case['turns']} turns",
+        f"**{case['size']} × {case['size']} pixels, {case['dates']} dates**, "
+        + ("one turn" if case["turns"] == 1 else f"medians of {case['turns']} turns"),
         "",
         "| | thousand pixel-dates/s | peak MB | ours is faster | ours takes of its memory | useful share of peak |",
         "|---|---|---|---|---|---|",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from malice_core import cube, geotiff, gpu, mosaic
 from malice_core.cards import Card
-from malice_core.encoder import CHUNK, at_once
+from malice_core.encoder import CHUNK
 from malice_core.errors import InputError
 from malice_core.grid import BlockGrid, Window, block_text
 from malice_core.outputs import Product
@@ -130,9 +130,8 @@ def budget(
         "spatial graphs": (calls * maps + aux * (maps - spread)) * halo * 4,
         # What they return lies in the runtime's memory twice: as it is computed, and in the order of the output.
         "spatial outputs": 2 * (calls + aux) * seen * card.width * 4,
-        "temporal graphs": sum(
-            backend.streams * min(at_once(count), core) * count * (base + pair * count) * 4 for count in dates.values()
-        ),
+        # Of many dates fewer pixels are given at once, but their graphs do not take less in the same measure.
+        "temporal graphs": sum(backend.streams * chunk * count * (base + pair * count) * 4 for count in dates.values()),
     }
     return Budget(program, ours | anywhere)
 
