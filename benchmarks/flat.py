@@ -137,7 +137,7 @@ def draw(rows: list[dict[str, Any]], target: Path) -> None:
         ticks = sorted({row["size"] for row in rows})
         axes.set_xticks(ticks, [f"{size}" for size in ticks])
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(loc="lower right")
     # Without the date of drawing, so that the same numbers give the same file.
     figure.savefig(target, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
