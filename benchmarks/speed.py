@@ -20,7 +20,7 @@ import os
 import shutil
 import statistics
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +177,14 @@ class Bench:
         command += ["--output", f"{self.work / 'out.tif'}", "--progress", "json", *self.given.embed]
         return [*command, "--queries", "0"] if 2 * 640 * 4 * case.size**2 > room else command
 
-    def run(self, name: str, case: Case, scene: Path, contenders: dict[str, Contender]) -> tuple[dict[str, float], str]:
-        """One run of a contender. A peer that fails, for want of memory, gets smaller patches and another try."""
+    def run(
+        self, name: str, case: Case, scene: Path, contenders: dict[str, Contender], begun: bool
+    ) -> tuple[dict[str, float], str]:
+        """One run of a contender. A peer that fails, for want of memory, gets smaller patches and another try.
+
+        Args:
+            begun: it has run in this case.
+        """
         while True:
             try:
                 return measured(name, contenders[name].command, self.environment)
@@ -186,7 +192,9 @@ class Bench:
                 if name not in WAYS:
                     raise
                 self.refit(name, case.dates, scene, error)
-                contenders[name] = self.contender(name, case, scene)
+                # Of turns with other patches the note tells too.
+                before, new = contenders[name].note, self.contender(name, case, scene)
+                contenders[name] = replace(new, note=f"{new.note} (before: {before})" if begun else new.note)
 
     def turns(
         self, case: Case, scene: Path, contenders: dict[str, Contender]
@@ -198,7 +206,7 @@ class Bench:
             # Another one comes first each time: machines slow down and recover.
             order = list(contenders)
             for name in order[turn % len(order) :] + order[: turn % len(order)]:
-                run, text = self.run(name, case, scene, contenders)
+                run, text = self.run(name, case, scene, contenders, bool(runs[name]))
                 (self.work / "out.tif").unlink()
                 run["whole_s"] = contenders[name].whole(run["s"], text)
                 run["pixel_dates_per_s"] = case.pixel_dates / run["whole_s"]
