@@ -106,7 +106,7 @@ class BlockEncoder:
         images: Iterator[Image],
         check: Callable[[], None],
         tick: Callable[[int], None],
-        at_once: Callable[[], None] | None = None,
+        ready: Callable[[], None] | None = None,
     ) -> Future[None]:
         """Computes one block and begins to save it.
 
@@ -114,7 +114,7 @@ class BlockEncoder:
             images: as of :meth:`images`; those of this block come next.
             check: raises when the run was cancelled; called between calls of the graphs.
             tick: is told the units of work done, of :func:`units_of`, from several threads.
-            at_once: for a block that no other is encoded after: called as soon as the block can be had, and before it
+            ready: for a block that no other is encoded after: called as soon as the block can be had, and before it
                 is saved; it can until it is.
 
         Returns:
@@ -148,7 +148,7 @@ class BlockEncoder:
             self._coders.shutdown(wait=True, cancel_futures=True)
             self._coders = _threads(job.backend.streams, "encode")
             raise
-        self._saved = self._writer.submit(self._save, block, codes, at_once)
+        self._saved = self._writer.submit(self._save, block, codes, ready)
         return self._saved
 
     def images(self, blocks: Iterable[Block], whole: Callable[[], None] | None = None) -> Iterator[Image]:
@@ -195,12 +195,12 @@ class BlockEncoder:
             grounds[needed] = self._terrain(around.terrain_of(sensor, block.input), crop)
         return grounds[needed]
 
-    def _save(self, block: Block, codes: Codes, at_once: Callable[[], None] | None) -> None:
+    def _save(self, block: Block, codes: Codes, ready: Callable[[], None] | None) -> None:
         arrays = {key: values.reshape(-1, *block.core.shape) for key, values in codes.arrays.items()}
         with ExitStack() as held:
-            if at_once is not None:
+            if ready is not None:
                 held.enter_context(self._blocks.holding(block.index, arrays))
-                at_once()
+                ready()
             self._blocks.save(block.index, arrays)
 
 

@@ -51,7 +51,7 @@ class Image:
     weather: CellWeather | None = None
 
 
-def at_once(dates: int) -> int:
+def pixels_at_once(dates: int) -> int:
     """Pixels given to the temporal graph at once, a power of two and a part of CHUNK."""
     return int(min(CHUNK, 1 << max(16, TOKENS // dates).bit_length() - 1))
 
@@ -200,7 +200,7 @@ class ModalityEncoder:
         self._mask = mask
 
     def _open_temporal(self, card: Card, sensor: str, backend: Backend, dates: int) -> None:
-        self._part = min(at_once(dates), self._pixels)
+        self._part = min(pixels_at_once(dates), self._pixels)
         self._temporal = backend.open(
             pixels_last(card.graph_bytes(sensor, "temporal"), card.queries),
             {

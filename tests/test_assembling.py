@@ -85,7 +85,7 @@ def patient(monkeypatch: pytest.MonkeyPatch, rows: Callable[[], int]) -> list[in
     encode, computed = BlockEncoder.encode, list[int]()
 
     def waiting(
-        self: BlockEncoder, block: Block, images: Any, check: Callable[[], None], tick: Any, at_once: Any = None
+        self: BlockEncoder, block: Block, images: Any, check: Callable[[], None], tick: Any, ready: Any = None
     ) -> Future[None]:
         def met() -> bool:
             check()  # as an encoder does all the time
@@ -93,7 +93,7 @@ def patient(monkeypatch: pytest.MonkeyPatch, rows: Callable[[], int]) -> list[in
 
         until(met, f"what comes before block {block.index}")
         computed.append(block.index)
-        saved = encode(self, block, images, check, tick, at_once)
+        saved = encode(self, block, images, check, tick, ready)
         # The last block of a row must be there to be written before the next one is begun.
         saved.result()
         return saved
