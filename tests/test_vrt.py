@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -217,10 +218,14 @@ def test_files_that_appear_meanwhile_are_not_replaced(
     job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = mosaic.Mosaic.write
+    one = Lock()
 
     def slow(self: mosaic.Mosaic, piece: int, means: Means) -> Steps:
-        (tmp_path / "e_tiles").mkdir(exist_ok=True)
-        precious(tmp_path / "e_tiles" / "0123abcd_000_000.tif")
+        # Several threads write tiles.
+        with one:
+            (tmp_path / "e_tiles").mkdir(exist_ok=True)
+            if not free_names(tmp_path / "e_tiles"):
+                precious(tmp_path / "e_tiles" / "0123abcd_000_000.tif")
         return write(self, piece, means)
 
     monkeypatch.setattr(mosaic.Mosaic, "write", slow)
