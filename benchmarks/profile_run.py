@@ -23,9 +23,11 @@ import numpy as np
 from arithmetic import multiply_adds, shapes_of, useful
 from measuring import BenchmarkError
 
-from malice_core import embed, models
+from malice_core import embed, encoder, models
 from malice_core.assembling import Assembler
 from malice_core.cancelling import Cancel
+from malice_core.cards import Card
+from malice_core.cropping import pixels_last
 from malice_core.encoder import ModalityEncoder
 from malice_core.errors import MaliceError
 from malice_core.features import Normaliser
@@ -137,13 +139,26 @@ def watching(watch: Watch, count: bool) -> Any:
             raise BenchmarkError(f"graphs on {self.device} are not watched: give --device cpu")
         return WatchedSession(watch, graph, shapes, None if count else opening(self, graph, shapes))
 
+    session_of = encoder.temporal_session
+
+    def session(card: Card, sensor: str, backend: Backend, pixels: int, dates: int) -> Any:
+        found = session_of(card, sensor, backend, pixels, dates)
+        if isinstance(found, WatchedSession):
+            return found
+        # Machine code of our own: what it computes is what the graph does.
+        shapes = {"features": (pixels, dates, card.width), "encoding": (dates, card.width), "valid": (pixels, dates)}
+        graph = pixels_last(card.graph_bytes(sensor, "temporal"), card.queries)
+        return WatchedSession(watch, graph, shapes, None if count else found)
+
     try:
         Backend.open = opened  # type: ignore[assignment,method-assign]
+        encoder.temporal_session = session  # type: ignore[assignment]
         for (part, owner, name), (_, _, function) in zip(WATCHED, kept, strict=True):
             setattr(owner, name, watch.wrapped(part, function))
         yield
     finally:
         Backend.open = opening  # type: ignore[method-assign]
+        encoder.temporal_session = session_of
         for owner, name, function in kept:
             setattr(owner, name, function)
 

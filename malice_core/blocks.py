@@ -96,7 +96,7 @@ class BlockEncoder:
         streams = job.backend.streams
         self._depth = memory.READ_AHEAD + streams
         self._readers = _threads(min(4, max(2, streams)), "read")
-        self._coders = _threads(streams, "encode")
+        self._coders, self._embedders = self._encoding()
         self._writer = _threads(1, "write")
         self._saved: Future[None] | None = None
 
@@ -141,12 +141,13 @@ class BlockEncoder:
                     if saved is not None:
                         saved.result()
                     codes = self._make_codes(block.core.pixels)
-                encoder.embed(counts, self._coders, check, partial(codes.put, number))
+                encoder.embed(counts, self._embedders, check, partial(codes.put, number))
                 tick(count)
         except BaseException:
             # What is still being computed would be written among the next block's features.
-            self._coders.shutdown(wait=True, cancel_futures=True)
-            self._coders = _threads(job.backend.streams, "encode")
+            for pool in (self._coders, self._embedders):
+                pool.shutdown(wait=True, cancel_futures=True)
+            self._coders, self._embedders = self._encoding()
             raise
         self._saved = self._writer.submit(self._save, block, codes, ready)
         return self._saved
@@ -173,8 +174,13 @@ class BlockEncoder:
 
     def close(self) -> None:
         """Ends the threads, when what they are at is done."""
-        for pool in (self._readers, self._coders, self._writer):
+        for pool in (self._readers, self._coders, self._embedders, self._writer):
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _encoding(self) -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:
+        """Threads for the calls of the spatial graphs, and of the temporal encoders."""
+        backend = self._job.backend
+        return _threads(backend.streams, "encode"), _threads(backend.pixel_calls, "encode")
 
     def _tasks(self, blocks: Iterable[Block]) -> Iterator[Callable[[], Image]]:
         """What reads the images, block by block, modality by modality, date by date."""

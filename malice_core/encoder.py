@@ -5,6 +5,7 @@ MALICE Aux has the terrain as one more map, the last, and for each date biases o
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from malice_core.cards import Card
 from malice_core.cropping import channels_last, cropped, pixels_last
 from malice_core.graphs import date_encoding
-from malice_core.runtime import Array, Backend
+from malice_core.runtime import Array, Backend, Session
 from malice_core.spreading import spread
 from malice_core.surroundings.cells import touched
 from malice_core.weights import TERRAIN_CHANNELS, WEATHER
@@ -51,9 +52,27 @@ class Image:
     weather: CellWeather | None = None
 
 
-def pixels_at_once(dates: int) -> int:
-    """Pixels given to the temporal graph at once, a power of two and a part of CHUNK."""
+def pixels_at_once(backend: Backend, dates: int) -> int:
+    """Pixels given to the temporal encoder at once, a power of two and a part of CHUNK."""
+    if backend.kernel:
+        return CHUNK
     return int(min(CHUNK, 1 << max(16, TOKENS // dates).bit_length() - 1))
+
+
+def temporal_session(card: Card, sensor: str, backend: Backend, pixels: int, dates: int) -> Session:
+    """The temporal encoder of ``pixels`` pixels, which come last in what it returns: (queries, 64, pixels)."""
+    graph = card.graph_bytes(sensor, "temporal")
+    if backend.kernel:
+        from malice_core.kernel.emit import host
+        from malice_core.kernel.session import KernelSession
+
+        target = host()
+        assert target is not None
+        # Those of an earlier version may be arranged otherwise.
+        with contextlib.suppress(ValueError):
+            return KernelSession(graph, target)
+    shapes = {"features": (pixels, dates, card.width), "encoding": (dates, card.width), "valid": (pixels, dates)}
+    return backend.open(pixels_last(graph, card.queries), shapes)
 
 
 #: Receives at most CHUNK pixels start … start+p-1 of a block: (start, values (queries·width, p), counts (p) of
@@ -200,15 +219,8 @@ class ModalityEncoder:
         self._mask = mask
 
     def _open_temporal(self, card: Card, sensor: str, backend: Backend, dates: int) -> None:
-        self._part = min(pixels_at_once(dates), self._pixels)
-        self._temporal = backend.open(
-            pixels_last(card.graph_bytes(sensor, "temporal"), card.queries),
-            {
-                "features": (self._part, dates, card.width),
-                "encoding": (dates, card.width),
-                "valid": (self._part, dates),
-            },
-        )
+        self._part = min(pixels_at_once(backend, dates), self._pixels)
+        self._temporal = temporal_session(card, sensor, backend, self._part, dates)
         self._features: Float = self._workspace.view(self._pixels, dates, card.width)
 
     def see(
@@ -262,7 +274,8 @@ class ModalityEncoder:
 
         Args:
             counts: what :meth:`see` returned.
-            pool, check: as of :meth:`see`.
+            pool: threads for the calls, as many as ``backend.pixel_calls``.
+            check: as of :meth:`see`.
             sink: takes the embedding, in pieces of at most ``CHUNK`` pixels and from several threads.
         """
         pixels = counts.size

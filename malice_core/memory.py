@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from malice_core.job import Job
 
 #: Interpreter, libraries and compiled graphs, before the first pixel; and what the graphs of MALICE Aux add to it.
-BASE_BYTES, AUX_BYTES = 260 << 20, 30 << 20
+BASE_BYTES, AUX_BYTES = 315 << 20, 30 << 20
 #: Tiles that GDAL decodes and compresses.
 GDAL_BYTES = 32 << 20
 #: The package zarr, where it is used.
@@ -38,6 +38,8 @@ PADDED_MAPS = 30
 #: Floats a pixel and date that one call of the temporal graph holds at its peak: some, and some for each date.
 #: OpenVINO fuses the attention; onnxruntime writes down the scores of all pairs of dates, several times.
 TEMPORAL_FLOATS = {"openvino": (550, 0), "onnxruntime": (600, 40)}
+#: Floats a date that one call of the temporal encoder in machine code holds, of the pixels of a vector.
+KERNEL_FLOATS = 330 * 16
 #: What onnxruntime's CUDA provider takes of main memory, and of the device's beside what it computes on.
 CUDA_HOST_BYTES, CUDA_BYTES = 1500 << 20, 1200 << 20
 #: Pixels given to the temporal graph at once on a GPU, which is idle with few: the most that its memory allows.
@@ -130,10 +132,19 @@ def budget(
         "spatial graphs": (calls * maps + aux * (maps - spread)) * halo * 4,
         # What they return lies in the runtime's memory twice: as it is computed, and in the order of the output.
         "spatial outputs": 2 * (calls + aux) * seen * card.width * 4,
-        # Of many dates fewer pixels are given at once, but their graphs do not take less in the same measure.
-        "temporal graphs": sum(backend.streams * chunk * count * (base + pair * count) * 4 for count in dates.values()),
+        "temporal graphs": 4 * sum(_temporal(card, backend, chunk, count) for count in dates.values()),
     }
     return Budget(program, ours | anywhere)
+
+
+def _temporal(card: Card, backend: Backend, chunk: int, dates: int) -> int:
+    """Numbers that all calls of the temporal encoder of a modality hold."""
+    if backend.kernel:
+        # Dates are filled up to a multiple of 4; what is returned is kept, and queries are taken out of it.
+        return backend.pixel_calls * ((dates + 3) * KERNEL_FLOATS + 2 * chunk * card.queries * card.width)
+    # Of many dates fewer pixels are given at once, but their graphs do not take less in the same measure.
+    base, pair = TEMPORAL_FLOATS[backend.runtime]
+    return backend.streams * chunk * dates * (base + pair * dates)
 
 
 def piece_bytes(format: str, layout: Product, area: Window) -> int:

@@ -393,12 +393,15 @@ def _encode(
     for one in found:
         series, sensor = one.series, one.series.sensor.key
         encoder, normalise = encoders[sensor], Normaliser(sensor, card.modalities[sensor])
-        with ThreadPoolExecutor(backend.streams, "encode") as pool:
+        with (
+            ThreadPoolExecutor(backend.streams, "encode") as pool,
+            ThreadPoolExecutor(backend.pixel_calls, "encode") as embedding,
+        ):
             for block in grid.blocks():
                 images = (_image(series, index, block, normalise) for index in one.dates)
                 counts = encoder.see(images, block.core.slices_in(block.input.expand(-grid.halo)), pool, _go_on, _go_on)
                 codes = BlockCodes(layouts[sensor], block.core.pixels)
-                encoder.embed(counts, pool, _go_on, partial(codes.put, 0))
+                encoder.embed(counts, embedding, _go_on, partial(codes.put, 0))
                 rows, cols = block.core.slices_in(series.chunk.window)
                 results[sensor][:, rows, cols] = codes.arrays["codes"].reshape(-1, *block.core.shape)
                 # Those of the next block are not to be held beside them.

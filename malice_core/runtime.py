@@ -7,6 +7,7 @@ that have it, and CUDA would choose TF32, so both are always told. float16 is in
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -116,6 +117,16 @@ class Backend:
         return replace(self, precision="float32")
 
     @property
+    def kernel(self) -> bool:
+        """True where the temporal encoder is machine code of its own, always in float32 (``malice_core.kernel``)."""
+        return self.runtime == "openvino" and _kernel()
+
+    @property
+    def pixel_calls(self) -> int:
+        """Calls of the temporal encoder that may be made at once: its own code computes with the thread that calls."""
+        return self.threads if self.kernel else self.streams
+
+    @property
     def elsewhere(self) -> str:
         """Options with which a processor does it."""
         return "--device cpu --precision float32" if self.precision == "float16" else "--device cpu"
@@ -127,6 +138,8 @@ class Backend:
             import openvino
 
             version = openvino.get_version().split("-")[0]
+            if self.kernel:
+                version += f" and llvmlite {importlib.metadata.version('llvmlite')}"
         else:
             import onnxruntime
 
@@ -210,6 +223,15 @@ def processors() -> int:
     """Processors this process may use: a cluster's scheduler gives it some of the machine's, a container a share."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(count, _quota(CGROUP) or count))
+
+
+def _kernel() -> bool:
+    """True if llvmlite is there and knows a processor that the temporal encoder is written for."""
+    if not importlib.util.find_spec("llvmlite"):
+        return False
+    from malice_core.kernel.emit import host
+
+    return host() is not None
 
 
 def _quota(folder: Path) -> int | None:

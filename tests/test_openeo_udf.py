@@ -17,6 +17,7 @@ from helpers_embed import embedded, write_series
 
 from malice_core import simulate
 from malice_core.errors import InputError, MaliceError
+from malice_core.kernel.session import KernelSession
 
 openeo = pytest.importorskip("openeo", reason="openeo is not installed: pip install 'malice-core[openeo]'")
 xarray = pytest.importorskip("xarray")
@@ -230,20 +231,24 @@ def test_a_model_comes_as_a_folder_or_as_a_zip(small: Path, tmp_path: Path) -> N
 
 
 class Opened(list[int]):
-    """How many graphs there are, the new one among them, whenever one has been compiled."""
+    """How many graphs there are, the new one among them, whenever one has been opened."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
         alive: weakref.WeakSet[Any] = weakref.WeakSet()
-        original = runtime.Backend.open
+        original, kernel = runtime.Backend.open, KernelSession.__init__
 
-        def opened(*arguments: Any) -> Any:
-            session = original(*arguments)
+        def count(session: Any) -> Any:
             alive.add(session)
             self.append(len(alive))
             return session
 
-        monkeypatch.setattr(runtime.Backend, "open", opened)
+        def begin(session: KernelSession, *arguments: Any) -> None:
+            kernel(session, *arguments)
+            count(session)
+
+        monkeypatch.setattr(runtime.Backend, "open", lambda *arguments: count(original(*arguments)))
+        monkeypatch.setattr(KernelSession, "__init__", begin)
 
 
 def test_graphs_are_compiled_once_and_forgotten_before_others(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

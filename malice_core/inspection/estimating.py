@@ -18,8 +18,8 @@ import numpy as np
 
 from malice_core import memory, plan, runtime, scratch, workers
 from malice_core.cards import Card
-from malice_core.cropping import channels_last, cropped, pixels_last
-from malice_core.encoder import pixels_at_once
+from malice_core.cropping import channels_last, cropped
+from malice_core.encoder import pixels_at_once, temporal_session
 from malice_core.errors import InputError, MaliceError
 from malice_core.grid import BlockGrid
 from malice_core.inspection.survey import Survey
@@ -125,8 +125,8 @@ def _seconds(
     try:
         image = _pace(*_spatial(card, sensor, backend, grid), backend.streams, check)
         for count in dates.values():
-            chunk = _pace(*_temporal(card, sensor, backend, count + aux), backend.streams, check)
-            total += grid.count * count * image + grid.area.pixels / pixels_at_once(count + aux) * chunk
+            chunk = _pace(*_temporal(card, sensor, backend, count + aux), backend.pixel_calls, check)
+            total += grid.count * count * image + grid.area.pixels / pixels_at_once(backend, count + aux) * chunk
             check()
     except MaliceError as error:
         if error.exit_code == 3:
@@ -152,14 +152,13 @@ def _spatial(card: Card, sensor: str, backend: Backend, grid: BlockGrid) -> tupl
 def _temporal(card: Card, sensor: str, backend: Backend, dates: int) -> tuple[Session, dict[str, np.ndarray]]:
     """The graph that sees the dates of some pixels, and something to see."""
     rng = np.random.default_rng(0)
-    pixels = pixels_at_once(dates)
+    pixels = pixels_at_once(backend, dates)
     feeds = {
         "features": rng.normal(0, 1, (pixels, dates, card.width)).astype(np.float32),
         "encoding": rng.normal(0, 1, (dates, card.width)).astype(np.float32),
         "valid": np.ones((pixels, dates), np.float32),
     }
-    graph = pixels_last(card.graph_bytes(sensor, "temporal"), card.queries)
-    return backend.open(graph, {name: value.shape for name, value in feeds.items()}), feeds
+    return temporal_session(card, sensor, backend, pixels, dates), feeds
 
 
 def _pace(session: Session, feeds: dict[str, np.ndarray], streams: int, check: Callable[[], None]) -> float:

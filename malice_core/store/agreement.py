@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from malice_core import graphs, runtime
 from malice_core.cards import Card
+from malice_core.encoder import temporal_session
 from malice_core.errors import ModelError
 from malice_core.runtime import Backend
 from malice_core.store.published import Published
@@ -74,22 +75,17 @@ def embed(card: Card, sensor: str, given: Sample, backend: Backend) -> Floats:
         maps = np.concatenate([maps, terrain.run({"terrain": given.terrain[None]})])
         encoding, valid = np.pad(encoding, ((0, 1), (0, 0))), np.append(valid, True)
         dates += 1
-    shapes = {
-        "features": (height * width, dates, card.width),
-        "encoding": (dates, card.width),
-        "valid": (height * width, dates),
-    }
     inputs = {
         "features": np.ascontiguousarray(maps.reshape(dates, card.width, -1).transpose(2, 0, 1)),
         "encoding": encoding,
-        "valid": np.ascontiguousarray(np.broadcast_to(valid, shapes["valid"]), np.float32),
+        "valid": np.ascontiguousarray(np.broadcast_to(valid, (height * width, dates)), np.float32),
     }
-    pixels = backend.open(card.graph_bytes(sensor, "temporal"), shapes).run(inputs)
-    if pixels.shape != (height * width, card.queries, card.width) or not np.isfinite(pixels).all():
+    pixels = temporal_session(card, sensor, backend, height * width, dates).run(inputs)
+    if pixels.shape != (card.queries, card.width, height * width) or not np.isfinite(pixels).all():
         raise ModelError(
             f"model {card.name}: the {sensor} graphs give {pixels.shape} or no finite numbers: import it again"
         )
-    return np.array(pixels.transpose(1, 2, 0).reshape(card.queries, card.width, height, width))
+    return np.array(pixels.reshape(card.queries, card.width, height, width))
 
 
 def rounding(card: Card, sensor: str, given: Sample, backend: Backend, embedded: Floats) -> float:

@@ -1,0 +1,10 @@
+"""The temporal encoder as one function of machine code, made on this machine for its processor, where llvmlite is.
+
+Runtimes compute it operation by operation: each goes over all numbers anew, and attention over a few dates with heads
+of 16 is too small for their products of matrices. Here the pixels of one vector of the processor (16 with AVX-512) stay
+in its nearest caches from their features to their embedding.
+
+- :mod:`malice_core.kernel.emit`: loops, vectors and their arithmetic as LLVM's intermediate representation.
+- :mod:`malice_core.kernel.temporal`: the encoder, written in these.
+- :mod:`malice_core.kernel.session`: the weights of a temporal graph, and calls.
+"""

@@ -1,0 +1,206 @@
+"""The temporal encoder in machine code against its graph in onnxruntime, and where it is not used."""
+
+from __future__ import annotations
+
+import importlib.util
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+from helpers_embed import Array
+from onnx import numpy_helper
+
+from malice_core import graphs, models, runtime
+from malice_core.cards import Card
+from malice_core.cropping import pixels_last
+from malice_core.encoder import temporal_session
+from malice_core.kernel import session
+from malice_core.kernel.emit import Target, host
+from malice_core.kernel.session import KernelSession, form, packed
+from malice_core.runtime import Backend
+
+pytestmark = pytest.mark.skipif(host() is None, reason="a processor without AVX2 and FMA, or NEON")
+#: Widths of vectors: all that this processor has.
+WIDTHS = [lanes for lanes in (16, 8, 4) if lanes <= getattr(host(), "lanes", 0)]
+
+
+@pytest.fixture(scope="module")
+def card() -> Card:
+    return models.load("malice-sim")
+
+
+@pytest.fixture(scope="module", params=["s2", "s1"])
+def graph(card: Card, request: pytest.FixtureRequest) -> bytes:
+    return card.graph_bytes(request.param, "temporal")
+
+
+def target(widest: int = 16) -> Target:
+    found = host(widest)
+    assert found is not None
+    return found
+
+
+def given(pixels: int, dates: int, scale: float = 1.0) -> dict[str, Array]:
+    """Features, some of whose dates are missing; the first pixel has none."""
+    rng = np.random.default_rng(pixels * 1000 + dates)
+    valid = (rng.random((pixels, dates)) < 0.6).astype(np.float32)
+    valid[:, 0] = 1
+    valid[0] = 0
+    return {
+        "features": np.maximum(rng.normal(0, scale, (pixels, dates, 64)), 0).astype(np.float32),
+        "encoding": graphs.date_encoding(np.sort(rng.integers(3000, 4500, dates)).astype(np.float32)),
+        "valid": valid,
+    }
+
+
+def exact(graph: bytes, feeds: dict[str, Array]) -> npt.NDArray[np.float64]:
+    """The encoder in float64, as its definition has it, of the weights of a graph."""
+    w = {
+        one.name: numpy_helper.to_array(one).astype(np.float64)
+        for one in onnx.load_model_from_string(graph).graph.initializer
+    }
+    w = {name.removesuffix(" half"): value for name, value in w.items()}
+
+    def norm(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+
+    def softmax(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        shares = np.exp(scores - scores.max(-1, keepdims=True))
+        return shares / shares.sum(-1, keepdims=True)
+
+    pixels, dates, _ = feeds["features"].shape
+    hidden = np.where(feeds["valid"] == 0, -30000.0, 0.0)[:, None, None]
+    x = feeds["features"].astype(np.float64) + feeds["encoding"]
+    for layer in range(3):
+        block = f"ubarn.temporal_encoder.layer_stack.{layer}"
+        mha, feed, plain = f"{block}.attn.mha", f"{block}.conv_block.block", norm(x)
+        q, k, v = (
+            (plain @ w[f"{mha}.{part}.weight"] + w.get(f"{mha}.{part}.bias", 0)).reshape(pixels, dates, 4, 16)
+            for part in "qkv"
+        )
+        shares = softmax(np.einsum("pihd,pjhd->phij", q, k) + hidden)
+        context = np.einsum("phij,pjhd->pihd", shares, v).reshape(x.shape)
+        plain = norm(x + context @ w[f"{mha}.out_proj.weight"] + w[f"{mha}.out_proj.bias"])
+        rectified = np.maximum(plain @ w[f"{feed}.linear1.weight"] + w[f"{feed}.linear1.bias"], 0)
+        x = plain * w[f"{block}.norm.weight"] + w[f"{block}.norm.bias"]
+        plain = norm(x + rectified @ w[f"{feed}.linear2.weight"] + w[f"{feed}.linear2.bias"])
+        x = plain * w[f"{block}.norm2.weight"] + w[f"{block}.norm2.bias"]
+    rows = w["temp_proj.A"].reshape(2, 10, 64)
+    shares = softmax(np.einsum("hqc,pjc->phqj", rows, plain) + hidden)
+    return np.einsum("phqj,pjhc->qhcp", shares, x.reshape(pixels, dates, 2, 32)).reshape(10, 64, pixels)
+
+
+def require_as_good(graph: bytes, feeds: dict[str, Array], found: Array) -> None:
+    """No further from float64 than onnxruntime's float32 is, or nearly; that is of features that no image has."""
+    wanted = exact(graph, feeds)[..., 1:]
+    errors = [np.abs(values[..., 1:] - wanted) for values in (found, expected(graph, feeds))]
+    assert errors[0].max() < 3e-5
+    assert np.sqrt((errors[0] ** 2).mean()) < 1.2 * np.sqrt((errors[1] ** 2).mean()) + 1e-7
+    assert errors[0].max() < 2 * errors[1].max() + 1e-6
+    # Of a pixel without a date any finite numbers will do.
+    assert np.isfinite(found).all()
+
+
+def expected(graph: bytes, feeds: dict[str, Array]) -> Array:
+    backend = Backend("onnxruntime", "cpu", "float32", 1, 1)
+    return backend.open(pixels_last(graph, 10), {name: array.shape for name, array in feeds.items()}).run(feeds).copy()
+
+
+@pytest.mark.parametrize("widest", WIDTHS)
+@pytest.mark.parametrize(("pixels", "dates"), [(256, 20), (37, 7), (2, 1), (16, 118), (19, 60), (5, 4)])
+def test_it_is_what_the_graph_gives(graph: bytes, pixels: int, dates: int, widest: int) -> None:
+    feeds = given(pixels, dates)
+    found = KernelSession(graph, target(widest)).run(feeds)
+    assert found.shape == (10, 64, pixels)
+    require_as_good(graph, feeds, found)
+
+
+def test_large_features_and_scores_keep_to_it(graph: bytes) -> None:
+    """Scores far apart: exponentials of everything between 0 and where they vanish."""
+    feeds = given(64, 30, scale=1e4)
+    require_as_good(graph, feeds, KernelSession(graph, target()).run(feeds))
+
+
+@pytest.mark.parametrize("widest", WIDTHS)
+def test_missing_dates_change_nothing(graph: bytes, widest: int) -> None:
+    """Not a bit, whatever finite numbers are there; nor does a pixel's place, or how many there are."""
+    feeds, encoder = given(50, 21), KernelSession(graph, target(widest))
+    found = encoder.run(feeds).copy()
+    other = feeds["features"].copy()
+    other[feeds["valid"] == 0] = 3e3
+    np.testing.assert_array_equal(encoder.run(feeds | {"features": other})[..., 1:], found[..., 1:])
+    some = {"features": feeds["features"][7:30], "valid": feeds["valid"][7:30], "encoding": feeds["encoding"]}
+    np.testing.assert_array_equal(encoder.run(some), found[..., 7:30])
+
+
+def test_vectors_of_any_width_give_the_same_bits(graph: bytes) -> None:
+    feeds = given(40, 10)
+    first, *others = (KernelSession(graph, target(widest)).run(feeds).copy() for widest in WIDTHS)
+    for other in others:
+        np.testing.assert_array_equal(other, first)
+
+
+def test_threads_do_not_meet(graph: bytes) -> None:
+    encoder, feeds = KernelSession(graph, target()), [given(33, dates) for dates in (3, 20, 41, 9) * 8]
+    wanted = [encoder.run(one).copy() for one in feeds]
+    with ThreadPoolExecutor(4) as pool:
+        for found, one in zip(pool.map(lambda one: encoder.run(one).copy(), feeds), wanted, strict=True):
+            np.testing.assert_array_equal(found, one)
+
+
+def test_weights_may_be_stored_as_float16_or_not(graph: bytes) -> None:
+    """Those of this model are: casts make them float32 again."""
+    model = onnx.load_model_from_string(graph)
+    casts = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Cast"}
+    assert casts
+    for stored in model.graph.initializer:
+        if stored.name in casts:
+            stored.CopyFrom(
+                numpy_helper.from_array(numpy_helper.to_array(stored).astype(np.float32), casts[stored.name])
+            )
+    nodes = [node for node in model.graph.node if node.op_type != "Cast"]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    np.testing.assert_array_equal(packed(model.SerializeToString(), target()), packed(graph, target()))
+
+
+def test_another_graph_is_left_to_the_runtime(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of other versions may compute the same otherwise: only graphs of the form that this was written for."""
+    graph = card.graph_bytes("s2", "temporal")
+    model = onnx.load_model_from_string(graph)
+    assert form(model) == session.FORM, "graphs.temporal_graph was changed: malice_core.kernel has to follow it"
+    next(one for one in model.graph.initializer if one.name == "constant 1.0").CopyFrom(
+        numpy_helper.from_array(np.array(2.0, np.float32), "constant 1.0")
+    )
+    with pytest.raises(ValueError, match="not a temporal graph of this version"):
+        packed(model.SerializeToString(), target())
+    backend, feeds = runtime.choose("openvino", "cpu"), given(16, 5)
+    assert isinstance(temporal_session(card, "s2", backend, 16, 5), KernelSession)
+    monkeypatch.setattr(session, "FORM", "another")
+    other = temporal_session(card, "s2", backend, 16, 5)
+    assert not isinstance(other, KernelSession)
+    np.testing.assert_allclose(other.run(feeds)[..., 1:], expected(graph, feeds)[..., 1:], rtol=0, atol=5e-6)
+
+
+def test_without_llvmlite_the_runtime_computes(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says so: what is computed otherwise is never mixed with it."""
+    backend = runtime.choose("openvino", "cpu")
+    assert "llvmlite" in backend.name
+    assert backend.pixel_calls == backend.threads
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "llvmlite" else there(name))
+    assert "llvmlite" not in backend.name
+    assert backend.pixel_calls == backend.streams
+    assert not isinstance(temporal_session(card, "s2", backend, 16, 5), KernelSession)
+    assert "llvmlite" not in runtime.choose("onnxruntime", "cpu").name
+
+
+@pytest.mark.parametrize("wrong", ["features", "valid", "encoding"])
+def test_wrong_shapes_are_refused(graph: bytes, wrong: str) -> None:
+    """They would be read beyond their ends."""
+    feeds = given(8, 6)
+    feeds[wrong] = feeds[wrong][:-1] if wrong != "features" else feeds[wrong][:, :-1]
+    with pytest.raises(ValueError, match="features"):
+        KernelSession(graph, target()).run(feeds)
