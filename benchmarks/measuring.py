@@ -103,7 +103,7 @@ def machine() -> dict[str, Any]:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
         model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
     versions = {"python": platform.python_version(), "malice-core": __version__}
-    for package in ("numpy", "rasterio", "onnxruntime", "openvino"):
+    for package in ("numpy", "rasterio", "onnxruntime", "openvino", "llvmlite"):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

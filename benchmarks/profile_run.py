@@ -145,7 +145,7 @@ def watching(watch: Watch, count: bool) -> Any:
         found = session_of(card, sensor, backend, pixels, dates)
         if isinstance(found, WatchedSession):
             return found
-        # Machine code of our own: what it computes is what the graph does.
+        # Machine code of our own: its arithmetic is counted as that of the graph.
         shapes = {"features": (pixels, dates, card.width), "encoding": (dates, card.width), "valid": (pixels, dates)}
         graph = pixels_last(card.graph_bytes(sensor, "temporal"), card.queries)
         return WatchedSession(watch, graph, shapes, None if count else found)

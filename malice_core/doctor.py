@@ -26,7 +26,18 @@ from malice_core.errors import DeviceError, MaliceError
 from malice_core.graphs import IR_VERSION, OPSET
 
 #: Whose versions are told; of onnxruntime's packages one is there.
-PACKAGES = ("numpy", "rasterio", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "zarr", "scikit-learn", "skops")
+PACKAGES = (
+    "numpy",
+    "rasterio",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "llvmlite",
+    "zarr",
+    "scikit-learn",
+    "skops",
+)
 #: What the engine works with besides the runtimes: a library that is there must load.
 LIBRARIES = ("rasterio", "zarr", "sklearn", "skops")
 RUNTIMES = (("openvino", "cpu"), ("onnxruntime", "cpu"), ("onnxruntime", "cuda"))
@@ -47,8 +58,10 @@ def problem(name: str, device: str) -> str:
     x = np.array([[1, 2, 3], [-4, 5, -6]], np.float32)
     w = np.array([[1, -1], [0.5, 2], [-0.25, 1]], np.float32)
     try:
-        session = runtime.choose(name, device, threads=1).open(product(), {"x": x.shape, "w": w.shape})
-        found = session.run({"x": x, "w": w})
+        backend = runtime.choose(name, device, threads=1)
+        found = backend.open(product(), {"x": x.shape, "w": w.shape}).run({"x": x, "w": w})
+        if backend.kernel:
+            _compile()
     except MaliceError as error:
         return str(error)
     except (ImportError, OSError, RuntimeError) as error:
@@ -58,6 +71,15 @@ def problem(name: str, device: str) -> str:
     if not np.array_equal(found, np.maximum(x @ w, 0)):
         return f"{name} on {device} computes {np.asarray(found).tolist()}, which is wrong"
     return ""
+
+
+def _compile() -> None:
+    from malice_core.kernel.emit import host
+    from malice_core.kernel.session import compiled
+
+    target = host()
+    assert target is not None
+    compiled(target)
 
 
 def findings() -> dict[str, Any]:

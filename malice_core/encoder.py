@@ -5,7 +5,6 @@ MALICE Aux has the terrain as one more map, the last, and for each date biases o
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from malice_core.cards import Card
 from malice_core.cropping import channels_last, cropped, pixels_last
+from malice_core.errors import DeviceError
 from malice_core.graphs import date_encoding
 from malice_core.runtime import Array, Backend, Session
 from malice_core.spreading import spread
@@ -59,8 +59,24 @@ def pixels_at_once(backend: Backend, dates: int) -> int:
     return int(min(CHUNK, 1 << max(16, TOKENS // dates).bit_length() - 1))
 
 
+def suited(backend: Backend, card: Card) -> Backend:
+    """The same, without machine code of our own if a temporal graph of the model is of another form than that."""
+    if not backend.kernel:
+        return backend
+    from malice_core.kernel.session import fits
+
+    return replace(backend, kernel=all(fits(card.graph_bytes(sensor, "temporal")) for sensor in card.modalities))
+
+
 def temporal_session(card: Card, sensor: str, backend: Backend, pixels: int, dates: int) -> Session:
-    """The temporal encoder of ``pixels`` pixels, which come last in what it returns: (queries, 64, pixels)."""
+    """The temporal encoder of ``pixels`` pixels, which come last in what it returns: (queries, 64, pixels).
+
+    Args:
+        backend: as :func:`suited` returns it.
+
+    Raises:
+        DeviceError: if it cannot be compiled.
+    """
     graph = card.graph_bytes(sensor, "temporal")
     if backend.kernel:
         from malice_core.kernel.emit import host
@@ -68,9 +84,11 @@ def temporal_session(card: Card, sensor: str, backend: Backend, pixels: int, dat
 
         target = host()
         assert target is not None
-        # Those of an earlier version may be arranged otherwise.
-        with contextlib.suppress(ValueError):
+        try:
             return KernelSession(graph, target)
+        except (OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise DeviceError(f"llvmlite cannot compile the encoder: {reason}; give --runtime onnxruntime") from error
     shapes = {"features": (pixels, dates, card.width), "encoding": (dates, card.width), "valid": (pixels, dates)}
     return backend.open(pixels_last(graph, card.queries), shapes)
 

@@ -132,19 +132,29 @@ def budget(
         "spatial graphs": (calls * maps + aux * (maps - spread)) * halo * 4,
         # What they return lies in the runtime's memory twice: as it is computed, and in the order of the output.
         "spatial outputs": 2 * (calls + aux) * seen * card.width * 4,
-        "temporal graphs": 4 * sum(_temporal(card, backend, chunk, count) for count in dates.values()),
+        "temporal graphs": embedding(card, backend, grid, dates),
     }
     return Budget(program, ours | anywhere)
 
 
-def _temporal(card: Card, backend: Backend, chunk: int, dates: int) -> int:
-    """Numbers that all calls of the temporal encoder of a modality hold."""
-    if backend.kernel:
-        # Dates are filled up to a multiple of 4; what is returned is kept, and queries are taken out of it.
-        return backend.pixel_calls * ((dates + 3) * KERNEL_FLOATS + 2 * chunk * card.queries * card.width)
-    # Of many dates fewer pixels are given at once, but their graphs do not take less in the same measure.
+def embedding(card: Card, backend: Backend, grid: BlockGrid, dates: Mapping[str, int]) -> int:
+    """Bytes that the calls of the temporal encoders take on a processor, and what makes the output's numbers of theirs.
+
+    Args:
+        dates: number of dates by sensor key, the terrain one of them.
+    """
+    chunk = min(CHUNK, math.prod(grid.core_shape))
+    # Those of int8 are made in three steps.
+    result = backend.pixel_calls * 3 * chunk * card.queries * card.width
     base, pair = TEMPORAL_FLOATS[backend.runtime]
-    return backend.streams * chunk * dates * (base + pair * dates)
+    for count in dates.values():
+        if backend.kernel:
+            # Dates are filled up to a multiple of 4; what is returned is kept, and queries are taken out of it.
+            result += backend.pixel_calls * ((count + 3) * KERNEL_FLOATS + 2 * chunk * card.queries * card.width)
+        else:
+            # Of many dates fewer pixels are given at once, but their graphs do not take less in the same measure.
+            result += backend.streams * chunk * count * (base + pair * count)
+    return 4 * result
 
 
 def piece_bytes(format: str, layout: Product, area: Window) -> int:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from malice_core import flags, job, memory, models, runtime
 from malice_core.bands import CLOUD_CLASSES, SENSORS, Sensor
 from malice_core.cards import Card
-from malice_core.encoder import Image, ModalityEncoder, Workspace
+from malice_core.encoder import Image, ModalityEncoder, Workspace, suited
 from malice_core.errors import InputError, MaliceError
 from malice_core.features import Normaliser, mirror_source, mirrored
 from malice_core.grid import Block, BlockGrid, Window
@@ -267,7 +267,7 @@ def _embedded(cube: xarray.DataArray, options: Options) -> xarray.DataArray:
     queries = options.queries if options.queries is not None else tuple(range(card.queries))
     if wrong := [query for query in queries if query >= card.queries]:
         raise InputError(f"context: queries has {wrong[0]}: model {card.name} has queries 0 to {card.queries - 1}")
-    backend = runtime.choose(options.runtime, "cpu", options.precision, options.threads)
+    backend = suited(runtime.choose(options.runtime, "cpu", options.precision, options.threads), card)
     findings = Findings()
     if caution := models.caution(card):
         findings.warn(caution)

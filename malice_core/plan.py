@@ -20,6 +20,7 @@ import malice_core
 from malice_core import bands, cube, memory, models, mosaic, runtime, scratch, selection, workers
 from malice_core.cards import Card
 from malice_core.classes import ClassLayout
+from malice_core.encoder import suited
 from malice_core.errors import InputError, OutputError
 from malice_core.grid import BlockGrid, Lattice, Window
 from malice_core.job import FILE_FORMATS, FORMATS, SUFFIXES, Job
@@ -97,7 +98,7 @@ def make_plan(job: Job, classes: ClassLayout | None = None) -> Plan:
         card = classes.card
     else:
         card = models.load(job.model) if job.model else models.default()
-    backend = runtime.choose(job.runtime, job.device, job.precision, workers.threads(job))
+    backend = suited(runtime.choose(job.runtime, job.device, job.precision, workers.threads(job)), card)
     wanted = [sensor for sensor in ("s2", "s1") if getattr(job, sensor)]
     for sensor in wanted:
         if sensor not in card.modalities:

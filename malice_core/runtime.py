@@ -103,6 +103,7 @@ class Backend:
         precision: ``float32``, ``bfloat16`` or ``float16`` (inside the graphs; inputs and outputs are float32).
         threads: processor threads for all calls together.
         streams: calls that may be made at once; threads are shared out among them. A card computes one at a time.
+        kernel: the temporal encoder is machine code of our own, always in float32 (``malice_core.kernel``).
     """
 
     runtime: str
@@ -110,16 +111,12 @@ class Backend:
     precision: str
     threads: int
     streams: int
+    kernel: bool = False
 
     @property
     def exact(self) -> Backend:
         """The same in float32: for graphs that are small, or whose numbers may be large."""
         return replace(self, precision="float32")
-
-    @property
-    def kernel(self) -> bool:
-        """True where the temporal encoder is machine code of its own, always in float32 (``malice_core.kernel``)."""
-        return self.runtime == "openvino" and _kernel()
 
     @property
     def pixel_calls(self) -> int:
@@ -216,7 +213,7 @@ def choose(
         if "BF16" not in _openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise DeviceError("--precision bfloat16: this processor has no bfloat16 instructions; use float32")
     # Two streams keep both the arithmetic units and the memory busy; more cost memory for little.
-    return Backend(runtime, "cpu", precision, threads, min(2, threads))
+    return Backend(runtime, "cpu", precision, threads, min(2, threads), runtime == "openvino" and _kernel())
 
 
 def processors() -> int:
@@ -226,12 +223,21 @@ def processors() -> int:
 
 
 def _kernel() -> bool:
-    """True if llvmlite is there and knows a processor that the temporal encoder is written for."""
+    """True if llvmlite is there and knows a processor that the temporal encoder is written for.
+
+    Raises:
+        DeviceError: if it does not load.
+    """
     if not importlib.util.find_spec("llvmlite"):
         return False
-    from malice_core.kernel.emit import host
+    try:
+        from malice_core.kernel.emit import host
 
-    return host() is not None
+        return host() is not None
+    except (ImportError, OSError, RuntimeError) as error:
+        raise DeviceError(
+            f"llvmlite does not load: {_reason(error)}; install it again, or give --runtime onnxruntime"
+        ) from error
 
 
 def _quota(folder: Path) -> int | None:

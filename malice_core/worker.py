@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import malice_core
-from malice_core import runtime, scratch
+from malice_core import memory, runtime, scratch
 from malice_core.blocks import BlockEncoder
 from malice_core.cancelling import MESSAGE
 from malice_core.errors import Cancelled, DeviceError, InputError, MaliceError, OutputError
@@ -197,13 +197,17 @@ def _plan(order: Order, worker: Any) -> Plan:
             )
         time.sleep(0.1)
     plan: Plan = deserialize_bytes(order.plan)
-    limit = _limit(worker)
-    if limit is not None and plan.budget.total > limit:
+    backend = _backend(plan.backend, order.threads or worker.state.nthreads)
+    dates = {sensor: len(stack.observations) for sensor, stack in plan.stacks.items()}
+    # More threads than the plan was made for embed more pixels at once.
+    now, then = (memory.embedding(plan.card, one, plan.grid, dates) for one in (backend, plan.backend))
+    limit, needed = _limit(worker), plan.budget.total + max(0, now - then)
+    if limit is not None and needed > limit:
         raise InputError(
-            f"may use {limit / 1e9:.2f} GB before it is paused, the plan needs {plan.budget.total / 1e9:.2f} GB: start "
+            f"may use {limit / 1e9:.2f} GB before it is paused, the plan needs {needed / 1e9:.2f} GB: start "
             "workers with a larger --memory-limit, or none (0), or give a smaller --memory"
         )
-    plan.backend = _backend(plan.backend, order.threads or worker.state.nthreads)
+    plan.backend = backend
     # The client put the graphs there.
     plan.card = replace(plan.card, folder=folder)
     return plan
@@ -216,6 +220,8 @@ def _backend(planned: Backend, threads: int) -> Backend:
         DeviceError: if they are not here, or in another version, whose numbers may differ.
     """
     found = runtime.choose(planned.runtime, planned.device, planned.precision, threads)
+    # The plan knows whether the model's graphs are of that form.
+    found = replace(found, kernel=found.kernel and planned.kernel)
     if found.name != planned.name:
         raise DeviceError(
             f"has {found.name}, the plan was made with {planned.name}: install the same version, so that all blocks "

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+
+pytest.importorskip("llvmlite", reason="llvmlite has no wheels here")
 from helpers_embed import Array
 from onnx import numpy_helper
 
-from malice_core import graphs, models, runtime
+from malice_core import doctor, graphs, models, runtime
 from malice_core.cards import Card
 from malice_core.cropping import pixels_last
-from malice_core.encoder import temporal_session
-from malice_core.kernel import session
+from malice_core.encoder import pixels_at_once, suited, temporal_session
+from malice_core.errors import DeviceError
+from malice_core.kernel import emit, session, temporal
 from malice_core.kernel.emit import Target, host
 from malice_core.kernel.session import KernelSession, form, packed
 from malice_core.runtime import Backend
@@ -136,6 +140,8 @@ def test_missing_dates_change_nothing(graph: bytes, widest: int) -> None:
 
 
 def test_vectors_of_any_width_give_the_same_bits(graph: bytes) -> None:
+    if len(WIDTHS) < 2:
+        pytest.skip("this processor has vectors of one width")
     feeds = given(40, 10)
     first, *others = (KernelSession(graph, target(widest)).run(feeds).copy() for widest in WIDTHS)
     for other in others:
@@ -171,14 +177,19 @@ def test_another_graph_is_left_to_the_runtime(card: Card, monkeypatch: pytest.Mo
     graph = card.graph_bytes("s2", "temporal")
     model = onnx.load_model_from_string(graph)
     assert form(model) == session.FORM, "graphs.temporal_graph was changed: malice_core.kernel has to follow it"
-    next(one for one in model.graph.initializer if one.name == "constant 1.0").CopyFrom(
-        numpy_helper.from_array(np.array(2.0, np.float32), "constant 1.0")
-    )
-    with pytest.raises(ValueError, match="not a temporal graph of this version"):
-        packed(model.SerializeToString(), target())
+    for name, value in (("constant 1.0", np.array(2.0, np.float32)), ("one", np.full(64, 2, np.float32))):
+        other = onnx.load_model_from_string(graph)
+        next(one for one in other.graph.initializer if one.name == name).CopyFrom(numpy_helper.from_array(value, name))
+        with pytest.raises(ValueError, match="not a temporal graph of this version"):
+            packed(other.SerializeToString(), target())
     backend, feeds = runtime.choose("openvino", "cpu"), given(16, 5)
+    assert suited(backend, card) == backend
     assert isinstance(temporal_session(card, "s2", backend, 16, 5), KernelSession)
     monkeypatch.setattr(session, "FORM", "another")
+    backend = suited(backend, card)
+    assert "llvmlite" not in backend.name
+    assert backend.pixel_calls == backend.streams
+    assert pixels_at_once(backend, 118) < pixels_at_once(replace(backend, kernel=True), 118)
     other = temporal_session(card, "s2", backend, 16, 5)
     assert not isinstance(other, KernelSession)
     np.testing.assert_allclose(other.run(feeds)[..., 1:], expected(graph, feeds)[..., 1:], rtol=0, atol=5e-6)
@@ -190,11 +201,46 @@ def test_without_llvmlite_the_runtime_computes(card: Card, monkeypatch: pytest.M
     assert "llvmlite" in backend.name
     assert backend.pixel_calls == backend.threads
     there = importlib.util.find_spec
+    assert not runtime.choose("onnxruntime", "cpu").kernel
+    assert "llvmlite" not in runtime.choose("onnxruntime", "cpu").name
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "llvmlite" else there(name))
+    backend = runtime.choose("openvino", "cpu")
     assert "llvmlite" not in backend.name
     assert backend.pixel_calls == backend.streams
     assert not isinstance(temporal_session(card, "s2", backend, 16, 5), KernelSession)
-    assert "llvmlite" not in runtime.choose("onnxruntime", "cpu").name
+
+
+def test_an_llvmlite_that_does_not_load_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn() -> None:
+        raise OSError("libllvmlite.so: cannot open shared object file")
+
+    monkeypatch.setattr(emit, "host", torn)
+    with pytest.raises(DeviceError, match=r"llvmlite does not load: libllvmlite.*--runtime onnxruntime"):
+        runtime.choose("openvino", "cpu")
+    assert runtime.choose("onnxruntime", "cpu").runtime == "onnxruntime"
+    assert "llvmlite" in doctor.problem("openvino", "cpu")
+
+
+def test_nothing_is_written_beyond_the_ends(graph: bytes) -> None:
+    """Of what the function is given: memory of just the size it needs, between numbers that stay as they are."""
+    for widest in WIDTHS:
+        code, encode = session.compiled(target(widest))
+        weights, lanes = packed(graph, target(widest)), target(widest).lanes
+        for pixels, dates in ((1, 1), (17, 5), (16, 8), (33, 3)):
+            feeds, stride = given(pixels, dates), -(-pixels // lanes) * lanes
+            spaces = []
+            for numbers in (temporal.work(target(widest), dates), 640 * stride):
+                raw = np.full(numbers + 64, 7.25, np.float32)
+                start = 16 + -(raw.ctypes.data // 4) % 16
+                spaces.append((raw, start, numbers))
+            arrays = [feeds[name] for name in ("features", "valid", "encoding")]
+            given_places = [array.ctypes.data for array in (*arrays, weights)]
+            encode(*given_places, *(raw[start:].ctypes.data for raw, start, _ in spaces), pixels, dates, stride)
+            for raw, start, numbers in spaces:
+                assert (raw[:start] == 7.25).all()
+                assert (raw[start + numbers :] == 7.25).all()
+                assert np.isfinite(raw).all()
+        assert code
 
 
 @pytest.mark.parametrize("wrong", ["features", "valid", "encoding"])

@@ -19,7 +19,7 @@ import numpy as np
 from malice_core import memory, plan, runtime, scratch, workers
 from malice_core.cards import Card
 from malice_core.cropping import channels_last, cropped
-from malice_core.encoder import pixels_at_once, temporal_session
+from malice_core.encoder import pixels_at_once, suited, temporal_session
 from malice_core.errors import InputError, MaliceError
 from malice_core.grid import BlockGrid
 from malice_core.inspection.survey import Survey
@@ -69,7 +69,7 @@ def make(survey: Survey, named: bool, check: Callable[[], None], timed: bool = T
     if card is None or set(survey.stacks) != set(survey.sensors):
         return None
     try:
-        backend = runtime.choose(job.runtime, job.device, job.precision, workers.threads(job))
+        backend = suited(runtime.choose(job.runtime, job.device, job.precision, workers.threads(job)), card)
         queries = job.queries if job.queries is not None else tuple(range(card.queries))
         for query in queries:
             if not 0 <= query < card.queries:

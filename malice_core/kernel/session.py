@@ -47,6 +47,14 @@ def form(model: onnx.ModelProto) -> str:
     return hashlib.sha256(b"\n".join(parts)).hexdigest()[:16]
 
 
+def fits(graph: bytes) -> bool:
+    """True for a graph that computes what is computed here."""
+    model = onnx.load_model_from_string(graph)
+    # The scale of norms that have theirs elsewhere.
+    ones = [numpy_helper.to_array(constant) for constant in model.graph.initializer if constant.name == "one"]
+    return form(model) == FORM and all(bool((one == 1).all()) for one in ones)
+
+
 class KernelSession:
     """A :class:`malice_core.runtime.Session` of a temporal graph whose pixels come last.
 
@@ -63,7 +71,7 @@ class KernelSession:
     def __init__(self, graph: bytes, target: Target) -> None:
         self._target = target
         self._weights = packed(graph, self._target)
-        self._code, self._encode = _compiled(self._target)
+        self._code, self._encode = compiled(self._target)
         self._local = threading.local()
 
     def run(self, feeds: Mapping[str, Float]) -> Float:
@@ -102,9 +110,9 @@ def packed(graph: bytes, target: Target) -> Float:
     Raises:
         ValueError: if it is another graph.
     """
-    model = onnx.load_model_from_string(graph)
-    if form(model) != FORM:
+    if not fits(graph):
         raise ValueError("not a temporal graph of this version")
+    model = onnx.load_model_from_string(graph)
     stored = {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
     stored |= {
         node.output[0]: stored[node.input[0]].astype(np.float32) for node in model.graph.node if node.op_type == "Cast"
@@ -150,7 +158,8 @@ def _in_order(
     return result
 
 
-def _compiled(target: Target) -> tuple[Code, Callable[..., None]]:
+def compiled(target: Target) -> tuple[Code, Callable[..., None]]:
+    """The code for a processor, made once, and its function ``encode``."""
     with _lock:
         if target not in _codes:
             code = Code(temporal.written(target))

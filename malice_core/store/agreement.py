@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from malice_core import graphs, runtime
 from malice_core.cards import Card
-from malice_core.encoder import temporal_session
+from malice_core.encoder import suited, temporal_session
 from malice_core.errors import ModelError
 from malice_core.runtime import Backend
 from malice_core.store.published import Published
@@ -158,7 +158,7 @@ def between_runtimes(card: Card) -> dict[str, float]:
         ModelError: if a graph is damaged, cannot be run, or the runtimes differ by more than :func:`rounding`.
     """
     backends = [
-        runtime.choose(name, "cpu")
+        suited(runtime.choose(name, "cpu"), card)
         for name in ("onnxruntime", "openvino")
         if importlib.util.find_spec(name) is not None
     ]
