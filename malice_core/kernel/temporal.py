@@ -41,11 +41,6 @@ _X, _PLAIN, _MANY, _MISSING = WIDTH, WIDTH, 3 * WIDTH, 1
 _FILL = 2 * MISSING
 
 
-def size(shapes: dict[str, tuple[int, ...]]) -> int:
-    """Numbers of some weights."""
-    return sum(_count(shape) for shape in shapes.values())
-
-
 def _count(shape: tuple[int, ...]) -> int:
     return shape[0] * (shape[1] if len(shape) > 1 else 1)
 
@@ -207,19 +202,23 @@ class _Writer:
 
     # Attention.
 
-    def _softmax(self, scores: Any, dates: Any, largest: list[Any]) -> list[Any]:
-        """Of scores (dates, n) with their largest ones: leaves exponentials; the inverses of their sums."""
-        e, count = self.e, len(largest)
+    def _softmax(self, of: Callable[[Any, int], Any], dates: Any, largest: list[Any]) -> list[Any]:
+        """Of scores with their largest ones: leaves exponentials; the inverses of their sums.
+
+        Args:
+            of: where the score of a date and row is.
+        """
+        e = self.e
 
         def body(date: Any, sums: list[Any]) -> list[Any]:
-            for row in range(count):
-                place = e.at(scores, self._vectors(e.sum(e.times(date, count), row)))
-                value = e.exponential(e.subtract(e.load(place), largest[row]))
+            for row, most in enumerate(largest):
+                place = of(date, row)
+                value = e.exponential(e.subtract(e.load(place), most))
                 e.store(value, place)
                 sums[row] = e.add(sums[row], value)
             return sums
 
-        sums = e.loop(dates, 1, body, [e.constant(0.0)] * count)
+        sums = e.loop(dates, 1, body, [e.constant(0.0)] * len(largest))
         return [e.divide(e.constant(1.0), total) for total in sums]
 
     def _attend(self) -> Any:
@@ -231,6 +230,9 @@ class _Writer:
             """Queries, keys or values of a date."""
             channel = e.sum(e.times(date, 3 * WIDTH), part * WIDTH, e.times(head, DEPTH))
             return e.at(qkv, self._vectors(channel))
+
+        def score(key: Any, row: int) -> Any:
+            return e.at(scores, self._vectors(e.sum(e.times(key, cols), row)))
 
         def each_head(head: Any, _: Any) -> None:
             def some_queries(query: Any, _: Any) -> None:
@@ -250,18 +252,16 @@ class _Writer:
                     for row in range(cols):
                         for col in range(cols):
                             value = sums[row * cols + col]
-                            e.store(value, e.at(scores, self._vectors(e.sum(e.times(e.sum(key, col), cols), row))))
+                            e.store(value, score(e.sum(key, col), row))
                             largest[row] = e.larger(largest[row], value)
                     return largest
 
                 largest = e.loop(dates, cols, some_keys, [e.constant(2 * _FILL)] * cols)
-                inverse = self._softmax(scores, dates, largest)
+                inverse = self._softmax(score, dates, largest)
 
                 def some_channels(channel: Any, _: Any) -> None:
                     def each_key(key: Any, sums: list[Any]) -> list[Any]:
-                        shares = [
-                            e.load(e.at(scores, self._vectors(e.sum(e.times(key, cols), row)))) for row in range(cols)
-                        ]
+                        shares = [e.load(score(key, row)) for row in range(cols)]
                         values = of(key, 2, head)
                         for more in range(4):
                             value = e.load(e.at(values, self._vectors(e.sum(channel, more))))
@@ -305,15 +305,7 @@ class _Writer:
 
             largest = e.loop(dates, 1, hide, [e.constant(2 * _FILL)] * some)
 
-            def share(date: Any, sums: list[Any]) -> list[Any]:
-                for more in range(some):
-                    value = e.exponential(e.subtract(e.load(of(date, more)), largest[more]))
-                    e.store(value, of(date, more))
-                    sums[more] = e.add(sums[more], value)
-                return sums
-
-            totals = e.loop(dates, 1, share, [e.constant(0.0)] * some)
-            inverse = [e.divide(e.constant(1.0), total) for total in totals]
+            inverse = self._softmax(of, dates, largest)
             # Rows are those of one head after the other: each has its half of the channels.
             head = e.quotient(row, QUERIES)
             query = e.sum(row, e.times(head, -QUERIES))
