@@ -29,12 +29,15 @@ SIZE = 200_000
 def ways() -> dict[str, Backend]:
     """What can compute here."""
     ours = runtime.choose("openvino", "cpu")
-    found = {"ours": ours} if ours.kernel else {}
-    found["OpenVINO, float32"] = replace(ours, kernel=False)
+    found = {"ours, float32": ours} if ours.kernel else {}
+    found["OpenVINO, float32"] = replace(ours, kernel="")
     try:
-        found["OpenVINO, bfloat16"] = replace(runtime.choose("openvino", "cpu", "bfloat16"), kernel=False)
+        rounded = runtime.choose("openvino", "cpu", "bfloat16")
     except DeviceError:
         print("no bfloat16 here", file=sys.stderr)
+    else:
+        found |= {"ours, bfloat16": rounded} if rounded.kernel == "bfloat16" else {}
+        found["OpenVINO, bfloat16"] = replace(rounded, kernel="")
     return found
 
 

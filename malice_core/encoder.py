@@ -65,7 +65,8 @@ def suited(backend: Backend, card: Card) -> Backend:
         return backend
     from malice_core.kernel.session import fits
 
-    return replace(backend, kernel=all(fits(card.graph_bytes(sensor, "temporal")) for sensor in card.modalities))
+    same = all(fits(card.graph_bytes(sensor, "temporal")) for sensor in card.modalities)
+    return backend if same else replace(backend, kernel="")
 
 
 def temporal_session(card: Card, sensor: str, backend: Backend, pixels: int, dates: int) -> Session:
@@ -82,7 +83,7 @@ def temporal_session(card: Card, sensor: str, backend: Backend, pixels: int, dat
         from malice_core.kernel.emit import host
         from malice_core.kernel.session import KernelSession
 
-        target = host()
+        target = host(pairs=backend.kernel == "bfloat16")
         assert target is not None
         try:
             return KernelSession(graph, target)

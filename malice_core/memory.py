@@ -39,7 +39,7 @@ PADDED_MAPS = 30
 #: OpenVINO fuses the attention; onnxruntime writes down the scores of all pairs of dates, several times.
 TEMPORAL_FLOATS = {"openvino": (550, 0), "onnxruntime": (600, 40)}
 #: Floats a date that one call of the temporal encoder in machine code holds, of the pixels of a vector.
-KERNEL_FLOATS = 330 * 16
+KERNEL_FLOATS = 360 * 16
 #: What onnxruntime's CUDA provider takes of main memory, and of the device's beside what it computes on.
 CUDA_HOST_BYTES, CUDA_BYTES = 1500 << 20, 1200 << 20
 #: Pixels given to the temporal graph at once on a GPU, which is idle with few: the most that its memory allows.

@@ -103,7 +103,8 @@ class Backend:
         precision: ``float32``, ``bfloat16`` or ``float16`` (inside the graphs; inputs and outputs are float32).
         threads: processor threads for all calls together.
         streams: calls that may be made at once; threads are shared out among them. A card computes one at a time.
-        kernel: the temporal encoder is machine code of our own, always in float32 (``malice_core.kernel``).
+        kernel: what the products of machine code of our own are made of (``malice_core.kernel``): ``float32`` or
+            ``bfloat16``; "": the runtime computes the temporal encoder too.
     """
 
     runtime: str
@@ -111,7 +112,7 @@ class Backend:
     precision: str
     threads: int
     streams: int
-    kernel: bool = False
+    kernel: str = ""
 
     @property
     def exact(self) -> Backend:
@@ -137,6 +138,7 @@ class Backend:
             version = openvino.get_version().split("-")[0]
             if self.kernel:
                 version += f" and llvmlite {importlib.metadata.version('llvmlite')}"
+                version += "" if self.kernel == self.precision else f" ({self.kernel})"
         else:
             import onnxruntime
 
@@ -213,7 +215,8 @@ def choose(
         if "BF16" not in _openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise DeviceError("--precision bfloat16: this processor has no bfloat16 instructions; use float32")
     # Two streams keep both the arithmetic units and the memory busy; more cost memory for little.
-    return Backend(runtime, "cpu", precision, threads, min(2, threads), runtime == "openvino" and _kernel())
+    kernel = _kernel(precision) if runtime == "openvino" else ""
+    return Backend(runtime, "cpu", precision, threads, min(2, threads), kernel)
 
 
 def processors() -> int:
@@ -222,18 +225,20 @@ def processors() -> int:
     return max(1, min(count, _quota(CGROUP) or count))
 
 
-def _kernel() -> bool:
-    """True if llvmlite is there and knows a processor that the temporal encoder is written for.
+def _kernel(precision: str) -> str:
+    """What our own temporal encoder computes with here; "" without llvmlite, or on a processor it is not written for.
 
     Raises:
         DeviceError: if it does not load.
     """
     if not importlib.util.find_spec("llvmlite"):
-        return False
+        return ""
     try:
         from malice_core.kernel.emit import host
 
-        return host() is not None
+        if precision == "bfloat16" and host(pairs=True):
+            return precision
+        return "float32" if host() else ""
     except (ImportError, OSError, RuntimeError) as error:
         raise DeviceError(
             f"llvmlite does not load: {_reason(error)}; install it again, or give --runtime onnxruntime"

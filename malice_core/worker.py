@@ -221,7 +221,7 @@ def _backend(planned: Backend, threads: int) -> Backend:
     """
     found = runtime.choose(planned.runtime, planned.device, planned.precision, threads)
     # The plan knows whether the model's graphs are of that form.
-    found = replace(found, kernel=found.kernel and planned.kernel)
+    found = replace(found, kernel=found.kernel if planned.kernel else "")
     if found.name != planned.name:
         raise DeviceError(
             f"has {found.name}, the plan was made with {planned.name}: install the same version, so that all blocks "

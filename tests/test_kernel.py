@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +13,7 @@ import onnx
 import pytest
 
 pytest.importorskip("llvmlite", reason="llvmlite has no wheels here")
+import ml_dtypes
 from helpers_embed import Array
 from onnx import numpy_helper
 
@@ -21,13 +23,17 @@ from malice_core.cropping import pixels_last
 from malice_core.encoder import pixels_at_once, suited, temporal_session
 from malice_core.errors import DeviceError
 from malice_core.kernel import emit, session, temporal
-from malice_core.kernel.emit import Target, host
+from malice_core.kernel.emit import Code, Emitter, Target, host
 from malice_core.kernel.session import KernelSession, form, packed
 from malice_core.runtime import Backend
 
 pytestmark = pytest.mark.skipif(host() is None, reason="a processor without AVX2 and FMA, or NEON")
 #: Widths of vectors: all that this processor has.
 WIDTHS = [lanes for lanes in (16, 8, 4) if lanes <= getattr(host(), "lanes", 0)]
+#: All that this processor can be asked for.
+TARGETS = [*(host(lanes) for lanes in WIDTHS), *([host(pairs=True)] if host(pairs=True) else [])]
+NAMES = [f"{one.lanes}{' bfloat16' * one.pairs}" for one in TARGETS if one]
+needs_pairs = pytest.mark.skipif(host(pairs=True) is None, reason="a processor without products of bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +133,71 @@ def test_large_features_and_scores_keep_to_it(graph: bytes) -> None:
     require_as_good(graph, feeds, KernelSession(graph, target()).run(feeds))
 
 
+@needs_pairs
+@pytest.mark.parametrize(("pixels", "dates"), [(256, 20), (37, 7), (2, 1), (16, 118), (19, 60), (5, 4)])
+def test_pairs_of_bfloat16_are_as_good_as_the_runtime_s(graph: bytes, pixels: int, dates: int) -> None:
+    """Nearer to float64 than OpenVINO's bfloat16, which rounds between the operations too."""
+    paired = host(pairs=True)
+    assert paired is not None
+    feeds = given(pixels, dates)
+    found = KernelSession(graph, paired).run(feeds)
+    assert np.isfinite(found).all()
+    wanted = exact(graph, feeds)[..., 1:]
+    size = np.sqrt((wanted**2).mean())
+    error = np.sqrt(((found[..., 1:] - wanted) ** 2).mean())
+    assert 1e-5 * size < error < 2e-2 * size
+    shapes = {name: array.shape for name, array in feeds.items()}
+    backend = Backend("openvino", "cpu", "bfloat16", 1, 1)
+    other = backend.open(pixels_last(graph, 10), shapes).run(feeds)[..., 1:]
+    assert error < np.sqrt(((other - wanted) ** 2).mean())
+
+
+@needs_pairs
+def test_weights_are_rounded_to_even() -> None:
+    """As numpy's bfloat16 is, and two rows are a number."""
+    rng = np.random.default_rng(0)
+    matrix = (rng.normal(0, 1, (64, 20)) * 10.0 ** rng.integers(-9, 9, (64, 20))).astype(np.float32)
+    matrix[:2, :4] = [[1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 0.0], [1 + 2**-8 + 2**-20, 1 - 2**-9, 2**-133, 1e38]]
+    halves = session._paired(matrix).view(np.uint16).reshape(32, 20, 2)
+    wanted = matrix.astype(ml_dtypes.bfloat16).view(np.uint16)
+    np.testing.assert_array_equal(halves[..., 0], wanted[0::2])
+    np.testing.assert_array_equal(halves[..., 1], wanted[1::2])
+
+
 @pytest.mark.parametrize("widest", WIDTHS)
-def test_missing_dates_change_nothing(graph: bytes, widest: int) -> None:
+@pytest.mark.parametrize("fine", [True, False])
+def test_powers_of_two_are_what_they_are(widest: int, fine: bool) -> None:
+    """By relative error; and what is too small is nothing, not a number of some place."""
+    e = Emitter(target(widest))
+    _, (into, x, count) = e.function("powers", 2, 1, public=True)
+    e.loop(count, e.lanes, lambda place, _: e.store(e.power(e.load(e.at(x, place)), fine), e.at(into, place)))
+    e.end()
+    code = Code(e)
+    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, ctypes.c_int64)
+    values = np.concatenate([-np.geomspace(1e-9, 124.9, 100_000), -np.arange(120.0), [0.0, -0.0]]).astype(np.float32)
+    values = np.concatenate([values, np.full(-values.size % 16, -0.5, np.float32)])
+    given, found = (empty(values.size) for _ in range(2))
+    given[:] = values
+    kind(code.address("powers"))(found.ctypes.data, given.ctypes.data, values.size)
+    wanted = np.exp2(values.astype(np.float64))
+    assert np.abs(found / wanted - 1).max() < (1e-7 if fine else 3e-4)
+    whole = values == np.rint(values)
+    np.testing.assert_array_equal(found[whole], wanted[whole].astype(np.float32))
+    given[:] = -np.resize([125.5, 126, 150, 3e4, 1.2e5, 1e9, 3e38], values.size).astype(np.float32)
+    kind(code.address("powers"))(found.ctypes.data, given.ctypes.data, values.size)
+    assert (found == 0).all()
+
+
+def empty(numbers: int) -> Array:
+    """At the begin of a line of cache."""
+    raw = np.empty(numbers + 16, np.float32)
+    return raw[-(raw.ctypes.data // 4) % 16 :][:numbers]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=NAMES)
+def test_missing_dates_change_nothing(graph: bytes, target: Target) -> None:
     """Not a bit, whatever finite numbers are there; nor does a pixel's place, or how many there are."""
-    feeds, encoder = given(50, 21), KernelSession(graph, target(widest))
+    feeds, encoder = given(50, 21), KernelSession(graph, target)
     found = encoder.run(feeds).copy()
     other = feeds["features"].copy()
     other[feeds["valid"] == 0] = 3e3
@@ -189,7 +256,7 @@ def test_another_graph_is_left_to_the_runtime(card: Card, monkeypatch: pytest.Mo
     backend = suited(backend, card)
     assert "llvmlite" not in backend.name
     assert backend.pixel_calls == backend.streams
-    assert pixels_at_once(backend, 118) < pixels_at_once(replace(backend, kernel=True), 118)
+    assert pixels_at_once(backend, 118) < pixels_at_once(replace(backend, kernel="float32"), 118)
     other = temporal_session(card, "s2", backend, 16, 5)
     assert not isinstance(other, KernelSession)
     np.testing.assert_allclose(other.run(feeds)[..., 1:], expected(graph, feeds)[..., 1:], rtol=0, atol=5e-6)
@@ -210,6 +277,24 @@ def test_without_llvmlite_the_runtime_computes(card: Card, monkeypatch: pytest.M
     assert not isinstance(temporal_session(card, "s2", backend, 16, 5), KernelSession)
 
 
+@needs_pairs
+def test_bfloat16_is_computed_in_pairs_where_there_are_any(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are none in float32: these numbers differ, so that the name does."""
+    backend = runtime.choose("openvino", "cpu", "bfloat16")
+    assert backend.kernel == "bfloat16"
+    assert suited(backend, card) == backend
+    feeds = given(16, 5)
+    paired = temporal_session(card, "s2", backend, 16, 5).run(feeds).copy()
+    exact = temporal_session(card, "s2", runtime.choose("openvino", "cpu"), 16, 5).run(feeds)
+    assert 1e-4 < np.abs(paired - exact)[..., 1:].max() < 0.2
+    there = emit.host
+    monkeypatch.setattr(emit, "host", lambda widest=16, pairs=False: None if pairs else there(widest))
+    other = runtime.choose("openvino", "cpu", "bfloat16")
+    assert other.kernel == "float32"
+    assert other.name == backend.name.replace(" on cpu", " (float32) on cpu")
+    np.testing.assert_array_equal(temporal_session(card, "s2", other, 16, 5).run(feeds), exact)
+
+
 def test_an_llvmlite_that_does_not_load_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def torn() -> None:
         raise OSError("libllvmlite.so: cannot open shared object file")
@@ -223,13 +308,14 @@ def test_an_llvmlite_that_does_not_load_is_named(monkeypatch: pytest.MonkeyPatch
 
 def test_nothing_is_written_beyond_the_ends(graph: bytes) -> None:
     """Of what the function is given: memory of just the size it needs, between numbers that stay as they are."""
-    for widest in WIDTHS:
-        code, encode = session.compiled(target(widest))
-        weights, lanes = packed(graph, target(widest)), target(widest).lanes
+    for target in TARGETS:
+        assert target is not None
+        code, encode = session.compiled(target)
+        weights, lanes = packed(graph, target), target.lanes
         for pixels, dates in ((1, 1), (17, 5), (16, 8), (33, 3)):
             feeds, stride = given(pixels, dates), -(-pixels // lanes) * lanes
             spaces = []
-            for numbers in (temporal.work(target(widest), dates), 640 * stride):
+            for numbers in (temporal.work(target, dates), 640 * stride):
                 raw = np.full(numbers + 64, 7.25, np.float32)
                 start = 16 + -(raw.ctypes.data // 4) % 16
                 spaces.append((raw, start, numbers))

@@ -17,6 +17,9 @@ from llvmlite import ir
 
 FLOAT, INDEX, INT = ir.FloatType(), ir.IntType(64), ir.IntType(32)
 POINTER = FLOAT.as_pointer()
+#: 2^x on -½ … ½ is 1 + x times these, the highest power first: of interpolation in Chebyshev's points.
+POWER = (1.5453163e-4, 1.3390863e-3, 9.6180830e-3, 5.5503570e-2, 2.4022651e-1, 6.9314718e-1)
+SHORT = (5.5754650e-2, 2.4203533e-1, 6.9314718e-1)
 #: LLVM is told of processors once, and compiles one module at a time.
 _lock = threading.Lock()
 _ready = False
@@ -30,6 +33,7 @@ class Target:
         lanes: float32 numbers of a vector.
         rows, cols: of vectors that a product of matrices keeps in registers: outputs, and dates.
         features: as LLVM names them.
+        pairs: factors of products are bfloat16, two of them a number; sums are float32 all the same.
     """
 
     lanes: int
@@ -37,14 +41,16 @@ class Target:
     cols: int
     cpu: str
     features: str
+    pairs: bool = False
 
 
 @functools.cache
-def host(widest: int = 16) -> Target | None:
-    """This machine's processor; None if it cannot multiply and add at once (before 2013).
+def host(widest: int = 16, pairs: bool = False) -> Target | None:
+    """This machine's processor; None if it cannot multiply and add at once (before 2013), or not in pairs.
 
     Args:
         widest: vectors of at most as many numbers.
+        pairs: products of bfloat16: AVX-512 has them since 2020.
     """
     _begin()
     features = llvm.get_host_cpu_features()
@@ -53,9 +59,11 @@ def host(widest: int = 16) -> Target | None:
     neon = platform.machine().lower() in ("arm64", "aarch64")
     if not neon and not (features.get("avx2") and features.get("fma")):
         return None
+    if pairs and not (features.get("avx512bf16") and widest >= 16):
+        return None
     if features.get("avx512f") and widest >= 16:
         # Some are told by LLVM to use half of their registers' width.
-        return Target(16, 4, 4, cpu, text + ",-prefer-256-bit")
+        return Target(16, 4, 4, cpu, text + ",-prefer-256-bit", pairs)
     if features.get("avx2") and widest >= 8:
         # 16 registers.
         return Target(8, 4, 2, cpu, text)
@@ -140,7 +148,7 @@ class Emitter:
         return self._builder.mul(self.index(count), self.index(factor))
 
     def quotient(self, count: Any, divisor: int) -> Any:
-        return self._builder.udiv(count, self.index(divisor))
+        return self._builder.udiv(count, self.index(divisor)) if divisor > 1 else count
 
     def least(self, one: Any, other: Any) -> Any:
         b = self._builder
@@ -195,6 +203,24 @@ class Emitter:
         """one · other + added, rounded once."""
         return self._intrinsic("fma", one, other, added)
 
+    def pair(self, one: Any, other: Any) -> Any:
+        """Two vectors, rounded to bfloat16, as one: each number's first half is of ``one``."""
+        b, count = self._builder, 2 * self.lanes
+        halves = ir.VectorType(ir.IntType(16), count)
+        # This and the next with types from before LLVM knew bfloat16, which it replaces.
+        both = self._known(f"x86.avx512bf16.cvtne2ps2bf16.{16 * count}", halves, one.type, one.type)
+        rounded = b.call(both, [other, one])
+        order = [place for lane in range(self.lanes) for place in (lane, self.lanes + lane)]
+        order = ir.Constant(ir.VectorType(INT, count), order)
+        return b.bitcast(b.shuffle_vector(rounded, rounded, order), self.vector)
+
+    def dot(self, one: Any, other: Any, added: Any) -> Any:
+        """Sums of two products of pairs, added."""
+        b = self._builder
+        name = f"x86.avx512bf16.dpbf16ps.{32 * self.lanes}"
+        known = self._known(name, self.vector, self.vector, self._whole, self._whole)
+        return b.call(known, [added, b.bitcast(one, self._whole), b.bitcast(other, self._whole)])
+
     def root(self, value: Any) -> Any:
         return self._intrinsic("sqrt", value)
 
@@ -202,24 +228,20 @@ class Emitter:
         b = self._builder
         return b.select(b.fcmp_ordered(">", one, other), one, other)
 
-    def exponential(self, x: Any) -> Any:
-        """e to the x of numbers of at most 0, exactly 0 below -87; relative error below 2e-7.
-
-        2 to the n times the polynomial of Cephes (Moshier, expf) on -ln 2 / 2 … ln 2 / 2.
-        """
+    def power(self, x: Any, exact: bool = True) -> Any:
+        """Two to the x of numbers of at most 0, exactly 0 below -125; relative error below 1e-7, or 3e-4."""
         b = self._builder
-        lowest = self.constant(-87.0)
-        n = self._intrinsic("rint", self.multiply(self.larger(x, lowest), self.constant(1.44269504088896341)))
-        # ln 2 in two parts, the first of which times n is exact.
-        rest = self.fused(n, self.constant(-0.693359375), self.larger(x, lowest))
-        rest = self.fused(n, self.constant(2.12194440e-4), rest)
-        value = self.constant(1.9875691500e-4)
-        for factor in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+        # Numbers of this size have no fractions, and their last bits count.
+        large = self.constant(1.5 * 2**23)
+        whole = self.add(x, large)
+        rest = self.subtract(x, self.subtract(whole, large))
+        first, *others = POWER if exact else SHORT
+        value = self.constant(first)
+        for factor in (*others, 1.0):
             value = self.fused(value, rest, self.constant(factor))
-        value = self.fused(value, self.multiply(rest, rest), self.add(rest, self.constant(1.0)))
-        bits = b.shl(b.fptosi(n, self._whole), ir.Constant(self._whole, [23] * self.lanes))
+        bits = b.shl(b.bitcast(whole, self._whole), ir.Constant(self._whole, [23] * self.lanes))
         value = b.bitcast(b.add(b.bitcast(value, self._whole), bits), self.vector)
-        return b.select(b.fcmp_ordered("<", x, lowest), self.constant(0.0), value)
+        return b.select(b.fcmp_ordered("<", x, self.constant(-125.0)), self.constant(0.0), value)
 
     def transposed(self, rows: list[Any]) -> list[Any]:
         """As many vectors as each has numbers: the first numbers of all, the second …"""
@@ -246,11 +268,13 @@ class Emitter:
         return self._builder.shuffle_vector(first, nothing, ir.Constant(self._whole, [0] * self.lanes))
 
     def _intrinsic(self, name: str, *given: Any) -> Any:
-        full = f"llvm.{name}.v{self.lanes}f32"
-        function = self.module.globals.get(full)
-        if function is None:
-            function = ir.Function(self.module, ir.FunctionType(self.vector, [self.vector] * len(given)), full)
+        function = self._known(f"{name}.v{self.lanes}f32", *[self.vector] * (1 + len(given)))
         return self._builder.call(function, given)
+
+    def _known(self, name: str, result: Any, *given: Any) -> Any:
+        """A function that LLVM itself has."""
+        full = f"llvm.{name}"
+        return self.module.globals.get(full) or ir.Function(self.module, ir.FunctionType(result, given), full)
 
 
 class Code:

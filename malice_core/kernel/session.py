@@ -14,6 +14,7 @@ from onnx import numpy_helper
 
 from malice_core.kernel import temporal
 from malice_core.kernel.emit import Code, Target
+from malice_core.kernel.layers import POWERS
 from malice_core.weights import LAYERS, PROJECTOR, QUERIES, TEMPORAL, WIDTH
 
 #: Of the nodes of a graph that computes what is computed here: how :func:`form` tells one from another.
@@ -118,13 +119,19 @@ def packed(graph: bytes, target: Target) -> Float:
         node.output[0]: stored[node.input[0]].astype(np.float32) for node in model.graph.node if node.op_type == "Cast"
     }
     zero = np.zeros
+
+    def doubles(name: str) -> NDArray[np.float64]:
+        return stored[name].astype(np.float64)
+
     found: list[Float] = []
     for layer in range(LAYERS):
         block = f"{TEMPORAL}.layer_stack.{layer}"
         mha, feed = f"{block}.attn.mha", f"{block}.conv_block.block"
         weights = {
-            "qkv": np.concatenate([stored[f"{mha}.{part}.weight"] for part in "qkv"], axis=1),
-            "qkv bias": np.concatenate([stored[f"{mha}.q.bias"], zero(2 * WIDTH)]),
+            "qk": np.concatenate([POWERS * doubles(f"{mha}.q.weight"), doubles(f"{mha}.k.weight")], axis=1),
+            "qk bias": np.concatenate([POWERS * doubles(f"{mha}.q.bias"), zero(WIDTH)]),
+            "v": stored[f"{mha}.v.weight"],
+            "v bias": zero(WIDTH),
             "context": stored[f"{mha}.out_proj.weight"],
             "context bias": stored[f"{mha}.out_proj.bias"],
             "first": stored[f"{feed}.linear1.weight"],
@@ -137,7 +144,7 @@ def packed(graph: bytes, target: Target) -> Float:
             "norm2 shift": stored[f"{block}.norm2.bias"],
         }
         found += _in_order(weights, temporal.LAYER, target)
-    rows = stored[f"{PROJECTOR}.A"].reshape(-1, WIDTH).T
+    rows = POWERS * doubles(f"{PROJECTOR}.A").reshape(-1, WIDTH).T
     projector = {"rows": rows, "rows bias": zero(rows.shape[1]), "scale": weights["norm2 scale"]}
     found += _in_order(projector | {"shift": weights["norm2 shift"]}, temporal.PROJECTOR, target)
     return np.concatenate(found)
@@ -153,9 +160,18 @@ def _in_order(
             raise ValueError(f"{name} {array.shape}, must be {shape}")
         if len(shape) == 2:
             inputs, outputs = shape
+            if target.pairs:
+                inputs, array = inputs // 2, _paired(array)
             array = array.reshape(inputs, outputs // target.rows, target.rows).transpose(1, 0, 2)
         result.append(array.ravel())
     return result
+
+
+def _paired(matrix: Float) -> Float:
+    """Each two rows as one, of bfloat16, rounded to even; the first is the lower half of a number."""
+    bits = matrix.view(np.uint32)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    return (rounded[0::2] | rounded[1::2] << 16).view(np.float32)
 
 
 def compiled(target: Target) -> tuple[Code, Callable[..., None]]:
