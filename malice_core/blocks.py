@@ -18,7 +18,7 @@ import numpy as np
 import rasterio
 
 from malice_core import memory
-from malice_core.encoder import Float, Image, ModalityEncoder, TerrainEncoder, Workspace
+from malice_core.encoder import Features, Image, ModalityEncoder, TerrainEncoder, Workspace, feature_type
 from malice_core.features import Normaliser, mirror_source, mirrored
 from malice_core.grid import Block, Window
 from malice_core.outputs import Codes
@@ -67,12 +67,14 @@ class BlockEncoder:
         # Inside the area the network meets no edge of its own, and its decoder need not compute the halo.
         self._halo = 0 if job.grid.clip else job.grid.halo
         workspace: Workspace | DeviceMemory
+        kind: type[ModalityEncoder]
         if job.backend.device == "cuda":
             maps = job.grid.input_shape if job.grid.clip else core
             workspace = DeviceMemory.zeros(maps[0] * maps[1] * most * job.card.width, "cuda")
-            kind: type[ModalityEncoder] = ResidentEncoder
+            kind = ResidentEncoder
         else:
-            workspace, kind = Workspace(core[0] * core[1] * most * job.card.width), ModalityEncoder
+            workspace = Workspace(core[0] * core[1] * most * job.card.width, feature_type(job.backend))
+            kind = ModalityEncoder
         self._encoders = {
             sensor: kind(
                 job.card,
@@ -125,7 +127,7 @@ class BlockEncoder:
         """
         job = self._job
         crop = block.core.slices_in(block.input.expand(-self._halo))
-        grounds: dict[Window, Float] = {}
+        grounds: dict[Window, Features] = {}
         try:
             for number, (sensor, encoder) in enumerate(self._encoders.items()):
                 count = len(job.stacks[sensor].observations)
@@ -191,7 +193,9 @@ class BlockEncoder:
                 for index in range(len(stack.observations)):
                     yield partial(_image, job, sensor, index, block, normalisers[sensor])
 
-    def _ground(self, sensor: str, block: Block, crop: tuple[slice, slice], grounds: dict[Window, Float]) -> Float:
+    def _ground(
+        self, sensor: str, block: Block, crop: tuple[slice, slice], grounds: dict[Window, Features]
+    ) -> Features:
         """Features of the terrain in a block's core; ``grounds`` keeps them for other sensors with as large images."""
         around = self._job.surroundings
         assert around is not None

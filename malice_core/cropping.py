@@ -51,13 +51,14 @@ def cropped(graph: bytes, halo: int, source: str = "spatial graph") -> bytes:
     return model.SerializeToString()  # type: ignore[no-any-return]
 
 
-def channels_last(graph: bytes) -> bytes:
+def channels_last(graph: bytes, rounded: bool = False) -> bytes:
     """A spatial graph that returns (N, H, W, 64): the order in which OpenVINO computes, and in which pixels are kept.
 
     Args:
         graph: a spatial graph with output (N, 64, H, W).
+        rounded: what it returns is bfloat16.
     """
-    return _transposed(graph, "channel", (0, 2, 3, 1), ["N", "H", "W", WIDTH])
+    return _transposed(graph, "channel", (0, 2, 3, 1), ["N", "H", "W", WIDTH], rounded)
 
 
 def pixels_last(graph: bytes, queries: int) -> bytes:
@@ -69,8 +70,10 @@ def pixels_last(graph: bytes, queries: int) -> bytes:
     return _transposed(graph, "pixel", (1, 2, 0), [queries, WIDTH, "P"])
 
 
-def _transposed(graph: bytes, order: str, axes: tuple[int, ...], shape: list[str | int]) -> bytes:
-    """A graph whose only output, now called after its order, is transposed under its name."""
+def _transposed(
+    graph: bytes, order: str, axes: tuple[int, ...], shape: list[str | int], rounded: bool = False
+) -> bytes:
+    """A graph whose only output, now called after its order, is transposed under its name, maybe rounded too."""
     model = onnx.load_model_from_string(graph)
     (output,) = model.graph.output
     first, last = f"{output.name} by {order}", output.name
@@ -79,9 +82,12 @@ def _transposed(graph: bytes, order: str, axes: tuple[int, ...], shape: list[str
             for index, name in enumerate(names):
                 if name == last:
                     names[index] = first
-    model.graph.node.append(helper.make_node("Transpose", [first], [last], name=f"{last} transposed", perm=axes))
+    kind, result = (TensorProto.BFLOAT16, f"{last} in float32") if rounded else (TensorProto.FLOAT, last)
+    model.graph.node.append(helper.make_node("Transpose", [first], [result], name=f"{last} transposed", perm=axes))
+    if rounded:
+        model.graph.node.append(helper.make_node("Cast", [result], [last], name=f"{last} rounded", to=kind))
     del model.graph.output[:]
-    model.graph.output.append(helper.make_tensor_value_info(last, TensorProto.FLOAT, shape))
+    model.graph.output.append(helper.make_tensor_value_info(last, kind, shape))
     return model.SerializeToString()  # type: ignore[no-any-return]
 
 

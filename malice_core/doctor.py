@@ -75,11 +75,11 @@ def problem(name: str, device: str) -> str:
 
 def _compile() -> None:
     from malice_core.kernel.emit import host
-    from malice_core.kernel.session import compiled
+    from malice_core.kernel.session import compiling
 
     target = host()
     assert target is not None
-    compiled(target)
+    compiling(target).result()
 
 
 def findings() -> dict[str, Any]:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from malice_core.cards import Card
 from malice_core.cropping import channels_last, cropped, pixels_last
-from malice_core.errors import DeviceError
 from malice_core.graphs import date_encoding
 from malice_core.runtime import Array, Backend, Session
 from malice_core.spreading import spread
@@ -34,6 +33,9 @@ TOKENS = 5120
 CELLS = 64
 
 Float = NDArray[np.float32]
+#: Features between the graphs: float32, or bits of bfloat16.
+Features = NDArray[np.float32 | np.uint16]
+FeatureType = type[np.float32] | type[np.uint16]
 Bool = NDArray[np.bool_]
 
 
@@ -85,11 +87,7 @@ def temporal_session(card: Card, sensor: str, backend: Backend, pixels: int, dat
 
         target = host(pairs=backend.kernel == "bfloat16")
         assert target is not None
-        try:
-            return KernelSession(graph, target)
-        except (OSError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise DeviceError(f"llvmlite cannot compile the encoder: {reason}; give --runtime onnxruntime") from error
+        return KernelSession(graph, target)
     shapes = {"features": (pixels, dates, card.width), "encoding": (dates, card.width), "valid": (pixels, dates)}
     return backend.open(pixels_last(graph, card.queries), shapes)
 
@@ -100,17 +98,31 @@ def temporal_session(card: Card, sensor: str, backend: Backend, pixels: int, dat
 Sink = Callable[[int, Float, NDArray[np.uint16]], None]
 
 
+def feature_type(backend: Backend) -> FeatureType:
+    """Of the features between the graphs: what the temporal encoder's first products round them to anyway."""
+    return np.uint16 if backend.kernel == "bfloat16" else np.float32
+
+
+def _as(kind: FeatureType, maps: Float) -> Features:
+    """What a session returned: bfloat16 comes from OpenVINO as another type of as many bits."""
+    return maps.view(kind)
+
+
 class Workspace:
     """The largest buffer of a run, (pixels, dates, width) spatial features, used by one modality after the other.
 
     It starts as zeros and only ever holds features: a date that is skipped in a block leaves old numbers
     behind, and its attention weight of exactly 0 removes whatever is finite.
+
+    Args:
+        elements: how many.
+        kind: :func:`feature_type`.
     """
 
-    def __init__(self, elements: int) -> None:
-        self._memory: Float = np.zeros(elements, np.float32)
+    def __init__(self, elements: int, kind: FeatureType) -> None:
+        self._memory: Features = np.zeros(elements, kind)
 
-    def view(self, *shape: int) -> Float:
+    def view(self, *shape: int) -> Features:
         """The first elements as an array of ``shape``."""
         return self._memory[: math.prod(shape)].reshape(shape)
 
@@ -164,15 +176,15 @@ class TerrainEncoder:
         graph = card.graph_bytes(sensor, "terrain")
         if halo:
             graph = cropped(graph, halo, str(card.graph_path(sensor, "terrain")))
-        graph = channels_last(graph)
+        self._kind = feature_type(backend)
+        graph = channels_last(graph, self._kind == np.uint16)
         # It is called once a block, so that one stream is enough, and each has memory of its own.
         single = replace(backend, streams=1)
         self._session = single.open(graph, {"terrain": (1, TERRAIN_CHANNELS, *input_shape)})
 
-    def __call__(self, terrain: Float, crop: tuple[slice, slice]) -> Float:
+    def __call__(self, terrain: Float, crop: tuple[slice, slice]) -> Features:
         """(h, w, 64) features of the core, of the normalised terrain (4, H, W) of the input window."""
-        maps: Float = self._session.run({"terrain": terrain[None]})[0]
-        return maps[crop].copy()
+        return _as(self._kind, self._session.run({"terrain": terrain[None]})[0])[crop].copy()
 
 
 class ModalityEncoder:
@@ -226,7 +238,10 @@ class ModalityEncoder:
             spatial = spread(spatial, str(card.graph_path(sensor, "spatial")))
         if halo:
             spatial = cropped(spatial, halo, str(card.graph_path(sensor, "spatial")))
-        self._spatial = backend.open(spatial if self.channels_first else channels_last(spatial), shapes)
+        self._kind = feature_type(backend)
+        if not self.channels_first:
+            spatial = channels_last(spatial, self._kind == np.uint16)
+        self._spatial = backend.open(spatial, shapes)
         #: (H, W) of what the spatial graph returns.
         self._map_shape = input_shape[0] - 2 * halo, input_shape[1] - 2 * halo
         self._workspace = workspace
@@ -240,7 +255,7 @@ class ModalityEncoder:
     def _open_temporal(self, card: Card, sensor: str, backend: Backend, dates: int) -> None:
         self._part = min(pixels_at_once(backend, dates), self._pixels)
         self._temporal = temporal_session(card, sensor, backend, self._part, dates)
-        self._features: Float = self._workspace.view(self._pixels, dates, card.width)
+        self._features = self._workspace.view(self._pixels, dates, card.width)
 
     def see(
         self,
@@ -249,7 +264,7 @@ class ModalityEncoder:
         pool: ThreadPoolExecutor,
         check: Callable[[], None],
         tick: Callable[[], None],
-        terrain: Callable[[], Float] | None = None,
+        terrain: Callable[[], Features] | None = None,
     ) -> NDArray[np.uint16]:
         """The spatial part of one block; :meth:`embed` is the rest, to be called before the workspace is used again.
 
@@ -317,7 +332,7 @@ class ModalityEncoder:
         self._shape: tuple[int, int] = crop[0].stop - crop[0].start, crop[1].stop - crop[1].start
         return self._shape[0] * self._shape[1]
 
-    def _take_terrain(self, terrain: Callable[[], Float]) -> None:
+    def _take_terrain(self, terrain: Callable[[], Features]) -> None:
         core = terrain()
         self._features[: core.shape[0] * core.shape[1], -1] = core.reshape(-1, core.shape[-1])
 
@@ -330,8 +345,7 @@ class ModalityEncoder:
         return feeds
 
     def _encode_date(self, index: int, image: Image, tick: Callable[[], None]) -> None:
-        maps = self._spatial.run(self._feeds(image))[0]
-        core = maps[self._crop]
+        core = _as(self._kind, self._spatial.run(self._feeds(image))[0])[self._crop]
         # The pixels of this core come first in the buffer; splitting that axis makes a view, no copy.
         height, width = self._shape
         self._features[: height * width].reshape(height, width, *self._features.shape[1:])[:, :, index] = core

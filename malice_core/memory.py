@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from malice_core import cube, geotiff, gpu, mosaic
 from malice_core.cards import Card
-from malice_core.encoder import CHUNK
+from malice_core.encoder import CHUNK, feature_type
 from malice_core.errors import InputError
 from malice_core.grid import BlockGrid, Window, block_text
 from malice_core.outputs import Product
@@ -127,11 +129,12 @@ def budget(
         return Budget(program, ours | anywhere, kept + chunk * pixel, chunk)
     # All graphs keep what they have taken. Terrain's has one stream.
     calls = len(dates) * backend.streams
+    feature = np.dtype(feature_type(backend)).itemsize
     ours = {
-        "spatial features": core * max(dates.values()) * (card.width + len(dates)) * 4,
+        "spatial features": core * max(dates.values()) * (card.width * feature + len(dates) * 4),
         "spatial graphs": (calls * maps + aux * (maps - spread)) * halo * 4,
         # What they return lies in the runtime's memory twice: as it is computed, and in the order of the output.
-        "spatial outputs": 2 * (calls + aux) * seen * card.width * 4,
+        "spatial outputs": (calls + aux) * seen * card.width * (4 + feature),
         "temporal graphs": embedding(card, backend, grid, dates),
     }
     return Budget(program, ours | anywhere)

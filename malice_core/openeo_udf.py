@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from malice_core import flags, job, memory, models, runtime
 from malice_core.bands import CLOUD_CLASSES, SENSORS, Sensor
 from malice_core.cards import Card
-from malice_core.encoder import Image, ModalityEncoder, Workspace, suited
+from malice_core.encoder import Image, ModalityEncoder, Workspace, feature_type, suited
 from malice_core.errors import InputError, MaliceError
 from malice_core.features import Normaliser, mirror_source, mirrored
 from malice_core.grid import Block, BlockGrid, Window
@@ -232,7 +232,7 @@ class _Kept:
         plan = (card.identity, backend, dates, grid.input_shape, core, grid.halo, queries, chunk)
         if plan != self._plan:
             self._plan, self._encoders = (), {}
-            workspace = Workspace(core[0] * core[1] * max(map(len, days.values())) * card.width)
+            workspace = Workspace(core[0] * core[1] * max(map(len, days.values())) * card.width, feature_type(backend))
             self._encoders = {
                 sensor: ModalityEncoder(
                     card, sensor, backend, numbers, grid.input_shape, core, queries, True, workspace, grid.halo, chunk

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from malice_core import graphs
 from malice_core.cards import Card
 from malice_core.cropping import pixels_last
-from malice_core.encoder import Float, Image, ModalityEncoder
+from malice_core.encoder import Features, Float, Image, ModalityEncoder
 from malice_core.errors import MaliceError
 from malice_core.runtime import Backend, DeviceMemory, DeviceSession, halved
 from malice_core.weights import WIDTH
@@ -94,7 +94,7 @@ class ResidentEncoder(ModalityEncoder):
         self._where = (rows[:, None] * self._map_shape[1] + cols).reshape(-1)
         return super()._begin(crop)
 
-    def _take_terrain(self, terrain: Callable[[], Float]) -> None:
+    def _take_terrain(self, terrain: Callable[[], Features]) -> None:
         core = terrain()
         whole = np.zeros((1, core.shape[-1], *self._map_shape), np.float32)
         whole[0][:, self._crop[0], self._crop[1]] = core.transpose(2, 0, 1)

@@ -153,6 +153,20 @@ def test_pairs_of_bfloat16_are_as_good_as_the_runtime_s(graph: bytes, pixels: in
 
 
 @needs_pairs
+def test_features_may_be_bfloat16_already(graph: bytes) -> None:
+    """As they come from the spatial graph; float32 ones are rounded before."""
+    paired, feeds = host(pairs=True), given(37, 7)
+    assert paired is not None
+    encoder = KernelSession(graph, paired)
+    found = encoder.run(feeds).copy()
+    np.testing.assert_array_equal(encoder.run(feeds | {"features": session.rounded(feeds["features"])}), found)
+    with pytest.raises(ValueError, match="features of float64"):
+        encoder.run(feeds | {"features": feeds["features"].astype(np.float64)})
+    with pytest.raises(ValueError, match="features of uint16"):
+        KernelSession(graph, target()).run(feeds | {"features": session.rounded(feeds["features"])})
+
+
+@needs_pairs
 def test_weights_are_rounded_to_even() -> None:
     """As numpy's bfloat16 is, and two rows are a number."""
     rng = np.random.default_rng(0)
@@ -160,6 +174,7 @@ def test_weights_are_rounded_to_even() -> None:
     matrix[:2, :4] = [[1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 0.0], [1 + 2**-8 + 2**-20, 1 - 2**-9, 2**-133, 1e38]]
     halves = session._paired(matrix).view(np.uint16).reshape(32, 20, 2)
     wanted = matrix.astype(ml_dtypes.bfloat16).view(np.uint16)
+    np.testing.assert_array_equal(session.rounded(matrix), wanted)
     np.testing.assert_array_equal(halves[..., 0], wanted[0::2])
     np.testing.assert_array_equal(halves[..., 1], wanted[1::2])
 
@@ -295,6 +310,21 @@ def test_bfloat16_is_computed_in_pairs_where_there_are_any(card: Card, monkeypat
     np.testing.assert_array_equal(temporal_session(card, "s2", other, 16, 5).run(feeds), exact)
 
 
+def test_code_that_cannot_be_compiled_is_told_in_one_line(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(target: Target) -> None:
+        raise RuntimeError("LLVM ERROR:\n  no such feature")
+
+    monkeypatch.setattr(temporal, "written", refuse)
+    monkeypatch.setattr(session, "_codes", {})
+    encoder = KernelSession(graph, target())
+    for _ in range(2):
+        with pytest.raises(
+            DeviceError, match=r"^llvmlite cannot compile the encoder: LLVM ERROR: no such feature; giv"
+        ):
+            encoder.run(given(4, 3))
+    assert "cannot compile" in doctor.problem("openvino", "cpu")
+
+
 def test_an_llvmlite_that_does_not_load_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def torn() -> None:
         raise OSError("libllvmlite.so: cannot open shared object file")
@@ -310,7 +340,7 @@ def test_nothing_is_written_beyond_the_ends(graph: bytes) -> None:
     """Of what the function is given: memory of just the size it needs, between numbers that stay as they are."""
     for target in TARGETS:
         assert target is not None
-        code, encode = session.compiled(target)
+        code, encode = session.compiling(target).result()
         weights, lanes = packed(graph, target), target.lanes
         for pixels, dates in ((1, 1), (17, 5), (16, 8), (33, 3)):
             feeds, stride = given(pixels, dates), -(-pixels // lanes) * lanes
@@ -319,7 +349,8 @@ def test_nothing_is_written_beyond_the_ends(graph: bytes) -> None:
                 raw = np.full(numbers + 64, 7.25, np.float32)
                 start = 16 + -(raw.ctypes.data // 4) % 16
                 spaces.append((raw, start, numbers))
-            arrays = [feeds[name] for name in ("features", "valid", "encoding")]
+            features = session.rounded(feeds["features"]) if target.pairs else feeds["features"]
+            arrays = [features, feeds["valid"], feeds["encoding"]]
             given_places = [array.ctypes.data for array in (*arrays, weights)]
             encode(*given_places, *(raw[start:].ctypes.data for raw, start, _ in spaces), pixels, dates, stride)
             for raw, start, numbers in spaces:

@@ -95,9 +95,9 @@ class Layers:
                 sums = e.loop(e.index(inputs), 4, some_inputs, begin)
                 if over == "dates":
                     columns = [self.factors(sums[self.cols * row :][: self.cols]) for row in range(self.rows)]
-                    for more, found in enumerate(zip(*columns, strict=True)):
-                        some = e.sum(e.quotient(date, self.each), more)
-                        self.store(into, e.sum(e.times(some, outputs), output), found)
+                    for more, some in enumerate(zip(*columns, strict=True)):
+                        place = e.times(e.sum(e.quotient(date, self.each), more), outputs)
+                        self.store(into, e.sum(place, output), some)
                     return
                 for col in range(self.cols):
                     found = sums[col :: self.cols]

@@ -6,12 +6,15 @@ import ctypes
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from malice_core.errors import DeviceError
 from malice_core.kernel import temporal
 from malice_core.kernel.emit import Code, Target
 from malice_core.kernel.layers import POWERS
@@ -20,7 +23,7 @@ from malice_core.weights import LAYERS, PROJECTOR, QUERIES, TEMPORAL, WIDTH
 #: Of the nodes of a graph that computes what is computed here: how :func:`form` tells one from another.
 FORM = "a705a4970a158641"
 Float = NDArray[np.float32]
-_codes: dict[Target, tuple[Code, Callable[..., None]]] = {}
+_codes: dict[Target, Future[tuple[Code, Callable[..., None]]]] = {}
 _lock = threading.Lock()
 
 
@@ -59,7 +62,8 @@ def fits(graph: bytes) -> bool:
 class KernelSession:
     """A :class:`malice_core.runtime.Session` of a temporal graph whose pixels come last.
 
-    ``run`` computes with the thread that calls it, for any number of pixels and dates.
+    ``run`` computes with the thread that calls it, for any number of pixels and dates. It raises DeviceError where the
+    code, which is compiled meanwhile, cannot be.
 
     Args:
         graph: bytes of a temporal graph of :func:`malice_core.graphs.temporal_graph`.
@@ -72,18 +76,22 @@ class KernelSession:
     def __init__(self, graph: bytes, target: Target) -> None:
         self._target = target
         self._weights = packed(graph, self._target)
-        self._code, self._encode = compiled(self._target)
+        self._begun = compiling(self._target)
         self._local = threading.local()
 
     def run(self, feeds: Mapping[str, Float]) -> Float:
         """(10, 64, P) embedding; valid until the same thread calls ``run`` again.
 
         Args:
-            feeds: ``features`` (P, T, 64), ``encoding`` (T, 64), ``valid`` (P, T).
+            feeds: ``features`` (P, T, 64), ``encoding`` (T, 64), ``valid`` (P, T); features may be bits of bfloat16, as
+                uint16, if the target has pairs.
         """
-        features, encoding, valid = (
-            np.ascontiguousarray(feeds[name], np.float32) for name in ("features", "encoding", "valid")
-        )
+        encoding, valid = (np.ascontiguousarray(feeds[name], np.float32) for name in ("encoding", "valid"))
+        features: NDArray[Any] = np.ascontiguousarray(feeds["features"])
+        if self._target.pairs and features.dtype == np.float32:
+            features = rounded(features)
+        if features.dtype != (np.uint16 if self._target.pairs else np.float32):
+            raise ValueError(f"features of {features.dtype}")
         pixels, dates, width = features.shape
         if encoding.shape != (dates, width) or valid.shape != (pixels, dates) or width != WIDTH or not pixels * dates:
             raise ValueError(f"features {features.shape}, encoding {encoding.shape}, valid {valid.shape}")
@@ -91,7 +99,8 @@ class KernelSession:
         work = self._memory("work", temporal.work(self._target, dates))
         found = self._memory("found", QUERIES * WIDTH * stride)
         arrays = (features, valid, encoding, self._weights, work, found)
-        self._encode(*(array.ctypes.data for array in arrays), pixels, dates, stride)
+        encode = self._begun.result()[1]
+        encode(*(array.ctypes.data for array in arrays), pixels, dates, stride)
         return found.reshape(QUERIES, WIDTH, stride)[:, :, :pixels]
 
     def _memory(self, name: str, numbers: int) -> Float:
@@ -121,7 +130,8 @@ def packed(graph: bytes, target: Target) -> Float:
     zero = np.zeros
 
     def doubles(name: str) -> NDArray[np.float64]:
-        return stored[name].astype(np.float64)
+        found: NDArray[np.float64] = stored[name].astype(np.float64)
+        return found
 
     found: list[Float] = []
     for layer in range(LAYERS):
@@ -167,18 +177,36 @@ def _in_order(
     return result
 
 
+def rounded(numbers: Float) -> NDArray[np.uint16]:
+    """Bits of bfloat16: of finite numbers, to even."""
+    bits = numbers.view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
 def _paired(matrix: Float) -> Float:
-    """Each two rows as one, of bfloat16, rounded to even; the first is the lower half of a number."""
-    bits = matrix.view(np.uint32)
-    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-    return (rounded[0::2] | rounded[1::2] << 16).view(np.float32)
+    """Each two rows as one, of bfloat16; the first is the lower half of a number."""
+    bits = rounded(matrix).astype(np.uint32)
+    return (bits[0::2] | bits[1::2] << 16).view(np.float32)
 
 
-def compiled(target: Target) -> tuple[Code, Callable[..., None]]:
-    """The code for a processor, made once, and its function ``encode``."""
+def compiling(target: Target) -> Future[tuple[Code, Callable[..., None]]]:
+    """The code for a processor and its function ``encode``, made once, by a thread of its own.
+
+    Its result raises DeviceError if LLVM cannot compile it.
+    """
     with _lock:
         if target not in _codes:
-            code = Code(temporal.written(target))
-            kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 6, *[ctypes.c_int64] * 3)
-            _codes[target] = code, kind(code.address("encode"))
+            compiler = ThreadPoolExecutor(1, "compile")
+            _codes[target] = compiler.submit(_compiled, target)
+            compiler.shutdown(wait=False)
         return _codes[target]
+
+
+def _compiled(target: Target) -> tuple[Code, Callable[..., None]]:
+    try:
+        code = Code(temporal.written(target))
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise DeviceError(f"llvmlite cannot compile the encoder: {reason}; give --runtime onnxruntime") from error
+    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 6, *[ctypes.c_int64] * 3)
+    return code, kind(code.address("encode"))

@@ -60,9 +60,10 @@ def written(target: Target) -> Emitter:
     """A module with the function ``encode``.
 
     ``encode(features, valid, encoding, weights, work, out, pixels, dates, stride)``, all arrays float32: features
-    (pixels, dates, 64), valid (pixels, dates), encoding (dates, 64), weights as in LAYER and PROJECTOR, each matrix as
-    (outputs / target.rows, inputs, target.rows); work is aligned to a vector; out (10, 64, stride) with a stride that
-    is a multiple of the lanes and not less than pixels; what is beyond pixels means nothing.
+    (pixels, dates, 64), of bfloat16 if the target has pairs; valid (pixels, dates); encoding (dates, 64); weights as in
+    LAYER and PROJECTOR, each matrix as (outputs / target.rows, inputs, target.rows), with pairs two inputs as one
+    number; work is aligned to a vector; out (10, 64, stride) with a stride that is a multiple of the lanes and not less
+    than pixels; what is beyond pixels means nothing.
     """
     return _Writer(target).module()
 
@@ -155,8 +156,12 @@ class _Writer(Layers):
             e.store(score, e.at(missing, self.vectors(date)))
 
             def some_channels(channel: Any, _: Any) -> None:
-                given = [e.at(features, e.times(e.sum(place, date), WIDTH), channel) for place in places]
-                columns = e.transposed([e.load(each, aligned=False) for each in given])
+                given = [e.sum(e.times(e.sum(place, date), WIDTH), channel) for place in places]
+                if self.each == 2:
+                    rows = [e.load_rounded(features, offset) for offset in given]
+                else:
+                    rows = [e.load(e.at(features, offset), aligned=False) for offset in given]
+                columns = e.transposed(rows)
                 for more, column in enumerate(columns):
                     number = e.sum(e.times(date, WIDTH), channel, more)
                     e.store(e.add(column, e.everywhere(e.at(encoding, number))), e.at(x, self.vectors(number)))
