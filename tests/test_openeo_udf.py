@@ -274,8 +274,8 @@ def test_both_sensors_are_planned_together_and_kept(small: Path, monkeypatch: py
         plans.append((arguments[0].memory, arguments[4]))
         return original(*arguments)
 
-    def space(elements: int) -> Any:
-        made = workspace(elements)
+    def space(elements: int, kind: Any) -> Any:
+        made = workspace(elements, kind)
         spaces.add(made)
         assert len(spaces) == 1
         return made
