@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from arithmetic import multiply_adds, shapes_of, useful
 from measuring import BenchmarkError
+from onnx import TensorProto
 
 from malice_core import embed, encoder, models
 from malice_core.assembling import Assembler
@@ -95,7 +96,10 @@ class WatchedSession:
         self._watch, self._session = watch, session
         found, known = shapes_of(graph, shapes)
         self._part = found.name
-        self._zeros = np.zeros(known[found.output[0].name] if session is None else 0, np.float32)
+        # OpenVINO returns bfloat16 as another type of as many bits.
+        rounded = found.output[0].type.tensor_type.elem_type == TensorProto.BFLOAT16
+        kind = np.float16 if rounded else np.float32
+        self._zeros = np.zeros(known[found.output[0].name] if session is None else 0, kind)
         self._cost = multiply_adds(graph, shapes)
 
     def run(self, feeds: Mapping[str, Any]) -> Any:

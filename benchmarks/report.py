@@ -76,18 +76,18 @@ def _case(case: dict[str, Any], peak: dict[str, float | None]) -> list[str]:
         )
     if peak["bfloat16"] is None:
         lines.insert(5, "| ours, bfloat16: not on this processor | | | | | |")
-    cost = case["multiply_adds"]
-    reached = ", ".join(
-        f"{100 * way['executed_gflops'] / (peak[name.split(', ')[1]] or 0):.0f} % of the peak in {name.split(', ')[1]}"
-        for name, way in case["ways"].items()
-        if "executed_gflops" in way
-    )
-    lines += [
-        "",
-        f"Ours in blocks of {case['block'][0]} × {case['block'][1]}: {2e-9 * cost['executed']:.0f} GFLOP executed, "
-        f"of which halo and edges are {100 * (1 - cost['useful'] / cost['executed']):.1f} %; executed over the whole "
-        f"run: {reached}. The plan's bound on memory was {case['planned_mb']:.0f} MB.",
-    ]
+    for name, way in case["ways"].items():
+        if "executed" not in way:
+            continue
+        precision = name.split(", ")[1]
+        reached = way["executed_gflops"] / (peak[precision] or 0)
+        lines += [
+            "",
+            f"Ours in {precision} in blocks of {way['block'][0]} × {way['block'][1]}: "
+            f"{2e-9 * way['executed']:.0f} GFLOP executed, of which halo and edges are "
+            f"{100 * (1 - case['useful'] / way['executed']):.1f} %; executed over the whole run: "
+            f"{100 * reached:.0f} % of the peak. The plan's bound on memory was {way['planned_mb']:.0f} MB.",
+        ]
     return lines
 
 

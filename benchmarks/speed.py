@@ -198,10 +198,10 @@ class Bench:
 
     def turns(
         self, case: Case, scene: Path, contenders: dict[str, Contender]
-    ) -> tuple[dict[str, list[dict[str, float]]], str]:
-        """All runs by contender, and what ours in float32 printed last."""
+    ) -> tuple[dict[str, list[dict[str, float]]], dict[str, str]]:
+        """All runs by contender, and what each printed last."""
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
-        events = ""
+        printed = {}
         for turn in range(case.turns):
             # Another one comes first each time: machines slow down and recover.
             order = list(contenders)
@@ -211,19 +211,20 @@ class Bench:
                 run["whole_s"] = contenders[name].whole(run["s"], text)
                 run["pixel_dates_per_s"] = case.pixel_dates / run["whole_s"]
                 runs[name].append(run)
-                events = text if name == "ours, float32" else events
+                printed[name] = text
                 print(
                     f"{case.size}x{case.dates} {turn + 1}/{case.turns} {name}: {run['s']:.1f} s, "
                     f"{run['pixel_dates_per_s'] / 1e3:.1f} thousand pixel-dates/s, {run['peak_mb']:.0f} MB",
                     flush=True,
                 )
-        return runs, events
+        return runs, printed
 
-    def arithmetic(self, case: Case, scene: Path, block: list[int]) -> dict[str, int]:
+    def arithmetic(self, precision: str, scene: Path, block: list[int]) -> dict[str, int]:
         """Multiply-adds of a run of ours in blocks of this size, counted by a run without any."""
         counted, output = self.work / "counted.json", self.work / "counted.tif"
         options = ["--s2", scene, "--model", "malice", "--output", output, "--overwrite", *self.given.embed]
         options += ["--block", block_text((block[0], block[1])), "--queries", "0", "--dtype", "int8"]
+        options += ["--precision", precision]
         self.python("counting", "profile_run.py", "--count", "--json", counted, "--", *options)
         found = json.loads(counted.read_text(encoding="utf-8"))
         for path in self.work.glob("counted*"):
@@ -236,29 +237,29 @@ class Bench:
         """Measures one case."""
         scene = self.scene(case)
         contenders = self.contenders(case, scene, peak["bfloat16"] is not None)
-        runs, events = self.turns(case, scene, contenders)
-        plan = next(e["plan"] for e in map(json.loads, events.splitlines()) if e["event"] == "plan")
-        cost = self.arithmetic(case, scene, plan["block"])
-        shutil.rmtree(scene)
-        ways = {}
+        runs, printed = self.turns(case, scene, contenders)
+        ways, useful = {}, 0
         for name, contender in contenders.items():
             done = runs[name]
             way: dict[str, Any] = {"note": contender.note, "runs": done}
             way["median"] = {key: statistics.median(run[key] for run in done) for key in done[0]}
-            if name in WAYS:
+            if name not in WAYS:
+                plan = next(e["plan"] for e in map(json.loads, printed[name].splitlines()) if e["event"] == "plan")
+                cost = self.arithmetic(name.split(", ")[1], scene, plan["block"])
+                useful = cost["useful"]
+                way |= {"block": plan["block"], "planned_mb": plan["memory_bytes"] / 1e6, "executed": cost["executed"]}
+                way["executed_gflops"] = 2e-9 * cost["executed"] / way["median"]["s"]
+            else:
                 for key, what, over in (
                     ("times_faster", "pixel_dates_per_s", "ours, float32"),
                     ("memory_share", "peak_mb", "ours, float32"),
                 ):
                     ratios = [a[what] / b[what] for a, b in zip(runs[over], done, strict=True)]
                     way[key] = {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
-            useful = cost["useful"] / case.pixel_dates * way["median"]["pixel_dates_per_s"]
-            way["useful_gflops"] = 2e-9 * useful
-            if name not in WAYS:
-                way["executed_gflops"] = 2e-9 * cost["executed"] / way["median"]["s"]
+            way["useful_gflops"] = 2e-9 * useful / case.pixel_dates * way["median"]["pixel_dates_per_s"]
             ways[name] = way
-        about = {"size": case.size, "dates": case.dates, "turns": case.turns, "block": plan["block"]}
-        return about | {"planned_mb": plan["memory_bytes"] / 1e6, "multiply_adds": cost, "ways": ways}
+        shutil.rmtree(scene)
+        return {"size": case.size, "dates": case.dates, "turns": case.turns, "useful": useful, "ways": ways}
 
     def scene(self, case: Case) -> Path:
         scene = self.work / "scene"

@@ -30,7 +30,7 @@ from malice_core.placing import place_file
 from malice_core.plan import Plan
 from malice_core.product import Means, Raster, Steps
 from malice_core.runtime import processors
-from malice_core.scratch import LAST, REPLACED, Scratch
+from malice_core.scratch import REPLACED, Scratch
 
 #: Seconds that a file of another machine may take to be seen here.
 PATIENCE = 90.0
@@ -336,14 +336,10 @@ class Assembler:
             except BaseException:
                 part.leave()
                 raise
-            done = part.needed
             if window is not None:
                 part.need(self._job.grid.touching(window))
                 with self._changed:
                     heapq.heappush(self._parts, part)
-            if part.output is self._outputs[-1]:
-                for block in set(done) - set(() if window is None else part.needed):
-                    self._scratch.release(block, LAST)
 
     def _step(self, part: _Part) -> Window | None:
         """Writes what a piece has blocks for; returns what it needs next, None if it is whole."""

@@ -148,17 +148,6 @@ class Blocks:
         array: NDArray[Any] = np.load(self._path(block, key), mmap_mode="r", allow_pickle=False)
         return array
 
-    def release(self, block: int, key: str) -> None:
-        """Lets the system forget what it holds of a file in memory, which is on disk; it is not read again, or rarely.
-
-        Else all finished blocks would be held beside the output, and what other programs have there give way.
-        """
-        if not hasattr(os, "posix_fadvise"):
-            return
-        # A file that is gone, or on a file system that knows no such thing, is of no concern.
-        with contextlib.suppress(OSError), open(self._path(block, key), "rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
 
 class Scratch(Blocks):
     """The scratch folder of one run, locked against other runs while open.
