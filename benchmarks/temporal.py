@@ -18,7 +18,8 @@ import numpy as np
 from arithmetic import multiply_adds
 
 from malice_core import models, runtime
-from malice_core.encoder import pixels_at_once, temporal_session
+from malice_core.bfloat16 import rounded
+from malice_core.encoder import feature_type, pixels_at_once, temporal_session
 from malice_core.errors import DeviceError
 from malice_core.runtime import Backend
 
@@ -73,6 +74,9 @@ def main() -> int:
                 "encoding": rng.normal(0, 1, (dates, card.width)).astype(np.float32),
                 "valid": np.ones((pixels, dates), np.float32),
             }
+            if feature_type(backend) == np.uint16:
+                # As they come from the spatial graph.
+                feeds["features"] = rounded(feeds["features"])
             tried[name] = temporal_session(card, "s2", backend, pixels, dates), feeds, backend.pixel_calls
         paces: dict[str, list[float]] = {name: [] for name in tried}
         for _ in range(given.turns):

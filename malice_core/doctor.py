@@ -77,9 +77,9 @@ def _compile() -> None:
     from malice_core.kernel.emit import host
     from malice_core.kernel.session import compiling
 
-    target = host()
-    assert target is not None
-    compiling(target).result()
+    for target in (host(), host(pairs=True)):
+        if target is not None:
+            compiling(target).result()
 
 
 def findings() -> dict[str, Any]:

@@ -78,7 +78,7 @@ def temporal_session(card: Card, sensor: str, backend: Backend, pixels: int, dat
         backend: as :func:`suited` returns it.
 
     Raises:
-        DeviceError: if it cannot be compiled.
+        DeviceError: if it cannot be compiled; machine code of our own when it is first called.
     """
     graph = card.graph_bytes(sensor, "temporal")
     if backend.kernel:
@@ -99,7 +99,7 @@ Sink = Callable[[int, Float, NDArray[np.uint16]], None]
 
 
 def feature_type(backend: Backend) -> FeatureType:
-    """Of the features between the graphs: what the temporal encoder's first products round them to anyway."""
+    """Of the features between the graphs: the spatial one computes in bfloat16 too, and they are the largest buffer."""
     return np.uint16 if backend.kernel == "bfloat16" else np.float32
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from malice_core.job import Job
 
 #: Interpreter, libraries and compiled graphs, before the first pixel; and what the graphs of MALICE Aux add to it.
-BASE_BYTES, AUX_BYTES = 315 << 20, 30 << 20
+BASE_BYTES, AUX_BYTES = 350 << 20, 30 << 20
 #: Tiles that GDAL decodes and compresses.
 GDAL_BYTES = 32 << 20
 #: The package zarr, where it is used.

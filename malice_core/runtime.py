@@ -100,7 +100,7 @@ class Backend:
     Attributes:
         runtime: ``openvino`` or ``onnxruntime``.
         device: ``cpu`` or ``cuda``.
-        precision: ``float32``, ``bfloat16`` or ``float16`` (inside the graphs; inputs and outputs are float32).
+        precision: ``float32``, ``bfloat16`` or ``float16``, inside the graphs.
         threads: processor threads for all calls together.
         streams: calls that may be made at once; threads are shared out among them. A card computes one at a time.
         kernel: what the products of machine code of our own are made of (``malice_core.kernel``): ``float32`` or

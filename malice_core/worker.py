@@ -223,9 +223,11 @@ def _backend(planned: Backend, threads: int) -> Backend:
     # The plan knows whether the model's graphs are of that form.
     found = replace(found, kernel=found.kernel if planned.kernel else "")
     if found.name != planned.name:
+        # Whether products may be of bfloat16 is the processor's.
+        other = {found.kernel, planned.kernel} == {"float32", "bfloat16"}
+        cure = "use processors of one kind, or --precision float32" if other else "install the same version"
         raise DeviceError(
-            f"has {found.name}, the plan was made with {planned.name}: install the same version, so that all blocks "
-            "are computed alike"
+            f"has {found.name}, the plan was made with {planned.name}: {cure}, so that all blocks are computed alike"
         )
     # More streams than planned would take more memory than planned.
     return replace(found, streams=min(found.streams, planned.streams))

@@ -19,7 +19,8 @@ torch = pytest.importorskip("torch")
 from helpers_definition import cosines, images_of, network, terrain_of, weather_of  # noqa: E402
 from helpers_training import random_encoder, save_checkpoint  # noqa: E402
 
-from malice_core.errors import MaliceError  # noqa: E402
+from malice_core import runtime  # noqa: E402
+from malice_core.errors import DeviceError, MaliceError  # noqa: E402
 from malice_core.store import importing  # noqa: E402
 from malice_core.training.malice import MaliceEncoder  # noqa: E402
 
@@ -166,6 +167,18 @@ def test_weather_terrain_and_mirrored_edges_are_as_defined(
         got = output[640 * number : 640 * (number + 1)]
         assert np.abs(got - wanted)[:, there].max() < TOLERANCE
         assert np.isnan(got[:, ~there]).all()
+
+
+def test_bfloat16_is_near(stack: Path, aux: str, tmp_path: Path) -> None:
+    """Terrain and weather go another way into the network than images do."""
+    try:
+        runtime.choose("openvino", "cpu", "bfloat16")
+    except DeviceError as error:
+        pytest.skip(f"{error}")
+    given = [*inputs(stack, "s2", "s1"), "--model", aux, "--runtime", "openvino", "--precision"]
+    exact, found = (embedded(tmp_path / f"{name}.tif", *given, name) for name in ("float32", "bfloat16"))
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(exact))
+    assert 1e-5 < np.nanmax(np.abs(found - exact)) < 0.2 * np.nanstd(exact)
 
 
 def test_no_number_depends_on_blocks_or_area(stack: Path, aux: str, tmp_path: Path) -> None:

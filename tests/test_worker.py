@@ -7,17 +7,19 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 
 import helpers_cluster
 import numpy as np
 import pytest
 from helpers_embed import Array, run, write_series
 
-from malice_core import embed, worker, workers
+import malice_core
+from malice_core import embed, memory, runtime, worker, workers
 from malice_core.blocks import BlockEncoder, environment
-from malice_core.errors import ClusterError, OutputError
+from malice_core.errors import ClusterError, DeviceError, InputError, OutputError
 from malice_core.plan import Plan, make_plan
 from malice_core.scratch import Blocks, Scratch
 from malice_core.worker import Order
@@ -93,6 +95,47 @@ def test_a_desk_is_kept_for_the_next_block_unless_one_failed(monkeypatch: pytest
         assert not vars(fresh)["closed"]
     assert worker._timer is not None
     worker._timer.cancel()
+
+
+def test_what_more_threads_than_planned_take_is_counted(plan: Plan, tmp_path: Path) -> None:
+    """Each embeds pixels of its own: a worker whose memory is just what was planned for has no room for more."""
+    protocol = pytest.importorskip("distributed.protocol")
+    plan.backend = runtime.choose("openvino", "cpu", threads=1)
+    if not plan.backend.kernel:
+        pytest.skip("without machine code of our own there are no more calls than planned")
+    with Scratch(tmp_path / "e.tif", plan.fingerprint, plan.grid.core_shape, resume=False) as scratch:
+        given = [malice_core.__version__, plan.fingerprint, f"{scratch.folder}", protocol.serialize_bytes(plan)]
+
+        def planned(threads: int, limit: float | None) -> Plan:
+            manager = SimpleNamespace(memory_limit=limit, memory_pause_fraction=1.0)
+            state = SimpleNamespace(nthreads=threads)
+            made = worker._plan(Order(*given, None, named=True), SimpleNamespace(memory_manager=manager, state=state))
+            made.close()
+            return made
+
+        enough = plan.budget.total
+        assert planned(1, enough).backend.pixel_calls == 1
+        assert planned(8, None).backend.pixel_calls == 8
+        with pytest.raises(
+            InputError, match=r"^may use [\d.]+ GB before it is paused, the plan needs [\d.]+ GB: start"
+        ):
+            planned(8, enough)
+        dates = {sensor: len(stack.observations) for sensor, stack in plan.stacks.items()}
+        one, all_of_it = (
+            memory.embedding(plan.card, replace(plan.backend, threads=n), plan.grid, dates) for n in (1, 8)
+        )
+        assert all_of_it == 8 * one
+        assert planned(8, enough + 7 * one).backend.threads == 8
+
+
+def test_a_processor_without_products_of_bfloat16_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No version of anything gives it those; without llvmlite, on either side, one does."""
+    planned = runtime.Backend("openvino", "cpu", "bfloat16", 2, 2, "bfloat16")
+    for kernel, cure in (("float32", "use processors of one kind, or --precision float32"), ("", "install the same")):
+        there = replace(planned, kernel=kernel)
+        monkeypatch.setattr(worker.runtime, "choose", lambda *_, there=there: there)
+        with pytest.raises(DeviceError, match=f"^has openvino .*, the plan was made with .*: {cure}"):
+            worker._backend(planned, 2)
 
 
 class Failed:

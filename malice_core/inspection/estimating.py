@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from malice_core import memory, plan, runtime, scratch, workers
+from malice_core.bfloat16 import rounded
 from malice_core.cards import Card
 from malice_core.cropping import channels_last, cropped
-from malice_core.encoder import pixels_at_once, suited, temporal_session
+from malice_core.encoder import feature_type, pixels_at_once, suited, temporal_session
 from malice_core.errors import InputError, MaliceError
 from malice_core.grid import BlockGrid
 from malice_core.inspection.survey import Survey
@@ -146,15 +147,17 @@ def _spatial(card: Card, sensor: str, backend: Backend, grid: BlockGrid) -> tupl
     feeds = {"images": rng.normal(0.1, 0.3, shape).astype(np.float32)}
     if card.surroundings is not None:
         feeds["bias"] = np.zeros((1, card.width, 1, 1), np.float32)
-    return backend.open(channels_last(graph), {name: value.shape for name, value in feeds.items()}), feeds
+    graph = channels_last(graph, feature_type(backend) == np.uint16)
+    return backend.open(graph, {name: value.shape for name, value in feeds.items()}), feeds
 
 
 def _temporal(card: Card, sensor: str, backend: Backend, dates: int) -> tuple[Session, dict[str, np.ndarray]]:
     """The graph that sees the dates of some pixels, and something to see."""
     rng = np.random.default_rng(0)
     pixels = pixels_at_once(backend, dates)
+    features = rng.normal(0, 1, (pixels, dates, card.width)).astype(np.float32)
     feeds = {
-        "features": rng.normal(0, 1, (pixels, dates, card.width)).astype(np.float32),
+        "features": rounded(features) if feature_type(backend) == np.uint16 else features,
         "encoding": rng.normal(0, 1, (dates, card.width)).astype(np.float32),
         "valid": np.ones((pixels, dates), np.float32),
     }

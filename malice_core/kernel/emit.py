@@ -1,6 +1,7 @@
 """Loops, vectors and their arithmetic as LLVM's intermediate representation, and machine code from it.
 
-All arrays are of float32 and have the pixels of one vector last, so that nothing is ever done across a vector.
+All arrays are of float32, or of pairs of bfloat16 in the place of one, and have the pixels of one vector last, so that
+nothing is ever done across a vector.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def host(widest: int = 16, pairs: bool = False) -> Target | None:
     neon = platform.machine().lower() in ("arm64", "aarch64")
     if not neon and not (features.get("avx2") and features.get("fma")):
         return None
-    if pairs and not (features.get("avx512bf16") and widest >= 16):
+    if pairs and not (features.get("avx512f") and features.get("avx512bf16") and widest >= 16):
         return None
     if features.get("avx512f") and widest >= 16:
         # Some are told by LLVM to use half of their registers' width.

@@ -18,7 +18,7 @@ DEPTH = WIDTH // HEADS
 #: Scores are multiplied by this, so that powers are those of two.
 POWERS = math.log2(math.e)
 #: Score of dates that are there to fill up: less than that of a missing one.
-FILL = 2 * MISSING
+FILL = 2 * POWERS * MISSING
 #: Where no score is.
 LEAST = 2 * FILL
 
@@ -68,9 +68,10 @@ class Layers:
         bias; ``finish`` makes of each vector what is stored.
 
         Args:
-            over: ``channels`` or ``dates``: stored are factors of a product that sums over these; of dates, some with
-                all channels after the others.
+            over: ``channels`` or ``dates``: stored are factors of a product that sums over these, in another place than
+                ``finish`` is told; of dates, some with all channels after the others.
         """
+        assert not over or finish in (None, self.positive)
         e, inputs = self.e, inputs // self.each
         function, (into, given, matrix, bias, plain, scale, dates) = e.function(name, 6, 1)
 
@@ -94,6 +95,7 @@ class Layers:
                 begin = [e.everywhere(e.at(bias, output, row)) for row in range(self.rows) for _ in range(self.cols)]
                 sums = e.loop(e.index(inputs), 4, some_inputs, begin)
                 if over == "dates":
+                    assert finish is None
                     columns = [self.factors(sums[self.cols * row :][: self.cols]) for row in range(self.rows)]
                     for more, some in enumerate(zip(*columns, strict=True)):
                         place = e.times(e.sum(e.quotient(date, self.each), more), outputs)

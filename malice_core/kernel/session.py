@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from malice_core.bfloat16 import rounded
 from malice_core.errors import DeviceError
 from malice_core.kernel import temporal
 from malice_core.kernel.emit import Code, Target
@@ -177,12 +178,6 @@ def _in_order(
     return result
 
 
-def rounded(numbers: Float) -> NDArray[np.uint16]:
-    """Bits of bfloat16: of finite numbers, to even."""
-    bits = numbers.view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
 def _paired(matrix: Float) -> Float:
     """Each two rows as one, of bfloat16; the first is the lower half of a number."""
     bits = rounded(matrix).astype(np.uint32)
@@ -195,7 +190,9 @@ def compiling(target: Target) -> Future[tuple[Code, Callable[..., None]]]:
     Its result raises DeviceError if LLVM cannot compile it.
     """
     with _lock:
-        if target not in _codes:
+        known = _codes.get(target)
+        # What failed may have for a reason that has passed.
+        if known is None or (known.done() and known.exception() is not None):
             compiler = ThreadPoolExecutor(1, "compile")
             _codes[target] = compiler.submit(_compiled, target)
             compiler.shutdown(wait=False)

@@ -59,9 +59,9 @@ def work(target: Target, dates: int) -> int:
 def written(target: Target) -> Emitter:
     """A module with the function ``encode``.
 
-    ``encode(features, valid, encoding, weights, work, out, pixels, dates, stride)``, all arrays float32: features
-    (pixels, dates, 64), of bfloat16 if the target has pairs; valid (pixels, dates); encoding (dates, 64); weights as in
-    LAYER and PROJECTOR, each matrix as (outputs / target.rows, inputs, target.rows), with pairs two inputs as one
+    ``encode(features, valid, encoding, weights, work, out, pixels, dates, stride)``, arrays of float32: features
+    (pixels, dates, 64), bits of bfloat16 if the target has pairs; valid (pixels, dates); encoding (dates, 64); weights
+    as in LAYER and PROJECTOR, each matrix as (outputs / target.rows, inputs, target.rows), with pairs two inputs as one
     number; work is aligned to a vector; out (10, 64, stride) with a stride that is a multiple of the lanes and not less
     than pixels; what is beyond pixels means nothing.
     """
