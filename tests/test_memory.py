@@ -46,7 +46,7 @@ def test_what_is_no_size(text: str) -> None:
 def test_more_memory_gives_larger_blocks_within_the_bound(tiny: str, tmp_path: Path) -> None:
     images = write_series(tmp_path / "images", (600, 600), 3)
     pixels, bounds = [], []
-    for size in ("450MB", "700MB", "2GB"):
+    for size in ("500MB", "700MB", "2GB"):
         recorder = run(
             *("--s2", images, "--model", tiny, "--output", tmp_path / "e.tif", "--memory", size), dry_run=True
         )
