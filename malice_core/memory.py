@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from malice_core.job import Job
 
 #: Interpreter, libraries and compiled graphs, before the first pixel; and what the graphs of MALICE Aux add to it.
-BASE_BYTES, AUX_BYTES = 350 << 20, 30 << 20
+BASE_BYTES, AUX_BYTES = 315 << 20, 30 << 20
+#: LLVM, where it compiles machine code of our own.
+LLVM_BYTES = 35 << 20
 #: Tiles that GDAL decodes and compresses.
 GDAL_BYTES = 32 << 20
 #: The package zarr, where it is used.
@@ -114,6 +116,7 @@ def budget(
         "output": piece_bytes(format, layout, grid.area),
     }
     program = BASE_BYTES + aux * AUX_BYTES + GDAL_BYTES + (format == "zarr") * ZARR_BYTES
+    program += bool(backend.kernel) * LLVM_BYTES
     if backend.device == "cuda":
         # Each graph keeps what it has taken here too.
         graphs = len(dates) * halo * maps + aux * halo * (maps - spread)
