@@ -33,12 +33,12 @@ def ways() -> dict[str, Backend]:
     found = {"ours, float32": ours} if ours.kernel else {}
     found["OpenVINO, float32"] = replace(ours, kernel="")
     try:
-        rounded = runtime.choose("openvino", "cpu", "bfloat16")
+        short = runtime.choose("openvino", "cpu", "bfloat16")
     except DeviceError:
         print("no bfloat16 here", file=sys.stderr)
     else:
-        found |= {"ours, bfloat16": rounded} if rounded.kernel == "bfloat16" else {}
-        found["OpenVINO, bfloat16"] = replace(rounded, kernel="")
+        found |= {"ours, bfloat16": short} if short.kernel == "bfloat16" else {}
+        found["OpenVINO, bfloat16"] = replace(short, kernel="")
     return found
 
 
