@@ -24,11 +24,10 @@ from arithmetic import multiply_adds, shapes_of, useful
 from measuring import BenchmarkError
 from onnx import TensorProto
 
-from malice_core import embed, encoder, models
+from malice_core import embed, models
 from malice_core.assembling import Assembler
 from malice_core.cancelling import Cancel
 from malice_core.cards import Card
-from malice_core.cropping import pixels_last
 from malice_core.encoder import ModalityEncoder
 from malice_core.errors import MaliceError
 from malice_core.features import Normaliser
@@ -36,6 +35,7 @@ from malice_core.product import BlockCodes
 from malice_core.runtime import Backend
 from malice_core.scratch import Blocks
 from malice_core.stack import Stack
+from malice_core.weights import LAST_BORDER, LAST_WIDTH, QUERIES, WIDTH
 
 #: What is watched: name of the part, where the function is, its name.
 WATCHED: tuple[tuple[str, Any, str], ...] = (
@@ -46,6 +46,12 @@ WATCHED: tuple[tuple[str, Any, str], ...] = (
     ("scratch", Blocks, "save"),
     ("write", Assembler, "_step"),
 )
+try:
+    from malice_core.kernel import encoding as kernel
+except ImportError:
+    kernel = None  # type: ignore[assignment]  # no llvmlite
+else:
+    WATCHED += (("keep features", kernel.KernelEncoder, "_encode_date"),)
 #: The parts that are graphs; names as the graphs have them.
 GRAPHS = ("spatial", "temporal", "terrain", "weather")
 
@@ -110,6 +116,28 @@ class WatchedSession:
             return self._session.run(feeds)
 
 
+class WatchedKernel:
+    """As :class:`WatchedSession`, of machine code of our own: its arithmetic is that of the temporal graph and of the
+    last convolution, of each pixel."""
+
+    def __init__(self, watch: Watch, card: Card, sensor: str, session: Any) -> None:
+        self._watch, self._session = watch, session
+        self._graph = card.graph_bytes(sensor, "temporal")
+        self._costs: dict[int, int] = {}
+
+    def run(self, maps: Any, start: int, valid: Any, encoding: Any, ground: Any) -> Any:
+        pixels, dates = valid.shape
+        if dates not in self._costs:
+            shapes = {"features": (1, dates, WIDTH), "encoding": (dates, WIDTH), "valid": (1, dates)}
+            last = len(maps) * (2 * LAST_BORDER + 1) ** 2 * LAST_WIDTH * WIDTH
+            self._costs[dates] = multiply_adds(self._graph, shapes) + last
+        self._watch.add(pixels * self._costs[dates])
+        if self._session is None:
+            return np.zeros((QUERIES, WIDTH, pixels), np.float32)
+        with self._watch.of("temporal"):
+            return self._session.run(maps, start, valid, encoding, ground)
+
+
 class _Quiet:
     """A reporter that keeps the plan."""
 
@@ -143,26 +171,22 @@ def watching(watch: Watch, count: bool) -> Any:
             raise BenchmarkError(f"graphs on {self.device} are not watched: give --device cpu")
         return WatchedSession(watch, graph, shapes, None if count else opening(self, graph, shapes))
 
-    session_of = encoder.temporal_session
+    session_of = None if kernel is None else kernel.session
 
-    def session(card: Card, sensor: str, backend: Backend, pixels: int, dates: int) -> Any:
-        found = session_of(card, sensor, backend, pixels, dates)
-        if isinstance(found, WatchedSession):
-            return found
-        # Machine code of our own: its arithmetic is counted as that of the graph.
-        shapes = {"features": (pixels, dates, card.width), "encoding": (dates, card.width), "valid": (pixels, dates)}
-        graph = pixels_last(card.graph_bytes(sensor, "temporal"), card.queries)
-        return WatchedSession(watch, graph, shapes, None if count else found)
+    def session(card: Card, sensor: str, backend: Backend) -> WatchedKernel:
+        return WatchedKernel(watch, card, sensor, None if count else session_of(card, sensor, backend))
 
     try:
         Backend.open = opened  # type: ignore[assignment,method-assign]
-        encoder.temporal_session = session  # type: ignore[assignment]
+        if kernel is not None:
+            kernel.session = session  # type: ignore[assignment]
         for (part, owner, name), (_, _, function) in zip(WATCHED, kept, strict=True):
             setattr(owner, name, watch.wrapped(part, function))
         yield
     finally:
         Backend.open = opening  # type: ignore[method-assign]
-        encoder.temporal_session = session_of
+        if kernel is not None:
+            kernel.session = session_of
         for owner, name, function in kept:
             setattr(owner, name, function)
 

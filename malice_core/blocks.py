@@ -17,14 +17,12 @@ from functools import partial
 import numpy as np
 import rasterio
 
-from malice_core import memory
-from malice_core.encoder import Features, Image, ModalityEncoder, TerrainEncoder, Workspace, feature_type
+from malice_core import encoders, memory
+from malice_core.encoder import Float, Image, TerrainEncoder
 from malice_core.features import Normaliser, mirror_source, mirrored
 from malice_core.grid import Block, Window
 from malice_core.outputs import Codes
 from malice_core.plan import Plan
-from malice_core.resident import ResidentEncoder
-from malice_core.runtime import DeviceMemory
 from malice_core.scratch import Blocks
 
 
@@ -60,37 +58,13 @@ class BlockEncoder:
 
     def __init__(self, job: Plan, blocks: Blocks) -> None:
         self._job, self._blocks = job, blocks
-        core = job.grid.core_shape
         around = job.surroundings
-        # The terrain of MALICE Aux is one more.
-        most = max(len(stack.observations) for stack in job.stacks.values()) + (around is not None)
-        # Inside the area the network meets no edge of its own, and its decoder need not compute the halo.
         self._halo = 0 if job.grid.clip else job.grid.halo
-        workspace: Workspace | DeviceMemory
-        kind: type[ModalityEncoder]
-        if job.backend.device == "cuda":
-            maps = job.grid.input_shape if job.grid.clip else core
-            workspace = DeviceMemory.zeros(maps[0] * maps[1] * most * job.card.width, "cuda")
-            kind = ResidentEncoder
-        else:
-            workspace = Workspace(core[0] * core[1] * most * job.card.width, feature_type(job.backend))
-            kind = ModalityEncoder
-        self._encoders = {
-            sensor: kind(
-                job.card,
-                sensor,
-                job.backend,
-                job.days(sensor),
-                job.grid.input_shape,
-                core,
-                job.layout.queries,
-                job.job.nodata == "mask",
-                workspace,
-                self._halo,
-                job.budget.chunk,
-            )
-            for sensor in job.stacks
-        }
+        days = {sensor: job.days(sensor) for sensor in job.stacks}
+        mask = job.job.nodata == "mask"
+        self._encoders = encoders.opened(
+            job.card, job.backend, days, job.grid, job.layout.queries, mask, job.budget.chunk
+        )
         self._terrain = (
             None if around is None else TerrainEncoder(job.card, job.backend, job.grid.input_shape, self._halo)
         )
@@ -127,7 +101,7 @@ class BlockEncoder:
         """
         job = self._job
         crop = block.core.slices_in(block.input.expand(-self._halo))
-        grounds: dict[Window, Features] = {}
+        grounds: dict[Window, Float] = {}
         try:
             for number, (sensor, encoder) in enumerate(self._encoders.items()):
                 count = len(job.stacks[sensor].observations)
@@ -193,10 +167,8 @@ class BlockEncoder:
                 for index in range(len(stack.observations)):
                     yield partial(_image, job, sensor, index, block, normalisers[sensor])
 
-    def _ground(
-        self, sensor: str, block: Block, crop: tuple[slice, slice], grounds: dict[Window, Features]
-    ) -> Features:
-        """Features of the terrain in a block's core; ``grounds`` keeps them for other sensors with as large images."""
+    def _ground(self, sensor: str, block: Block, crop: tuple[slice, slice], grounds: dict[Window, Float]) -> Float:
+        """Float of the terrain in a block's core; ``grounds`` keeps them for other sensors with as large images."""
         around = self._job.surroundings
         assert around is not None
         assert self._terrain is not None

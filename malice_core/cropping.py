@@ -27,7 +27,8 @@ def cropped(graph: bytes, halo: int, source: str = "spatial graph") -> bytes:
         source: its name, for messages.
 
     Returns:
-        The same graph with output (N, 64, H - 2 halo, W - 2 halo), equal to the middle of the original's.
+        The same graph with output (N, 64, H - 2 halo, W - 2 halo), equal to the middle of the original's. One that
+        pads what it returns has what is there in place of that border.
 
     Raises:
         ModelError: if the graph is not a U-Net of three scales, or the halo too small.
@@ -36,8 +37,12 @@ def cropped(graph: bytes, halo: int, source: str = "spatial graph") -> bytes:
     doubled = sum(node.op_type == "ConvTranspose" for node in model.graph.node)
     if doubled != 3 or halo % 8:
         raise ModelError(f"{source}: {doubled} up-blocks and halo {halo}, must be 3 and a multiple of 8")
-    images = model.graph.input[0].name
-    needed = _needed(model.graph)
+    images, border = model.graph.input[0].name, 0
+    if model.graph.node[-1].op_type == "Pad":
+        # What is padded last is a border that the next convolution looks at.
+        model.graph.node[-2].output[0], border = model.graph.node[-1].output[0], 1
+        del model.graph.node[-1]
+    needed = _needed(model.graph, border)
     if needed[images] > halo:
         raise ModelError(f"{source}: halo {halo} is less than the {needed[images]} pixels that the network looks")
     # What tells something of each row or column, of graphs whose biases are spread.
@@ -45,20 +50,22 @@ def cropped(graph: bytes, halo: int, source: str = "spatial graph") -> bytes:
     cut = _Cutter(model.graph, dict.fromkeys([images, *lines], halo), needed, lines)
     for node in list(model.graph.node):
         cut.follow(node)
-    cut.finish()
+    cut.finish(border)
     for axis in (2, 3):
         model.graph.output[0].type.tensor_type.shape.dim[axis].dim_param = f"inner {axis}"
     return model.SerializeToString()  # type: ignore[no-any-return]
 
 
 def channels_last(graph: bytes, rounded: bool = False) -> bytes:
-    """A spatial graph that returns (N, H, W, 64): the order in which OpenVINO computes, and in which pixels are kept.
+    """A spatial graph that returns (N, H, W, C): the order in which OpenVINO computes, and in which pixels are kept.
 
     Args:
-        graph: a spatial graph with output (N, 64, H, W).
+        graph: a spatial graph with output (N, C, H, W).
         rounded: what it returns is bfloat16.
     """
-    return _transposed(graph, "channel", (0, 2, 3, 1), ["N", "H", "W", WIDTH], rounded)
+    (output,) = onnx.load_model_from_string(graph).graph.output
+    channels = output.type.tensor_type.shape.dim[1].dim_value
+    return _transposed(graph, "channel", (0, 2, 3, 1), ["N", "H", "W", channels], rounded)
 
 
 def pixels_last(graph: bytes, queries: int) -> bytes:
@@ -109,9 +116,9 @@ def _yields(node: onnx.NodeProto, margin: int) -> int:
     return margin * 2 if node.op_type == "ConvTranspose" else margin
 
 
-def _needed(graph: onnx.GraphProto) -> dict[str, int]:
-    """Margin that each map needs, by its name: the most of all that it goes into."""
-    needed = {output.name: 0 for output in graph.output}
+def _needed(graph: onnx.GraphProto, border: int) -> dict[str, int]:
+    """Margin that each map needs, by its name: the most of all that it goes into; what is returned needs a border."""
+    needed = {output.name: border for output in graph.output}
     for node in reversed(graph.node):
         for name in node.input:
             needed[name] = max(needed.get(name, 0), _demand(node, needed[node.output[0]]))
@@ -152,11 +159,11 @@ class _Cutter:
             node.input[index] = name
         self._nodes.append(node)
 
-    def finish(self) -> None:
-        """Puts the new nodes into the graph."""
+    def finish(self, border: int) -> None:
+        """Puts the new nodes into the graph, whose output has a margin of ``border``."""
         (output,) = self._graph.output
-        if self._margins[output.name]:
-            raise AssertionError(f"{self._margins[output.name]} pixels of margin are left")
+        if self._margins[output.name] != border:
+            raise AssertionError(f"{self._margins[output.name]} pixels of margin are left, of {border}")
         del self._graph.node[:]
         self._graph.node.extend(self._nodes)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from malice_core.cards import Card
 from malice_core.cropping import channels_last, cropped, pixels_last
@@ -33,9 +33,6 @@ TOKENS = 5120
 CELLS = 64
 
 Float = NDArray[np.float32]
-#: Features between the graphs: float32, or bits of bfloat16.
-Features = NDArray[np.float32 | np.uint16]
-FeatureType = type[np.float32] | type[np.uint16]
 Bool = NDArray[np.bool_]
 
 
@@ -54,40 +51,36 @@ class Image:
     weather: CellWeather | None = None
 
 
-def pixels_at_once(backend: Backend, dates: int) -> int:
-    """Pixels given to the temporal encoder at once, a power of two and a part of CHUNK."""
-    if backend.kernel:
-        return CHUNK
+def pixels_at_once(dates: int) -> int:
+    """Pixels given to a temporal graph at once, a power of two and a part of CHUNK."""
     return int(min(CHUNK, 1 << max(16, TOKENS // dates).bit_length() - 1))
 
 
 def suited(backend: Backend, card: Card) -> Backend:
-    """The same, without machine code of our own if a temporal graph of the model is of another form than that."""
+    """The same, without machine code of our own if graphs of the model are of another form than that."""
     if not backend.kernel:
         return backend
-    from malice_core.kernel.session import fits
+    from malice_core.kernel import parting, session
 
-    same = all(fits(card.graph_bytes(sensor, "temporal")) for sensor in card.modalities)
+    same = all(
+        session.fits(card.graph_bytes(sensor, "temporal")) and parting.fits(card.graph_bytes(sensor, "spatial"))
+        for sensor in card.modalities
+    )
     return backend if same else replace(backend, kernel="")
 
 
-def temporal_session(card: Card, sensor: str, backend: Backend, pixels: int, dates: int) -> Session:
-    """The temporal encoder of ``pixels`` pixels, which come last in what it returns: (queries, 64, pixels).
+def map_type(backend: Backend) -> type[np.float32] | type[np.uint16]:
+    """Of the maps that machine code of our own is given: float32, or bits of bfloat16, as the graph computes them."""
+    return np.uint16 if backend.kernel == "bfloat16" else np.float32
 
-    Args:
-        backend: as :func:`suited` returns it.
+
+def temporal_session(card: Card, sensor: str, backend: Backend, pixels: int, dates: int) -> Session:
+    """The temporal graph for ``pixels`` pixels, which come last in what it returns: (queries, 64, pixels).
 
     Raises:
-        DeviceError: if it cannot be compiled; machine code of our own when it is first called.
+        DeviceError, ModelError: if it cannot be compiled.
     """
     graph = card.graph_bytes(sensor, "temporal")
-    if backend.kernel:
-        from malice_core.kernel.emit import host
-        from malice_core.kernel.session import KernelSession
-
-        target = host(pairs=backend.kernel == "bfloat16")
-        assert target is not None
-        return KernelSession(graph, target)
     shapes = {"features": (pixels, dates, card.width), "encoding": (dates, card.width), "valid": (pixels, dates)}
     return backend.open(pixels_last(graph, card.queries), shapes)
 
@@ -98,31 +91,21 @@ def temporal_session(card: Card, sensor: str, backend: Backend, pixels: int, dat
 Sink = Callable[[int, Float, NDArray[np.uint16]], None]
 
 
-def feature_type(backend: Backend) -> FeatureType:
-    """Of the features between the graphs: the spatial one computes in bfloat16 too, and they are the largest buffer."""
-    return np.uint16 if backend.kernel == "bfloat16" else np.float32
-
-
-def _as(kind: FeatureType, maps: Float) -> Features:
-    """What a session returned: bfloat16 comes from OpenVINO as another type of as many bits."""
-    return maps.view(kind)
-
-
 class Workspace:
-    """The largest buffer of a run, (pixels, dates, width) spatial features, used by one modality after the other.
+    """The largest buffer of a run, what the spatial graph returns of all dates, used by one modality after the other.
 
     It starts as zeros and only ever holds features: a date that is skipped in a block leaves old numbers
     behind, and its attention weight of exactly 0 removes whatever is finite.
 
     Args:
         elements: how many.
-        kind: :func:`feature_type`.
+        kind: type of the numbers.
     """
 
-    def __init__(self, elements: int, kind: FeatureType) -> None:
-        self._memory: Features = np.zeros(elements, kind)
+    def __init__(self, elements: int, kind: DTypeLike = np.float32) -> None:
+        self._memory: NDArray[Any] = np.zeros(elements, kind)
 
-    def view(self, *shape: int) -> Features:
+    def view(self, *shape: int) -> NDArray[Any]:
         """The first elements as an array of ``shape``."""
         return self._memory[: math.prod(shape)].reshape(shape)
 
@@ -176,22 +159,19 @@ class TerrainEncoder:
         graph = card.graph_bytes(sensor, "terrain")
         if halo:
             graph = cropped(graph, halo, str(card.graph_path(sensor, "terrain")))
-        self._kind = feature_type(backend)
-        graph = channels_last(graph, self._kind == np.uint16)
+        graph = channels_last(graph)
         # It is called once a block, so that one stream is enough, and each has memory of its own.
         single = replace(backend, streams=1)
         self._session = single.open(graph, {"terrain": (1, TERRAIN_CHANNELS, *input_shape)})
 
-    def __call__(self, terrain: Float, crop: tuple[slice, slice]) -> Features:
+    def __call__(self, terrain: Float, crop: tuple[slice, slice]) -> Float:
         """(h, w, 64) features of the core, of the normalised terrain (4, H, W) of the input window."""
-        return _as(self._kind, self._session.run({"terrain": terrain[None]})[0])[crop].copy()
+        features: Float = self._session.run({"terrain": terrain[None]})[0]
+        return features[crop].copy()
 
 
 class ModalityEncoder:
     """Encodes blocks of one modality; buffers and compiled graphs are made once and reused.
-
-    Attributes:
-        channels_first: how the spatial graph returns its maps.
 
     Args:
         card, sensor: the model and which of its encoders.
@@ -201,12 +181,27 @@ class ModalityEncoder:
         core_shape: largest (h, w) of a block's core.
         queries: which queries to keep, in the order of the output bands.
         mask: leave unobserved dates out of the attentions of a pixel (``--nodata mask``).
-        workspace: memory for the spatial maps, shared by the modalities of a run; :class:`Workspace` here.
+        workspace: what :meth:`workspace` made; shared by the modalities of a run.
         halo: pixels around the core that the spatial graph may leave out of its output (0: it returns them all).
         chunk: pixels that each thread encodes at once.
     """
 
-    channels_first = False
+    @classmethod
+    def workspace(
+        cls, card: Card, backend: Backend, core_shape: tuple[int, int], map_shape: tuple[int, int], dates: Sequence[int]
+    ) -> Any:
+        """Memory for what the spatial graph returns.
+
+        Args:
+            core_shape: as of the encoders.
+            map_shape: (H, W) of their input, less the halo.
+            dates: how many each has; the terrain is one more.
+
+        Raises:
+            DeviceError: if the device has no room for it.
+        """
+        tokens = max(dates) + (card.surroundings is not None)
+        return Workspace(core_shape[0] * core_shape[1] * tokens * card.width)
 
     def __init__(
         self,
@@ -224,6 +219,7 @@ class ModalityEncoder:
     ) -> None:
         channels = len(card.modalities[sensor].channels)
         dates = len(days)
+        self._backend = backend
         self._pixels = core_shape[0] * core_shape[1]
         self._chunk = min(chunk, self._pixels)
         self._encoding = date_encoding(np.asarray(days, np.float32))
@@ -236,12 +232,7 @@ class ModalityEncoder:
             dates += 1
             shapes |= self._weather.shapes
             spatial = spread(spatial, str(card.graph_path(sensor, "spatial")))
-        if halo:
-            spatial = cropped(spatial, halo, str(card.graph_path(sensor, "spatial")))
-        self._kind = feature_type(backend)
-        if not self.channels_first:
-            spatial = channels_last(spatial, self._kind == np.uint16)
-        self._spatial = backend.open(spatial, shapes)
+        self._spatial = backend.open(self._fitted(spatial, halo, str(card.graph_path(sensor, "spatial"))), shapes)
         #: (H, W) of what the spatial graph returns.
         self._map_shape = input_shape[0] - 2 * halo, input_shape[1] - 2 * halo
         self._workspace = workspace
@@ -252,8 +243,12 @@ class ModalityEncoder:
         self._all_queries = self._queries == list(range(card.queries))
         self._mask = mask
 
+    def _fitted(self, graph: bytes, halo: int, source: str) -> bytes:
+        """The spatial graph for blocks with a halo."""
+        return channels_last(cropped(graph, halo, source) if halo else graph)
+
     def _open_temporal(self, card: Card, sensor: str, backend: Backend, dates: int) -> None:
-        self._part = min(pixels_at_once(backend, dates), self._pixels)
+        self._part = min(pixels_at_once(dates), self._pixels)
         self._temporal = temporal_session(card, sensor, backend, self._part, dates)
         self._features = self._workspace.view(self._pixels, dates, card.width)
 
@@ -264,7 +259,7 @@ class ModalityEncoder:
         pool: ThreadPoolExecutor,
         check: Callable[[], None],
         tick: Callable[[], None],
-        terrain: Callable[[], Features] | None = None,
+        terrain: Callable[[], Float] | None = None,
     ) -> NDArray[np.uint16]:
         """The spatial part of one block; :meth:`embed` is the rest, to be called before the workspace is used again.
 
@@ -332,7 +327,7 @@ class ModalityEncoder:
         self._shape: tuple[int, int] = crop[0].stop - crop[0].start, crop[1].stop - crop[1].start
         return self._shape[0] * self._shape[1]
 
-    def _take_terrain(self, terrain: Callable[[], Features]) -> None:
+    def _take_terrain(self, terrain: Callable[[], Float]) -> None:
         core = terrain()
         self._features[: core.shape[0] * core.shape[1], -1] = core.reshape(-1, core.shape[-1])
 
@@ -345,7 +340,7 @@ class ModalityEncoder:
         return feeds
 
     def _encode_date(self, index: int, image: Image, tick: Callable[[], None]) -> None:
-        core = _as(self._kind, self._spatial.run(self._feeds(image))[0])[self._crop]
+        core = self._spatial.run(self._feeds(image))[0][self._crop]
         # The pixels of this core come first in the buffer; splitting that axis makes a view, no copy.
         height, width = self._shape
         self._features[: height * width].reshape(height, width, *self._features.shape[1:])[:, :, index] = core

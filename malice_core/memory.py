@@ -16,12 +16,13 @@ import numpy as np
 
 from malice_core import cube, geotiff, gpu, mosaic
 from malice_core.cards import Card
-from malice_core.encoder import CHUNK, feature_type
+from malice_core.encoder import CHUNK, map_type
 from malice_core.errors import InputError
 from malice_core.grid import BlockGrid, Window, block_text
 from malice_core.outputs import Product
 from malice_core.runtime import Backend
 from malice_core.surroundings.weather import KEPT
+from malice_core.weights import LAST_BORDER, LAST_WIDTH
 
 if TYPE_CHECKING:
     from malice_core.job import Job
@@ -132,12 +133,19 @@ def budget(
         return Budget(program, ours | anywhere, kept + chunk * pixel, chunk)
     # All graphs keep what they have taken. Terrain's has one stream.
     calls = len(dates) * backend.streams
-    feature = np.dtype(feature_type(backend)).itemsize
+    kept, returned = core * max(dates.values()) * card.width * 4, seen * card.width * 8
+    if backend.kernel:
+        # It keeps maps before their last convolution, with a border, and the terrain's features apart.
+        height, width = grid.input_shape if grid.clip else grid.core_shape
+        maps_of_date = (height + 2 * LAST_BORDER) * (width + 2 * LAST_BORDER) * LAST_WIDTH
+        size = np.dtype(map_type(backend)).itemsize
+        kept = maps_of_date * (max(dates.values()) - aux) * size + aux * core * card.width * 4
+        returned = maps_of_date * (4 + size)
     ours = {
-        "spatial features": core * max(dates.values()) * (card.width * feature + len(dates) * 4),
+        "spatial features": kept + core * max(dates.values()) * len(dates) * 4,
         "spatial graphs": (calls * maps + aux * (maps - spread)) * halo * 4,
         # What they return lies in the runtime's memory twice: as it is computed, and in the order of the output.
-        "spatial outputs": (calls + aux) * seen * card.width * (4 + feature),
+        "spatial outputs": calls * returned + aux * seen * card.width * 8,
         "temporal graphs": embedding(card, backend, grid, dates),
     }
     return Budget(program, ours | anywhere)

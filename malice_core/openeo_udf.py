@@ -22,10 +22,10 @@ import numpy as np
 import xarray
 from numpy.typing import NDArray
 
-from malice_core import flags, job, memory, models, runtime
+from malice_core import encoders, flags, job, memory, models, runtime
 from malice_core.bands import CLOUD_CLASSES, SENSORS, Sensor
 from malice_core.cards import Card
-from malice_core.encoder import Image, ModalityEncoder, Workspace, feature_type, suited
+from malice_core.encoder import Image, ModalityEncoder, suited
 from malice_core.errors import InputError, MaliceError
 from malice_core.features import Normaliser, mirror_source, mirrored
 from malice_core.grid import Block, BlockGrid, Window
@@ -227,18 +227,11 @@ class _Kept:
         They are those of the last chunk if it was of the same kind. Else those are forgotten first, all of them:
         what was planned for a chunk is then all that there is, and ``memory`` bounds it.
         """
-        core = grid.core_shape
         dates = tuple((sensor, tuple(numbers)) for sensor, numbers in days.items())
-        plan = (card.identity, backend, dates, grid.input_shape, core, grid.halo, queries, chunk)
+        plan = (card.identity, backend, dates, grid.input_shape, grid.core_shape, grid.halo, queries, chunk)
         if plan != self._plan:
             self._plan, self._encoders = (), {}
-            workspace = Workspace(core[0] * core[1] * max(map(len, days.values())) * card.width, feature_type(backend))
-            self._encoders = {
-                sensor: ModalityEncoder(
-                    card, sensor, backend, numbers, grid.input_shape, core, queries, True, workspace, grid.halo, chunk
-                )
-                for sensor, numbers in days.items()
-            }
+            self._encoders = encoders.opened(card, backend, days, grid, queries, True, chunk)
             self._plan = plan
         return self._encoders
 

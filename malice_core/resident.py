@@ -7,7 +7,7 @@ each date's map where it stays, and the temporal graph is given a head that pick
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
@@ -17,8 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from malice_core import graphs
 from malice_core.cards import Card
-from malice_core.cropping import pixels_last
-from malice_core.encoder import Features, Float, Image, ModalityEncoder
+from malice_core.cropping import cropped, pixels_last
+from malice_core.encoder import Float, Image, ModalityEncoder
 from malice_core.errors import MaliceError
 from malice_core.runtime import Backend, DeviceMemory, DeviceSession, halved
 from malice_core.weights import WIDTH
@@ -71,11 +71,20 @@ def placing() -> bytes:
 
 
 class ResidentEncoder(ModalityEncoder):
-    """As :class:`malice_core.encoder.ModalityEncoder`, of whose arguments ``workspace`` is memory of the device."""
+    """As :class:`malice_core.encoder.ModalityEncoder`, with memory of the device."""
 
-    channels_first = True
     _workspace: DeviceMemory
     _spatial: DeviceSession
+
+    @classmethod
+    def workspace(
+        cls, card: Card, backend: Backend, core_shape: tuple[int, int], map_shape: tuple[int, int], dates: Sequence[int]
+    ) -> DeviceMemory:
+        tokens = max(dates) + (card.surroundings is not None)
+        return DeviceMemory.zeros(map_shape[0] * map_shape[1] * tokens * card.width, "cuda")
+
+    def _fitted(self, graph: bytes, halo: int, source: str) -> bytes:
+        return cropped(graph, halo, source) if halo else graph
 
     def _open_temporal(self, card: Card, sensor: str, backend: Backend, dates: int) -> None:
         height, width = self._map_shape
@@ -94,7 +103,7 @@ class ResidentEncoder(ModalityEncoder):
         self._where = (rows[:, None] * self._map_shape[1] + cols).reshape(-1)
         return super()._begin(crop)
 
-    def _take_terrain(self, terrain: Callable[[], Features]) -> None:
+    def _take_terrain(self, terrain: Callable[[], Float]) -> None:
         core = terrain()
         whole = np.zeros((1, core.shape[-1], *self._map_shape), np.float32)
         whole[0][:, self._crop[0], self._crop[1]] = core.transpose(2, 0, 1)

@@ -29,6 +29,8 @@ Weights = Mapping[str, npt.NDArray[Any]]
 
 #: Channels of every feature map the rest of the network sees, and of an embedding's queries.
 WIDTH = 64
+#: Channels of the maps that the last convolution of a U-Net makes features of, and pixels around one that it looks at.
+LAST_WIDTH, LAST_BORDER = 32, 1
 #: Attention heads and layers of the transformer, width of its feed-forward block.
 HEADS, LAYERS, HIDDEN = 4, 3, 128
 #: Temporal projector: learned queries and heads.
@@ -75,7 +77,7 @@ def convolutions(channels: int, unet: str = SPATIAL) -> dict[str, tuple[int, ...
         shapes[f"up_blocks.{level}.skip_conv.0"] = (WIDTH, WIDTH, 1, 1)
         shapes[f"up_blocks.{level}.conv1.conv.0"] = (width, width + WIDTH, 3, 3)
         shapes[f"up_blocks.{level}.conv2.conv.0"] = (width, width, 3, 3)
-    shapes["out_conv.conv.conv.0"] = (WIDTH, 32, 3, 3)
+    shapes["out_conv.conv.conv.0"] = (WIDTH, LAST_WIDTH, 3, 3)
     return {f"{unet}.{name}": shape for name, shape in shapes.items()}
 
 

@@ -20,6 +20,7 @@ from onnx import TensorProto, helper
 
 from malice_core import graphs, models
 from malice_core.cropping import cropped
+from malice_core.kernel import encoding
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(f"{ROOT / 'benchmarks'}")
@@ -241,6 +242,7 @@ def test_a_profile_counts_what_a_run_does(site: Path, tiny: str, tmp_path: Path)
     assert [getattr(owner, name).__name__ for _, owner, name in profile_run.WATCHED] == [
         name for _, _, name in profile_run.WATCHED
     ]
+    assert encoding.session.__name__ == "session"
     assert profile_run.Backend.open.__name__ == "open"
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from malice_core import memory, models, runtime
 from malice_core.bfloat16 import rounded
 from malice_core.cropping import channels_last
-from malice_core.encoder import feature_type
+from malice_core.encoder import map_type
 from malice_core.errors import DeviceError
 from malice_core.evaluation.comparing import compare
 from malice_core.grid import BlockGrid, Window
@@ -51,14 +51,15 @@ def test_a_spatial_graph_may_return_bfloat16(tiny: str) -> None:
 
 
 @pytest.mark.parametrize(("kernel", "kind"), [("", np.float32), ("float32", np.float32), ("bfloat16", np.uint16)])
-def test_features_are_of_one_type_in_all_of_a_run(kernel: str, kind: type, tiny: str) -> None:
+def test_maps_are_of_one_type_in_all_of_a_run(kernel: str, kind: type, tiny: str) -> None:
     """What the spatial graph returns, what keeps it, and what the plan counts of it."""
     backend = runtime.Backend("openvino", "cpu", "float32", 2, 2, kernel)
-    assert feature_type(backend) is kind
+    assert map_type(backend) is kind
     card, grid = models.load(tiny), BlockGrid(Window(0, 0, 64, 64), (64, 64), 48, 8)
     layout = Layout.of(card, ("s2",), (0,), "float32")
     work = memory.budget(card, backend, grid, {"s2": 5}, layout).work
-    assert work["spatial features"] == 64 * 64 * 5 * (64 * np.dtype(kind).itemsize + 4)
+    kept = 66 * 66 * 32 * np.dtype(kind).itemsize if kernel else 64 * 64 * 64 * 4
+    assert work["spatial features"] == 5 * (kept + 64 * 64 * 4)
 
 
 @pytest.fixture(scope="module")

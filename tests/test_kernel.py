@@ -1,28 +1,30 @@
-"""The temporal encoder in machine code against its graph in onnxruntime, and where it is not used."""
+"""The temporal encoder in machine code, with the convolution before it, against graphs in onnxruntime; and where it is
+not used."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
 
 pytest.importorskip("llvmlite", reason="llvmlite has no wheels here")
 from helpers_embed import Array
+from helpers_kernel import Graphs, exact, expected, features, given
 from onnx import numpy_helper
 
-from malice_core import doctor, graphs, models, runtime
+from malice_core import doctor, models, runtime
 from malice_core.bfloat16 import rounded
 from malice_core.cards import Card
-from malice_core.cropping import pixels_last
-from malice_core.encoder import pixels_at_once, suited, temporal_session
+from malice_core.encoder import ModalityEncoder, suited
+from malice_core.encoders import kind_of
 from malice_core.errors import DeviceError
-from malice_core.kernel import emit, session, temporal
+from malice_core.kernel import emit, encoding, parting, session, temporal
 from malice_core.kernel.emit import Code, Emitter, Target, host
 from malice_core.kernel.session import KernelSession, form, packed
 from malice_core.runtime import Backend
@@ -42,8 +44,13 @@ def card() -> Card:
 
 
 @pytest.fixture(scope="module", params=["s2", "s1"])
-def graph(card: Card, request: pytest.FixtureRequest) -> bytes:
-    return card.graph_bytes(request.param, "temporal")
+def graph(card: Card, request: pytest.FixtureRequest) -> Graphs:
+    return Graphs(*(card.graph_bytes(request.param, part) for part in ("spatial", "temporal")))
+
+
+def encoder(graph: Graphs, target: Target | None) -> KernelSession:
+    assert target is not None
+    return KernelSession(graph.spatial, graph.temporal, target)
 
 
 def target(widest: int = 16) -> Target:
@@ -52,58 +59,8 @@ def target(widest: int = 16) -> Target:
     return found
 
 
-def given(pixels: int, dates: int, scale: float = 1.0) -> dict[str, Array]:
-    """Features, some of whose dates are missing; the first pixel has none."""
-    rng = np.random.default_rng(pixels * 1000 + dates)
-    valid = (rng.random((pixels, dates)) < 0.6).astype(np.float32)
-    valid[:, 0] = 1
-    valid[0] = 0
-    return {
-        "features": np.maximum(rng.normal(0, scale, (pixels, dates, 64)), 0).astype(np.float32),
-        "encoding": graphs.date_encoding(np.sort(rng.integers(3000, 4500, dates)).astype(np.float32)),
-        "valid": valid,
-    }
-
-
-def exact(graph: bytes, feeds: dict[str, Array]) -> npt.NDArray[np.float64]:
-    """The encoder in float64, as its definition has it, of the weights of a graph."""
-    w = {
-        one.name: numpy_helper.to_array(one).astype(np.float64)
-        for one in onnx.load_model_from_string(graph).graph.initializer
-    }
-    w = {name.removesuffix(" half"): value for name, value in w.items()}
-
-    def norm(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-
-    def softmax(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        shares = np.exp(scores - scores.max(-1, keepdims=True))
-        return shares / shares.sum(-1, keepdims=True)
-
-    pixels, dates, _ = feeds["features"].shape
-    hidden = np.where(feeds["valid"] == 0, -30000.0, 0.0)[:, None, None]
-    x = feeds["features"].astype(np.float64) + feeds["encoding"]
-    for layer in range(3):
-        block = f"ubarn.temporal_encoder.layer_stack.{layer}"
-        mha, feed, plain = f"{block}.attn.mha", f"{block}.conv_block.block", norm(x)
-        q, k, v = (
-            (plain @ w[f"{mha}.{part}.weight"] + w.get(f"{mha}.{part}.bias", 0)).reshape(pixels, dates, 4, 16)
-            for part in "qkv"
-        )
-        shares = softmax(np.einsum("pihd,pjhd->phij", q, k) + hidden)
-        context = np.einsum("phij,pjhd->pihd", shares, v).reshape(x.shape)
-        plain = norm(x + context @ w[f"{mha}.out_proj.weight"] + w[f"{mha}.out_proj.bias"])
-        rectified = np.maximum(plain @ w[f"{feed}.linear1.weight"] + w[f"{feed}.linear1.bias"], 0)
-        x = plain * w[f"{block}.norm.weight"] + w[f"{block}.norm.bias"]
-        plain = norm(x + rectified @ w[f"{feed}.linear2.weight"] + w[f"{feed}.linear2.bias"])
-        x = plain * w[f"{block}.norm2.weight"] + w[f"{block}.norm2.bias"]
-    rows = w["temp_proj.A"].reshape(2, 10, 64)
-    shares = softmax(np.einsum("hqc,pjc->phqj", rows, plain) + hidden)
-    return np.einsum("phqj,pjhc->qhcp", shares, x.reshape(pixels, dates, 2, 32)).reshape(10, 64, pixels)
-
-
-def require_as_good(graph: bytes, feeds: dict[str, Array], found: Array) -> None:
-    """No further from float64 than onnxruntime's float32 is, or nearly; that is of features that no image has."""
+def require_as_good(graph: Graphs, feeds: Mapping[str, Any], found: Array) -> None:
+    """No further from float64 than onnxruntime's float32 is, or nearly; that is of maps that no image has."""
     wanted = exact(graph, feeds)[..., 1:]
     errors = [np.abs(values[..., 1:] - wanted) for values in (found, expected(graph, feeds))]
     assert errors[0].max() < 3e-5
@@ -113,64 +70,71 @@ def require_as_good(graph: bytes, feeds: dict[str, Array], found: Array) -> None
     assert np.isfinite(found).all()
 
 
-def expected(graph: bytes, feeds: dict[str, Array]) -> Array:
-    backend = Backend("onnxruntime", "cpu", "float32", 1, 1)
-    return backend.open(pixels_last(graph, 10), {name: array.shape for name, array in feeds.items()}).run(feeds).copy()
-
-
 @pytest.mark.parametrize("widest", WIDTHS)
 @pytest.mark.parametrize(("pixels", "dates"), [(256, 20), (37, 7), (2, 1), (16, 118), (19, 60), (5, 4)])
-def test_it_is_what_the_graph_gives(graph: bytes, pixels: int, dates: int, widest: int) -> None:
+def test_it_is_what_the_graph_gives(graph: Graphs, pixels: int, dates: int, widest: int) -> None:
     feeds = given(pixels, dates)
-    found = KernelSession(graph, target(widest)).run(feeds)
+    found = encoder(graph, target(widest)).run(**feeds)
     assert found.shape == (10, 64, pixels)
     require_as_good(graph, feeds, found)
 
 
-def test_large_features_and_scores_keep_to_it(graph: bytes) -> None:
+def test_large_maps_and_scores_keep_to_it(graph: Graphs) -> None:
     """Scores far apart: exponentials of everything between 0 and where they vanish."""
     feeds = given(64, 30, scale=1e4)
-    require_as_good(graph, feeds, KernelSession(graph, target()).run(feeds))
+    require_as_good(graph, feeds, encoder(graph, target()).run(**feeds))
 
 
 @needs_pairs
 @pytest.mark.parametrize(("pixels", "dates"), [(256, 20), (37, 7), (2, 1), (16, 118), (19, 60), (5, 4)])
-def test_pairs_of_bfloat16_are_as_good_as_the_runtime_s(graph: bytes, pixels: int, dates: int) -> None:
+def test_pairs_of_bfloat16_are_as_good_as_the_runtime_s(graph: Graphs, pixels: int, dates: int) -> None:
     """Nearer to float64 than OpenVINO's bfloat16, which rounds between the operations too."""
-    paired = host(pairs=True)
-    assert paired is not None
     feeds = given(pixels, dates)
-    found = KernelSession(graph, paired).run(feeds)
+    found = encoder(graph, host(pairs=True)).run(**feeds | {"maps": rounded(feeds["maps"])})
     assert np.isfinite(found).all()
     wanted = exact(graph, feeds)[..., 1:]
     size = np.sqrt((wanted**2).mean())
     error = np.sqrt(((found[..., 1:] - wanted) ** 2).mean())
     assert 1e-5 * size < error < 2e-2 * size
-    shapes = {name: array.shape for name, array in feeds.items()}
-    backend = Backend("openvino", "cpu", "bfloat16", 1, 1)
-    other = backend.open(pixels_last(graph, 10), shapes).run(feeds)[..., 1:]
+    other = expected(graph, feeds, Backend("openvino", "cpu", "bfloat16", 1, 1))[..., 1:]
     assert error < np.sqrt(((other - wanted) ** 2).mean())
 
 
 @needs_pairs
-def test_features_may_be_bfloat16_already(graph: bytes) -> None:
-    """As they come from the spatial graph; float32 ones are rounded before."""
-    paired, feeds = host(pairs=True), given(37, 7)
-    assert paired is not None
-    encoder = KernelSession(graph, paired)
-    found = encoder.run(feeds).copy()
-    np.testing.assert_array_equal(encoder.run(feeds | {"features": rounded(feeds["features"])}), found)
-    with pytest.raises(ValueError, match="features of float64"):
-        encoder.run(feeds | {"features": feeds["features"].astype(np.float64)})
-    with pytest.raises(ValueError, match="features of uint16"):
-        KernelSession(graph, target()).run(feeds | {"features": rounded(feeds["features"])})
+def test_maps_are_of_the_type_of_products(graph: Graphs) -> None:
+    feeds = given(37, 7)
+    for paired, wrong in ((True, np.float32), (True, np.float64), (False, np.uint16), (False, np.float64)):
+        with pytest.raises(ValueError, match=f"maps of {np.dtype(wrong)}"):
+            encoder(graph, host(pairs=paired)).run(**feeds | {"maps": feeds["maps"].astype(wrong)})
+    with pytest.raises(ValueError, match="maps of float32, strides"):
+        encoder(graph, target()).run(**feeds | {"maps": np.repeat(feeds["maps"], 2, axis=2)[:, :, ::2]})
 
 
-def test_two_rows_of_bfloat16_are_one() -> None:
-    matrix = np.random.default_rng(0).normal(0, 1, (64, 20)).astype(np.float32)
-    halves = session._paired(matrix).view(np.uint16).reshape(32, 20, 2)
-    np.testing.assert_array_equal(halves[..., 0], rounded(matrix)[0::2])
-    np.testing.assert_array_equal(halves[..., 1], rounded(matrix)[1::2])
+@pytest.mark.parametrize("target", TARGETS, ids=NAMES)
+def test_a_part_of_larger_maps_may_be_given(graph: Graphs, target: Target) -> None:
+    """The same bits as of maps of its own."""
+    feeds, one = given(40, 6), encoder(graph, target)
+    maps = rounded(feeds["maps"]) if target.pairs else feeds["maps"]
+    found = one.run(**feeds | {"maps": maps}).copy()
+    larger = np.full((8, maps.shape[1] + 5, 20, 32), maps.max(), maps.dtype)
+    larger[1:7, 2:-3, 4:15] = maps
+    np.testing.assert_array_equal(one.run(**feeds | {"maps": larger[1:7, 2:-3, 4:15]}), found)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=NAMES)
+@pytest.mark.parametrize("pixels", [1, 16, 37])
+def test_the_last_date_may_have_no_maps(graph: Graphs, target: Target, pixels: int) -> None:
+    """Its features, here those of maps, are given as they are."""
+    feeds, one = given(pixels, 6), encoder(graph, target)
+    ground = features(graph, feeds)[:, -1].astype(np.float32)
+    maps = rounded(feeds["maps"]) if target.pairs else feeds["maps"]
+    whole = one.run(**feeds | {"maps": maps}).copy()
+    found = one.run(**feeds | {"maps": maps[:-1], "ground": ground}).copy()
+    error = np.sqrt(((found - whole)[..., 1:] ** 2).sum())
+    other = one.run(**feeds | {"maps": maps[:-1], "ground": ground[:, ::-1]})
+    change = np.sqrt(((other - whole)[..., 1:] ** 2).sum())
+    assert error <= change * (0.2 if target.pairs else 1e-4)
+    assert pixels == 1 or change > 1
 
 
 @pytest.mark.parametrize("widest", WIDTHS)
@@ -204,36 +168,38 @@ def empty(numbers: int) -> Array:
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=NAMES)
-def test_missing_dates_change_nothing(graph: bytes, target: Target) -> None:
+def test_missing_dates_change_nothing(graph: Graphs, target: Target) -> None:
     """Not a bit, whatever finite numbers are there; nor does a pixel's place, or how many there are."""
-    feeds, encoder = given(50, 21), KernelSession(graph, target)
-    found = encoder.run(feeds).copy()
-    other = feeds["features"].copy()
-    other[feeds["valid"] == 0] = 3e3
-    np.testing.assert_array_equal(encoder.run(feeds | {"features": other})[..., 1:], found[..., 1:])
-    some = {"features": feeds["features"][7:30], "valid": feeds["valid"][7:30], "encoding": feeds["encoding"]}
-    np.testing.assert_array_equal(encoder.run(some), found[..., 7:30])
+    feeds, one = given(50, 21), encoder(graph, target)
+    feeds["valid"][:, 5:9] = 0
+    feeds["maps"] = rounded(feeds["maps"]) if target.pairs else feeds["maps"]
+    found = one.run(**feeds).copy()
+    other = feeds["maps"].copy()
+    other[5:9] = other.max()
+    np.testing.assert_array_equal(one.run(**feeds | {"maps": other})[..., 1:], found[..., 1:])
+    some = feeds | {"start": feeds["start"] + 7, "valid": feeds["valid"][7:30]}
+    np.testing.assert_array_equal(one.run(**some), found[..., 7:30])
 
 
-def test_vectors_of_any_width_give_the_same_bits(graph: bytes) -> None:
+def test_vectors_of_any_width_give_the_same_bits(graph: Graphs) -> None:
     if len(WIDTHS) < 2:
         pytest.skip("this processor has vectors of one width")
     feeds = given(40, 10)
-    first, *others = (KernelSession(graph, target(widest)).run(feeds).copy() for widest in WIDTHS)
+    first, *others = (encoder(graph, target(widest)).run(**feeds).copy() for widest in WIDTHS)
     for other in others:
         np.testing.assert_array_equal(other, first)
 
 
-def test_threads_do_not_meet(graph: bytes) -> None:
-    encoder, feeds = KernelSession(graph, target()), [given(33, dates) for dates in (3, 20, 41, 9) * 8]
-    wanted = [encoder.run(one).copy() for one in feeds]
+def test_threads_do_not_meet(graph: Graphs) -> None:
+    one, feeds = encoder(graph, target()), [given(33, dates) for dates in (3, 20, 41, 9) * 8]
+    wanted = [one.run(**some).copy() for some in feeds]
     with ThreadPoolExecutor(4) as pool:
-        for found, one in zip(pool.map(lambda one: encoder.run(one).copy(), feeds), wanted, strict=True):
-            np.testing.assert_array_equal(found, one)
+        for found, some in zip(pool.map(lambda some: one.run(**some).copy(), feeds), wanted, strict=True):
+            np.testing.assert_array_equal(found, some)
 
 
-def test_weights_may_be_stored_as_float16_or_not(graph: bytes) -> None:
-    """Those of this model are: casts make them float32 again."""
+def as_float32(graph: bytes) -> bytes:
+    """A graph whose weights are stored as float16, without the casts that make them float32 again."""
     model = onnx.load_model_from_string(graph)
     casts = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Cast"}
     assert casts
@@ -245,30 +211,35 @@ def test_weights_may_be_stored_as_float16_or_not(graph: bytes) -> None:
     nodes = [node for node in model.graph.node if node.op_type != "Cast"]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    np.testing.assert_array_equal(packed(model.SerializeToString(), target()), packed(graph, target()))
+    return bytes(model.SerializeToString())
+
+
+def test_weights_may_be_stored_as_float16_or_not(graph: Graphs) -> None:
+    """Those of this model are."""
+    np.testing.assert_array_equal(packed(*map(as_float32, graph), target()), packed(*graph, target()))
 
 
 def test_another_graph_is_left_to_the_runtime(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models of other versions may compute the same otherwise: only graphs of the form that this was written for."""
-    graph = card.graph_bytes("s2", "temporal")
-    model = onnx.load_model_from_string(graph)
+    spatial, temporal = (card.graph_bytes("s2", part) for part in ("spatial", "temporal"))
+    model = onnx.load_model_from_string(temporal)
     assert form(model) == session.FORM, "graphs.temporal_graph was changed: malice_core.kernel has to follow it"
     for name, value in (("constant 1.0", np.array(2.0, np.float32)), ("one", np.full(64, 2, np.float32))):
-        other = onnx.load_model_from_string(graph)
+        other = onnx.load_model_from_string(temporal)
         next(one for one in other.graph.initializer if one.name == name).CopyFrom(numpy_helper.from_array(value, name))
         with pytest.raises(ValueError, match="not a temporal graph of this version"):
-            packed(other.SerializeToString(), target())
-    backend, feeds = runtime.choose("openvino", "cpu"), given(16, 5)
+            packed(spatial, other.SerializeToString(), target())
+    backend = runtime.choose("openvino", "cpu")
     assert suited(backend, card) == backend
-    assert isinstance(temporal_session(card, "s2", backend, 16, 5), KernelSession)
+    assert kind_of(backend).__name__ == "KernelEncoder"
+    with monkeypatch.context() as patch:
+        patch.setattr(parting, "fits", lambda graph: False)
+        assert not suited(backend, card).kernel
     monkeypatch.setattr(session, "FORM", "another")
     backend = suited(backend, card)
     assert "llvmlite" not in backend.name
     assert backend.pixel_calls == backend.streams
-    assert pixels_at_once(backend, 118) < pixels_at_once(replace(backend, kernel="float32"), 118)
-    other = temporal_session(card, "s2", backend, 16, 5)
-    assert not isinstance(other, KernelSession)
-    np.testing.assert_allclose(other.run(feeds)[..., 1:], expected(graph, feeds)[..., 1:], rtol=0, atol=5e-6)
+    assert kind_of(backend) is ModalityEncoder
 
 
 def test_without_llvmlite_the_runtime_computes(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +254,7 @@ def test_without_llvmlite_the_runtime_computes(card: Card, monkeypatch: pytest.M
     backend = runtime.choose("openvino", "cpu")
     assert "llvmlite" not in backend.name
     assert backend.pixel_calls == backend.streams
-    assert not isinstance(temporal_session(card, "s2", backend, 16, 5), KernelSession)
+    assert kind_of(backend) is ModalityEncoder
 
 
 @needs_pairs
@@ -293,29 +264,29 @@ def test_bfloat16_is_computed_in_pairs_where_there_are_any(card: Card, monkeypat
     assert backend.kernel == "bfloat16"
     assert suited(backend, card) == backend
     feeds = given(16, 5)
-    paired = temporal_session(card, "s2", backend, 16, 5).run(feeds).copy()
-    exact = temporal_session(card, "s2", runtime.choose("openvino", "cpu"), 16, 5).run(feeds)
+    paired = encoding.session(card, "s2", backend).run(**feeds | {"maps": rounded(feeds["maps"])}).copy()
+    exact = encoding.session(card, "s2", runtime.choose("openvino", "cpu")).run(**feeds)
     assert 1e-4 < np.abs(paired - exact)[..., 1:].max() < 0.2
     there = emit.host
     monkeypatch.setattr(emit, "host", lambda widest=16, pairs=False: None if pairs else there(widest))
     other = runtime.choose("openvino", "cpu", "bfloat16")
     assert other.kernel == "float32"
     assert other.name == backend.name.replace(" on cpu", " (float32) on cpu")
-    np.testing.assert_array_equal(temporal_session(card, "s2", other, 16, 5).run(feeds), exact)
+    np.testing.assert_array_equal(encoding.session(card, "s2", other).run(**feeds), exact)
 
 
-def test_code_that_cannot_be_compiled_is_told_in_one_line(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_cannot_be_compiled_is_told_in_one_line(graph: Graphs, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(target: Target) -> None:
         raise RuntimeError("LLVM ERROR:\n  no such feature")
 
     monkeypatch.setattr(temporal, "written", refuse)
     monkeypatch.setattr(session, "_codes", {})
-    encoder = KernelSession(graph, target())
+    one = encoder(graph, target())
     for _ in range(2):
         with pytest.raises(
             DeviceError, match=r"^llvmlite cannot compile the encoder: LLVM ERROR: no such feature; giv"
         ):
-            encoder.run(given(4, 3))
+            one.run(**given(4, 3))
     assert "cannot compile" in doctor.problem("openvino", "cpu")
 
 
@@ -330,12 +301,13 @@ def test_an_llvmlite_that_does_not_load_is_named(monkeypatch: pytest.MonkeyPatch
     assert "llvmlite" in doctor.problem("openvino", "cpu")
 
 
-def test_nothing_is_written_beyond_the_ends(graph: bytes) -> None:
+def test_nothing_is_written_beyond_the_ends(graph: Graphs) -> None:
     """Of what the function is given: memory of just the size it needs, between numbers that stay as they are."""
     for target in TARGETS:
         assert target is not None
         code, encode = session.compiling(target).result()
-        weights, lanes = packed(graph, target), target.lanes
+        lanes, weights = target.lanes, empty(packed(*graph, target).size)
+        weights[:] = packed(*graph, target)
         for pixels, dates in ((1, 1), (17, 5), (16, 8), (33, 3)):
             feeds, stride = given(pixels, dates), -(-pixels // lanes) * lanes
             spaces = []
@@ -343,10 +315,11 @@ def test_nothing_is_written_beyond_the_ends(graph: bytes) -> None:
                 raw = np.full(numbers + 64, 7.25, np.float32)
                 start = 16 + -(raw.ctypes.data // 4) % 16
                 spaces.append((raw, start, numbers))
-            features = rounded(feeds["features"]) if target.pairs else feeds["features"]
-            arrays = [features, feeds["valid"], feeds["encoding"]]
-            given_places = [array.ctypes.data for array in (*arrays, weights)]
-            encode(*given_places, *(raw[start:].ctypes.data for raw, start, _ in spaces), pixels, dates, stride)
+            maps = rounded(feeds["maps"]) if target.pairs else feeds["maps"]
+            arrays = [maps, feeds["encoding"], feeds["valid"], feeds["encoding"], weights]
+            places = [array.ctypes.data for array in arrays] + [raw[start:].ctypes.data for raw, start, _ in spaces]
+            line, plane = (size // 4 for size in (maps.strides[1], maps.strides[0]))
+            encode(*places, feeds["start"], pixels, dates, dates, 9, line, plane, stride)
             for raw, start, numbers in spaces:
                 assert (raw[:start] == 7.25).all()
                 assert (raw[start + numbers :] == 7.25).all()
@@ -354,10 +327,26 @@ def test_nothing_is_written_beyond_the_ends(graph: bytes) -> None:
         assert code
 
 
-@pytest.mark.parametrize("wrong", ["features", "valid", "encoding"])
-def test_wrong_shapes_are_refused(graph: bytes, wrong: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("maps", lambda maps: maps[:-1]),
+        ("maps", lambda maps: maps[:, :-1]),
+        ("start", lambda start: start + 8),
+        ("start", lambda start: -1),
+        ("valid", lambda valid: valid[:, :-1]),
+        ("valid", lambda valid: valid[:0]),
+        ("encoding", lambda encoding: encoding[:-1]),
+        ("ground", lambda ground: np.zeros((8, 64), np.float32)),
+    ],
+)
+def test_wrong_shapes_are_refused(graph: Graphs, name: str, wrong: Callable[[Any], Any]) -> None:
     """They would be read beyond their ends."""
     feeds = given(8, 6)
-    feeds[wrong] = feeds[wrong][:-1] if wrong != "features" else feeds[wrong][:, :-1]
-    with pytest.raises(ValueError, match="features"):
-        KernelSession(graph, target()).run(feeds)
+    encoder(graph, target()).run(**feeds)
+    feeds[name] = wrong(feeds.get(name))
+    with pytest.raises(ValueError, match="maps, start, valid, encoding and ground"):
+        encoder(graph, target()).run(**feeds)
+    feeds = given(8, 6)
+    with pytest.raises(ValueError, match=r"ground: .*\(7, 64\)"):
+        encoder(graph, target()).run(**feeds | {"maps": feeds["maps"][:-1], "ground": np.zeros((7, 64), np.float32)})

@@ -17,6 +17,7 @@ from helpers_embed import embedded, write_series
 
 from malice_core import simulate
 from malice_core.errors import InputError, MaliceError
+from malice_core.kernel import encoding
 from malice_core.kernel.session import KernelSession
 
 openeo = pytest.importorskip("openeo", reason="openeo is not installed: pip install 'malice-core[openeo]'")
@@ -24,7 +25,7 @@ xarray = pytest.importorskip("xarray")
 
 from helpers_openeo import QUERIES, TOLERANCE, cube_of, embed, engine, largest, neighbourhoods, run  # noqa: E402
 
-from malice_core import memory, openeo_udf, runtime  # noqa: E402
+from malice_core import encoder, memory, openeo_udf, runtime  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -268,20 +269,21 @@ def test_graphs_are_compiled_once_and_forgotten_before_others(small: Path, monke
 
 def test_both_sensors_are_planned_together_and_kept(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs, plans, spaces = Opened(monkeypatch), [], weakref.WeakSet()
-    original, workspace = memory.fit, openeo_udf.Workspace
+    original, workspace = memory.fit, encoding.Workspace
 
     def fit(*arguments: Any) -> Any:
         plans.append((arguments[0].memory, arguments[4]))
         return original(*arguments)
 
-    def space(elements: int, kind: Any) -> Any:
+    def space(elements: int, kind: Any = np.float32) -> Any:
         made = workspace(elements, kind)
         spaces.add(made)
         assert len(spaces) == 1
         return made
 
     monkeypatch.setattr(memory, "fit", fit)
-    monkeypatch.setattr(openeo_udf, "Workspace", space)
+    for module in (encoder, encoding):
+        monkeypatch.setattr(module, "Workspace", space)
     cube = both_of(small)
     first = embed(cube, memory="1GB").values
     assert largest(embed(cube, memory="1GB").values, first) == 0

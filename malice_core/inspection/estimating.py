@@ -13,19 +13,20 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from malice_core import memory, plan, runtime, scratch, workers
-from malice_core.bfloat16 import rounded
 from malice_core.cards import Card
 from malice_core.cropping import channels_last, cropped
-from malice_core.encoder import feature_type, pixels_at_once, suited, temporal_session
+from malice_core.encoder import CHUNK, map_type, pixels_at_once, suited, temporal_session
 from malice_core.errors import InputError, MaliceError
 from malice_core.grid import BlockGrid
 from malice_core.inspection.survey import Survey
 from malice_core.product import Layout
-from malice_core.runtime import Backend, Session
+from malice_core.runtime import Backend
+from malice_core.weights import LAST_BORDER, LAST_WIDTH
 
 #: Seconds for the calls of a graph that are timed, and how many there are at least and at most.
 SECONDS, LEAST, MOST = 0.6, 2, 400
@@ -124,10 +125,12 @@ def _seconds(
     sensor = max(dates, key=lambda key: dates[key])
     aux = card.surroundings is not None
     try:
-        image = _pace(*_spatial(card, sensor, backend, grid), backend.streams, check)
+        image = _pace(_spatial(card, sensor, backend, grid), backend.streams, check)
+        temporal = _kernel if backend.kernel else _temporal
         for count in dates.values():
-            chunk = _pace(*_temporal(card, sensor, backend, count + aux), backend.pixel_calls, check)
-            total += grid.count * count * image + grid.area.pixels / pixels_at_once(backend, count + aux) * chunk
+            call, pixels = temporal(card, sensor, backend, count, aux)
+            chunk = _pace(call, backend.pixel_calls, check)
+            total += grid.count * count * image + grid.area.pixels / pixels * chunk
             check()
     except MaliceError as error:
         if error.exit_code == 3:
@@ -137,39 +140,54 @@ def _seconds(
     return total, f"a trial of {spent:.1f} s of the {sensor.upper()} graphs, {backend.describe()}"
 
 
-def _spatial(card: Card, sensor: str, backend: Backend, grid: BlockGrid) -> tuple[Session, dict[str, np.ndarray]]:
-    """The graph that sees one date of one block, as a run compiles it, and something to see."""
-    graph = card.graph_bytes(sensor, "spatial")
-    if not grid.clip:
-        graph = cropped(graph, grid.halo, str(card.graph_path(sensor, "spatial")))
+def _spatial(card: Card, sensor: str, backend: Backend, grid: BlockGrid) -> Callable[[], object]:
+    """The graph that sees one date of one block, as a run compiles it, given something to see."""
+    graph, source = card.graph_bytes(sensor, "spatial"), str(card.graph_path(sensor, "spatial"))
+    halo = 0 if grid.clip else grid.halo
     rng = np.random.default_rng(0)
     shape = (1, len(card.modalities[sensor].channels), *grid.input_shape)
     feeds = {"images": rng.normal(0.1, 0.3, shape).astype(np.float32)}
     if card.surroundings is not None:
         feeds["bias"] = np.zeros((1, card.width, 1, 1), np.float32)
-    graph = channels_last(graph, feature_type(backend) == np.uint16)
-    return backend.open(graph, {name: value.shape for name, value in feeds.items()}), feeds
+    if backend.kernel:
+        from malice_core.kernel.encoding import spatial
+
+        graph = spatial(graph, backend, halo, source)
+    else:
+        graph = channels_last(cropped(graph, halo, source) if halo else graph)
+    return partial(backend.open(graph, {name: value.shape for name, value in feeds.items()}).run, feeds)
 
 
-def _temporal(card: Card, sensor: str, backend: Backend, dates: int) -> tuple[Session, dict[str, np.ndarray]]:
-    """The graph that sees the dates of some pixels, and something to see."""
+def _temporal(card: Card, sensor: str, backend: Backend, dates: int, aux: bool) -> tuple[Callable[[], object], int]:
+    """The graph that sees the dates of some pixels, given something to see; how many pixels."""
     rng = np.random.default_rng(0)
-    pixels = pixels_at_once(backend, dates)
-    features = rng.normal(0, 1, (pixels, dates, card.width)).astype(np.float32)
+    dates += aux
+    pixels = pixels_at_once(dates)
     feeds = {
-        "features": rounded(features) if feature_type(backend) == np.uint16 else features,
+        "features": rng.normal(0, 1, (pixels, dates, card.width)).astype(np.float32),
         "encoding": rng.normal(0, 1, (dates, card.width)).astype(np.float32),
         "valid": np.ones((pixels, dates), np.float32),
     }
-    return temporal_session(card, sensor, backend, pixels, dates), feeds
+    return partial(temporal_session(card, sensor, backend, pixels, dates).run, feeds), pixels
 
 
-def _pace(session: Session, feeds: dict[str, np.ndarray], streams: int, check: Callable[[], None]) -> float:
+def _kernel(card: Card, sensor: str, backend: Backend, dates: int, aux: bool) -> tuple[Callable[[], object], int]:
+    """As :func:`_temporal`, of machine code of our own."""
+    from malice_core.kernel.encoding import session
+
+    maps = np.zeros((dates, 1 + 2 * LAST_BORDER, CHUNK + 2 * LAST_BORDER, LAST_WIDTH), map_type(backend))
+    valid = np.ones((CHUNK, dates + aux), np.float32)
+    encoding = np.random.default_rng(0).normal(0, 1, (dates + aux, card.width)).astype(np.float32)
+    ground = np.zeros((CHUNK, card.width), np.float32) if aux else None
+    return partial(session(card, sensor, backend).run, maps, 0, valid, encoding, ground), CHUNK
+
+
+def _pace(run: Callable[[], object], streams: int, check: Callable[[], None]) -> float:
     """Seconds a call, with as many at once as a run makes."""
 
     def call(_: int) -> None:
         check()
-        session.run(feeds)
+        run()
 
     with ThreadPoolExecutor(streams) as pool:
         list(pool.map(call, range(streams)))  # the first calls of a thread take memory

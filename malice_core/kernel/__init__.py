@@ -7,6 +7,9 @@ where the processor multiplies these in pairs (AVX-512 since 2020), and all else
 
 - :mod:`malice_core.kernel.emit`: loops, vectors and their arithmetic as LLVM's intermediate representation.
 - :mod:`malice_core.kernel.layers`: products of matrices, norms and attention, written in these.
+- :mod:`malice_core.kernel.convolution`: the last convolution of a spatial graph.
 - :mod:`malice_core.kernel.temporal`: the encoder, of those.
-- :mod:`malice_core.kernel.session`: the weights of a temporal graph, and calls.
+- :mod:`malice_core.kernel.parting`: takes that convolution out of a spatial graph.
+- :mod:`malice_core.kernel.session`: the weights of the graphs, and calls.
+- :mod:`malice_core.kernel.encoding`: encodes blocks with it.
 """

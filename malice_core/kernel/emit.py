@@ -148,8 +148,8 @@ class Emitter:
     def times(self, count: Any, factor: Any) -> Any:
         return self._builder.mul(self.index(count), self.index(factor))
 
-    def quotient(self, count: Any, divisor: int) -> Any:
-        return self._builder.udiv(count, self.index(divisor)) if divisor > 1 else count
+    def quotient(self, count: Any, divisor: Any) -> Any:
+        return count if isinstance(divisor, int) and divisor == 1 else self._builder.udiv(count, self.index(divisor))
 
     def least(self, one: Any, other: Any) -> Any:
         b = self._builder

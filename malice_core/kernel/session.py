@@ -1,4 +1,4 @@
-"""Calls of the encoder in machine code, with the weights of a temporal graph."""
+"""Calls of the encoder in machine code, with the weights of the graphs of a modality."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,14 +15,16 @@ from onnx import numpy_helper
 
 from malice_core.bfloat16 import rounded
 from malice_core.errors import DeviceError
-from malice_core.kernel import temporal
+from malice_core.kernel import parting, temporal
 from malice_core.kernel.emit import Code, Target
 from malice_core.kernel.layers import POWERS
-from malice_core.weights import LAYERS, PROJECTOR, QUERIES, TEMPORAL, WIDTH
+from malice_core.weights import LAST_WIDTH, LAYERS, PROJECTOR, QUERIES, TEMPORAL, WIDTH
 
 #: Of the nodes of a graph that computes what is computed here: how :func:`form` tells one from another.
 FORM = "a705a4970a158641"
 Float = NDArray[np.float32]
+#: float32, or bits of bfloat16.
+Maps = NDArray[np.float32 | np.uint16]
 _codes: dict[Target, Future[tuple[Code, Callable[..., None]]]] = {}
 _lock = threading.Lock()
 
@@ -61,69 +62,91 @@ def fits(graph: bytes) -> bool:
 
 
 class KernelSession:
-    """A :class:`malice_core.runtime.Session` of a temporal graph whose pixels come last.
+    """Embeds pixels of maps: the last convolution of a spatial graph, then a temporal graph whose pixels come last.
 
-    ``run`` computes with the thread that calls it, for any number of pixels and dates. It raises DeviceError where the
-    code, which is compiled meanwhile, cannot be.
+    ``run`` computes with the thread that calls it, for any number of pixels and dates.
 
     Args:
-        graph: bytes of a temporal graph of :func:`malice_core.graphs.temporal_graph`.
+        spatial, temporal: bytes of the graphs of a modality as :mod:`malice_core.graphs` writes them.
         target: :func:`malice_core.kernel.emit.host`, or a narrower one.
 
     Raises:
-        ValueError: if the graph is another one.
+        ValueError: if a graph is another one.
     """
 
-    def __init__(self, graph: bytes, target: Target) -> None:
+    def __init__(self, spatial: bytes, temporal: bytes, target: Target) -> None:
         self._target = target
-        self._weights = packed(graph, self._target)
+        weights = packed(spatial, temporal, target)
+        self._weights = aligned(weights.size)
+        self._weights[:] = weights
         self._begun = compiling(self._target)
         self._local = threading.local()
 
-    def run(self, feeds: Mapping[str, Float]) -> Float:
-        """(10, 64, P) embedding; valid until the same thread calls ``run`` again.
+    def run(self, maps: Maps, start: int, valid: Float, encoding: Float, ground: Float | None = None) -> Float:
+        """(10, 64, P) embedding of the pixels from ``start`` on; valid until the same thread calls ``run`` again.
 
         Args:
-            feeds: ``features`` (P, T, 64), ``encoding`` (T, 64), ``valid`` (P, T); features may be bits of bfloat16, as
-                uint16, if the target has pairs.
+            maps: (T, h + 2, w + 2, 32) of h x w pixels and a border; a part of larger ones may be given. float32, or
+                bits of bfloat16 as uint16 if the target has pairs.
+            start: the first of the pixels, which are numbered row by row.
+            valid: (P, dates) of them, 0 where a date is missing.
+            encoding: (dates, 64).
+            ground: (P, 64) features of a last date, which has no maps.
+
+        Raises:
+            DeviceError: if the code, which is compiled meanwhile, cannot be.
+            ValueError: if shapes or types do not fit.
         """
-        encoding, valid = (np.ascontiguousarray(feeds[name], np.float32) for name in ("encoding", "valid"))
-        features: NDArray[Any] = np.ascontiguousarray(feeds["features"])
-        if self._target.pairs and features.dtype == np.float32:
-            features = rounded(features)
-        if features.dtype != (np.uint16 if self._target.pairs else np.float32):
-            raise ValueError(f"features of {features.dtype}")
-        pixels, dates, width = features.shape
-        if encoding.shape != (dates, width) or valid.shape != (pixels, dates) or width != WIDTH or not pixels * dates:
-            raise ValueError(f"features {features.shape}, encoding {encoding.shape}, valid {valid.shape}")
+        mapped, rows, cols, channels = maps.shape
+        height, width, (pixels, dates) = rows - 2, cols - 2, valid.shape
+        valid, encoding = (np.ascontiguousarray(array, np.float32) for array in (valid, encoding))
+        found = maps.shape, start, valid.shape, encoding.shape, None if ground is None else ground.shape
+        same = dates == mapped + (ground is not None) and encoding.shape == (dates, WIDTH) and channels == LAST_WIDTH
+        if not same or not 0 <= start < start + pixels <= height * width:
+            raise ValueError(f"maps, start, valid, encoding and ground: {found}")
+        if ground is None:
+            ground = encoding
+        elif ground.shape != (pixels, WIDTH):
+            raise ValueError(f"maps, start, valid, encoding and ground: {found}")
+        kind, numbers = (np.uint16, 2) if self._target.pairs else (np.float32, 1)
+        plane, line, *within = (size // maps.itemsize for size in maps.strides)
+        if maps.dtype != kind or within != [LAST_WIDTH, 1]:
+            raise ValueError(f"maps of {maps.dtype}, strides {maps.strides}")
         stride = -(-pixels // self._target.lanes) * self._target.lanes
         work = self._memory("work", temporal.work(self._target, dates))
-        found = self._memory("found", QUERIES * WIDTH * stride)
-        arrays = (features, valid, encoding, self._weights, work, found)
+        out = self._memory("found", QUERIES * WIDTH * stride)
+        arrays = maps, np.ascontiguousarray(ground, np.float32), valid, encoding, self._weights, work, out
         encode = self._begun.result()[1]
-        encode(*(array.ctypes.data for array in arrays), pixels, dates, stride)
-        return found.reshape(QUERIES, WIDTH, stride)[:, :, :pixels]
+        places = [array.ctypes.data for array in arrays]
+        encode(*places, start, pixels, dates, mapped, width, line // numbers, plane // numbers, stride)
+        return out.reshape(QUERIES, WIDTH, stride)[:, :, :pixels]
 
     def _memory(self, name: str, numbers: int) -> Float:
-        """Numbers of this thread, aligned to a line of cache; what they are is undefined."""
-        whole = getattr(self._local, name, None)
+        """Numbers of this thread; what they are is undefined."""
+        whole: Float | None = getattr(self._local, name, None)
         if whole is None or whole.size < numbers:
-            line = 16
-            raw = np.empty(numbers + line, np.float32)
-            whole = raw[-(raw.ctypes.data // 4) % line :]
+            whole = aligned(numbers)
             setattr(self._local, name, whole)
         return whole[:numbers]
 
 
-def packed(graph: bytes, target: Target) -> Float:
-    """The weights of a temporal graph as ``temporal.written`` wants them.
+def aligned(numbers: int) -> Float:
+    """New numbers, aligned to a line of cache."""
+    line = 16
+    raw = np.empty(numbers + line, np.float32)
+    return raw[-(raw.ctypes.data // 4) % line :][:numbers]
+
+
+def packed(spatial: bytes, temporal_graph: bytes, target: Target) -> Float:
+    """The weights of both graphs as ``temporal.written`` wants them.
 
     Raises:
-        ValueError: if it is another graph.
+        ValueError: if one is another graph.
     """
-    if not fits(graph):
+    if not fits(temporal_graph):
         raise ValueError("not a temporal graph of this version")
-    model = onnx.load_model_from_string(graph)
+    last = parting.parted(spatial)
+    model = onnx.load_model_from_string(temporal_graph)
     stored = {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
     stored |= {
         node.output[0]: stored[node.input[0]].astype(np.float32) for node in model.graph.node if node.op_type == "Cast"
@@ -134,7 +157,8 @@ def packed(graph: bytes, target: Target) -> Float:
         found: NDArray[np.float64] = stored[name].astype(np.float64)
         return found
 
-    found: list[Float] = []
+    kernel = last.kernel.transpose(2, 3, 1, 0).reshape(-1, WIDTH)
+    found: list[Float] = [(_paired(kernel) if target.pairs else kernel).ravel(), last.bias]
     for layer in range(LAYERS):
         block = f"{TEMPORAL}.layer_stack.{layer}"
         mha, feed = f"{block}.attn.mha", f"{block}.conv_block.block"
@@ -205,5 +229,5 @@ def _compiled(target: Target) -> tuple[Code, Callable[..., None]]:
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise DeviceError(f"llvmlite cannot compile the encoder: {reason}; give --runtime onnxruntime") from error
-    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 6, *[ctypes.c_int64] * 3)
+    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 7, *[ctypes.c_int64] * 8)
     return code, kind(code.address("encode"))

@@ -1,4 +1,5 @@
-"""The temporal encoder of ``graphs.temporal_graph`` as a function of machine code, for any numbers of pixels and dates.
+"""The temporal encoder of ``graphs.temporal_graph`` as a function of machine code, for any numbers of pixels and dates,
+with the last convolution of ``graphs.spatial_graph`` before it.
 
 As many pixels as a vector has numbers go through all of it together. What is known of them lies in memory as
 (dates, channels, pixels); dates are filled up to a multiple of what a product of matrices takes at once.
@@ -6,14 +7,18 @@ As many pixels as a vector has numbers go through all of it together. What is kn
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from malice_core.graphs import MISSING
+from malice_core.kernel.convolution import SIDE, Convolution
 from malice_core.kernel.emit import Emitter, Target
-from malice_core.kernel.layers import FILL, LEAST, POWERS, Layers
-from malice_core.weights import HIDDEN, LAYERS, QUERIES, QUERY_HEADS, WIDTH
+from malice_core.kernel.layers import FILL, LEAST, POWERS
+from malice_core.weights import HIDDEN, LAST_WIDTH, LAYERS, QUERIES, QUERY_HEADS, WIDTH
 
 ROWS = QUERIES * QUERY_HEADS
+#: Numbers of the kernel of the last convolution, which comes first of all weights, with its bias.
+KERNEL = SIDE * SIDE * LAST_WIDTH * WIDTH
 #: Weights of a layer, and of the projector: name and shape; matrices are (inputs, outputs).
 LAYER: dict[str, tuple[int, ...]] = {
     "qk": (WIDTH, 2 * WIDTH),
@@ -53,22 +58,32 @@ def filled(target: Target, dates: int) -> int:
 def work(target: Target, dates: int) -> int:
     """Numbers of memory that a call needs."""
     factors = WIDTH // 2 if target.pairs else 0
-    return (_X + _PLAIN + _MANY + _MISSING + target.cols + factors) * filled(target, dates) * target.lanes
+    each = _X + _PLAIN + _MANY + _MISSING + target.cols + factors
+    # Beside: features of a date.
+    return (each * filled(target, dates) + WIDTH) * target.lanes
 
 
 def written(target: Target) -> Emitter:
     """A module with the function ``encode``.
 
-    ``encode(features, valid, encoding, weights, work, out, pixels, dates, stride)``, arrays of float32: features
-    (pixels, dates, 64), bits of bfloat16 if the target has pairs; valid (pixels, dates); encoding (dates, 64); weights
-    as in LAYER and PROJECTOR, each matrix as (outputs / target.rows, inputs, target.rows), with pairs two inputs as one
-    number; work is aligned to a vector; out (10, 64, stride) with a stride that is a multiple of the lanes and not less
-    than pixels; what is beyond pixels means nothing.
+    ``encode(maps, ground, valid, encoding, weights, work, out, start, pixels, dates, mapped, width, line, plane,
+    stride)``, arrays of float32:
+
+    - maps: of the dates, each ``plane`` numbers after the one before, rows of ``line`` numbers, pixels of 32, with a
+      border of one pixel; bits of bfloat16 if the target has pairs, two of them a number. Row by row, ``width`` in
+      each, the pixels from ``start`` on are embedded, ``pixels`` of them.
+    - ground (pixels, 64): features of a last date, which has no maps, if ``mapped`` is one less than ``dates``.
+    - valid (pixels, dates); encoding (dates, 64).
+    - weights: aligned to a vector: the kernel (3, 3, 32, 64) and the bias of the convolution, then as in LAYER and
+      PROJECTOR, each matrix as (outputs / target.rows, inputs, target.rows); with pairs two inputs as one number.
+    - work: aligned to a vector.
+    - out (10, 64, stride), with a stride that is a multiple of the lanes and not less than pixels; what is beyond
+      pixels means nothing.
     """
     return _Writer(target).module()
 
 
-class _Writer(Layers):
+class _Writer(Convolution):
     def module(self) -> Emitter:
         """Everything."""
         functions = {
@@ -143,32 +158,37 @@ class _Writer(Layers):
     # Pixels.
 
     def _fetch(self) -> Any:
-        """f(x, missing, features, valid, encoding, first, pixels, dates, filled): features of the pixels from ``first``
-        on, those beyond the last one as it, with the encoding of their dates; and which dates are missing."""
+        """f(x, missing, some, maps, ground, valid, encoding, kernel, bias, start, first, pixels, dates, mapped, filled,
+        width, line, plane): features of the pixels from ``first`` on, those beyond the last one as it, with the
+        encoding of their dates; and which dates are missing."""
         e = self.e
-        function, (x, missing, features, valid, encoding, first, pixels, dates, filled) = e.function("fetch", 5, 4)
+        function, given = e.function("fetch", 9, 9)
+        x, missing, some, maps, ground, valid, encoding, kernel, bias = given[:9]
+        start, first, pixels, dates, mapped, filled, width, line, plane = given[9:]
         last = e.sum(pixels, -1)
-        places = [e.times(e.least(e.sum(first, lane), last), dates) for lane in range(self.lanes)]
+        ones = [e.least(e.sum(first, lane), last) for lane in range(self.lanes)]
+        places = self.places([e.sum(start, one) for one in ones], width, line)
 
-        def each(date: Any, _: Any) -> None:
-            told = e.gather([e.at(valid, place, date) for place in places])
+        def put(date: Any, source: Any, rows: Sequence[Any], aligned: bool) -> None:
+            """Features that lie in (pixels, 64), with the encoding."""
+            told = e.gather([e.at(valid, e.times(one, dates), date) for one in ones])
             score = e.multiply(e.subtract(told, e.constant(1.0)), e.constant(-POWERS * MISSING))
             e.store(score, e.at(missing, self.vectors(date)))
 
             def some_channels(channel: Any, _: Any) -> None:
-                given = [e.sum(e.times(e.sum(place, date), WIDTH), channel) for place in places]
-                if self.each == 2:
-                    rows = [e.load_rounded(features, offset) for offset in given]
-                else:
-                    rows = [e.load(e.at(features, offset), aligned=False) for offset in given]
-                columns = e.transposed(rows)
+                columns = e.transposed([e.load(e.at(source, row, channel), aligned) for row in rows])
                 for more, column in enumerate(columns):
                     number = e.sum(e.times(date, WIDTH), channel, more)
                     e.store(e.add(column, e.everywhere(e.at(encoding, number))), e.at(x, self.vectors(number)))
 
             e.loop(e.index(WIDTH), self.lanes, some_channels)
 
-        e.loop(dates, 1, each)
+        def each(date: Any, _: Any) -> None:
+            self.convolve(some, e.at(maps, e.times(date, plane)), places, line, kernel, bias)
+            put(date, some, [e.index(lane * WIDTH) for lane in range(self.lanes)], aligned=True)
+
+        e.loop(mapped, 1, each)
+        e.below(mapped, dates, lambda: put(mapped, ground, [e.times(one, WIDTH) for one in ones], aligned=False))
 
         def more_dates() -> None:
             def fill(more: Any, _: Any) -> None:
@@ -188,8 +208,9 @@ class _Writer(Layers):
 
     def _encode(self, do: dict[str, Any]) -> None:
         e, cols = self.e, self.cols
-        _, given = e.function("encode", 6, 3, public=True)
-        features, valid, encoding, weights, work, out, pixels, dates, stride = given
+        _, given = e.function("encode", 7, 8, public=True)
+        maps, ground, valid, encoding, weights, work, out = given[:7]
+        start, pixels, dates, mapped, width, line, plane, stride = given[7:]
         filled = e.times(e.quotient(e.sum(dates, cols - 1), cols), cols)
         vectors = self.vectors(filled)
         x = work
@@ -198,11 +219,14 @@ class _Writer(Layers):
         values = e.at(many, e.times(vectors, 2 * WIDTH))
         missing = e.at(many, e.times(vectors, _MANY))
         scores = e.at(missing, e.times(vectors, _MISSING))
-        factors = e.at(scores, e.times(vectors, cols)) if self.each > 1 else plain
+        some = e.at(scores, e.times(vectors, cols))
+        factors = e.at(some, self.vectors(WIDTH)) if self.each > 1 else plain
 
         def some_pixels(first: Any, _: Any) -> None:
-            e.call(do["fetch"], x, missing, features, valid, encoding, first, pixels, dates, filled)
-            place = 0
+            numbers = start, first, pixels, dates, mapped, filled, width, line, plane
+            kernel, bias = weights, e.at(weights, KERNEL // self.each)
+            e.call(do["fetch"], x, missing, some, maps, ground, valid, encoding, kernel, bias, *numbers)
+            place = KERNEL // self.each + WIDTH
             for layer in range(LAYERS):
                 at: dict[str, Any] = {}
                 for name, shape in LAYER.items():

@@ -58,7 +58,7 @@ def embed(card: Card, sensor: str, given: Sample, backend: Backend) -> Floats:
     Raises:
         ModelError: if a graph is damaged, cannot be opened, or gives numbers that are not finite.
     """
-    dates, channels, height, width = given.images.shape
+    _, channels, height, width = given.images.shape
     shape: dict[str, tuple[int, ...]] = {"images": (1, channels, height, width)}
     feeds = [{"images": image[None]} for image in given.images]
     if card.surroundings is not None:
@@ -66,26 +66,35 @@ def embed(card: Card, sensor: str, given: Sample, backend: Backend) -> Floats:
         shape["bias"] = (1, card.width, 1, 1)
         for feed, bias in zip(feeds, weather.run({"weather": given.weather}), strict=True):
             feed["bias"] = bias.reshape(shape["bias"]).copy()
-    spatial = backend.open(card.graph_bytes(sensor, "spatial"), shape)
-    # A session's result is only valid until its next call.
-    maps = np.stack([spatial.run(feed)[0].copy() for feed in feeds])
-    encoding, valid = graphs.date_encoding(given.days), ~given.padded
+    encoding, valid, ground = graphs.date_encoding(given.days), ~given.padded, None
     if card.surroundings is not None:
         terrain = backend.open(card.graph_bytes(sensor, "terrain"), {"terrain": (1, *given.terrain.shape)})
-        maps = np.concatenate([maps, terrain.run({"terrain": given.terrain[None]})])
+        ground = terrain.run({"terrain": given.terrain[None]})[0].copy()
         encoding, valid = np.pad(encoding, ((0, 1), (0, 0))), np.append(valid, True)
-        dates += 1
-    inputs = {
-        "features": np.ascontiguousarray(maps.reshape(dates, card.width, -1).transpose(2, 0, 1)),
-        "encoding": encoding,
-        "valid": np.ascontiguousarray(np.broadcast_to(valid, (height * width, dates)), np.float32),
-    }
-    pixels = temporal_session(card, sensor, backend, height * width, dates).run(inputs)
-    if pixels.shape != (card.queries, card.width, height * width) or not np.isfinite(pixels).all():
+    dates, pixels = len(encoding), height * width
+    everywhere = np.ascontiguousarray(np.broadcast_to(valid, (pixels, dates)), np.float32)
+    # A session's result is only valid until its next call.
+    if backend.kernel:
+        from malice_core.kernel import encoding as kernel
+
+        spatial = backend.open(kernel.spatial(card.graph_bytes(sensor, "spatial"), backend, 0), shape)
+        maps = np.stack([spatial.run(feed)[0].copy() for feed in feeds])
+        below = None if ground is None else ground.reshape(card.width, -1).T
+        found = kernel.session(card, sensor, backend).run(maps, 0, everywhere, encoding, below)
+    else:
+        spatial = backend.open(card.graph_bytes(sensor, "spatial"), shape)
+        features = [spatial.run(feed)[0].copy() for feed in feeds] + ([] if ground is None else [ground])
+        inputs = {
+            "features": np.ascontiguousarray(np.stack(features).reshape(dates, card.width, -1).transpose(2, 0, 1)),
+            "encoding": encoding,
+            "valid": everywhere,
+        }
+        found = temporal_session(card, sensor, backend, pixels, dates).run(inputs)
+    if found.shape != (card.queries, card.width, pixels) or not np.isfinite(found).all():
         raise ModelError(
-            f"model {card.name}: the {sensor} graphs give {pixels.shape} or no finite numbers: import it again"
+            f"model {card.name}: the {sensor} graphs give {found.shape} or no finite numbers: import it again"
         )
-    return np.array(pixels.reshape(card.queries, card.width, height, width))
+    return np.array(found.reshape(card.queries, card.width, height, width))
 
 
 def rounding(card: Card, sensor: str, given: Sample, backend: Backend, embedded: Floats) -> float:
