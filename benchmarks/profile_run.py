@@ -33,7 +33,7 @@ from malice_core.errors import MaliceError
 from malice_core.features import Normaliser
 from malice_core.product import BlockCodes
 from malice_core.runtime import Backend
-from malice_core.scratch import Blocks
+from malice_core.spool import Spool
 from malice_core.stack import Stack
 from malice_core.weights import LAST_BORDER, LAST_WIDTH, QUERIES, WIDTH
 
@@ -43,7 +43,8 @@ WATCHED: tuple[tuple[str, Any, str], ...] = (
     ("features", Normaliser, "__call__"),
     ("keep features", ModalityEncoder, "_encode_date"),
     ("quantise", BlockCodes, "put"),
-    ("scratch", Blocks, "save"),
+    ("scratch", Spool, "put"),
+    ("save", Spool, "finish"),
     ("write", Assembler, "_step"),
 )
 try:

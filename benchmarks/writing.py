@@ -36,6 +36,7 @@ from zarr.codecs import BloscCodec, ZstdCodec
 
 from malice_core import embed, simulate
 from malice_core.product import BlockCodes, Layout
+from malice_core.spool import Held
 
 Array = NDArray[Any]
 
@@ -181,9 +182,9 @@ def as_int8(values: Array) -> Array:
     """The codes of ``--dtype int8``."""
     bands, height, width = values.shape
     layout = Layout(("s2",), tuple(range(bands // 64)), 64, "int8", (0.0,) * bands, (1.0,) * bands)
-    block = BlockCodes(layout, height * width)
-    block.put(0, 0, values.reshape(bands, -1), np.ones(height * width, np.uint16))
-    codes: Array = block.arrays["codes"].reshape(values.shape)
+    held = Held(height * width, layout.kinds)
+    BlockCodes(layout, held).put(0, 0, values.reshape(bands, -1), np.ones(height * width, np.uint16))
+    codes: Array = held.arrays["codes"].reshape(values.shape)
     return codes
 
 

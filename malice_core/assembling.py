@@ -166,19 +166,20 @@ class _Part:
     Attributes:
         last: of the blocks that the next step needs.
         number: among all pieces of all outputs.
-        needed: all of them, by index.
+        needed: all of them, by index; of each, rows before ``until``.
         steps: None: not begun yet.
     """
 
     last: int
     number: int
     needed: Sequence[int] = field(compare=False)
+    until: int = field(compare=False)
     output: Output = field(compare=False)
     piece: int = field(compare=False)
     steps: Steps | None = field(default=None, compare=False)
 
-    def need(self, blocks: Sequence[int]) -> None:
-        self.needed, self.last = blocks, blocks[-1]
+    def need(self, blocks: Sequence[int], until: int) -> None:
+        self.needed, self.last, self.until = blocks, blocks[-1], until
 
     def leave(self) -> None:
         """Removes what is half-written; the run has ended, and said why, so that a disk which is full adds nothing."""
@@ -214,7 +215,9 @@ class Assembler:
     ) -> None:
         self._job, self._scratch, self._advance, self._cancel = job, scratch, advance, cancel
         self._outputs = outputs_of(job, blocks, scratch.folder, tags)
-        self._computed, self._blocks = set(finished), len(blocks)
+        self._computed, self._blocks = set(finished), {block.index: block for block in blocks}
+        #: Of a block that is being computed: the row before which all are there.
+        self._reached: dict[int, int] = {}
         self._seen = set(self._computed)
         # Those of the backend are a worker's, where there are workers; these are done here.
         self._threads = job.job.threads or processors()
@@ -232,8 +235,8 @@ class Assembler:
             output.begin()
             for piece, window in enumerate(output.pieces):
                 # Where it begins: nothing is opened before.
-                needed = self._job.grid.touching(window)[:1]
-                self._parts.append(_Part(needed[-1], len(self._parts), needed, output, piece))
+                needed, until = self._job.grid.touching(window)[:1], window.row + 1
+                self._parts.append(_Part(needed[-1], len(self._parts), needed, until, output, piece))
         heapq.heapify(self._parts)
         self._working.append(self._pool.submit(self._work))
         return self
@@ -252,6 +255,12 @@ class Assembler:
         """To be told of a block that is finished."""
         with self._changed:
             self._computed.add(block)
+            self._changed.notify_all()
+
+    def reached(self, block: int, rows: int) -> None:
+        """To be told how many of its first rows there are of a block that is still computed."""
+        with self._changed:
+            self._reached[block] = self._blocks[block].core.row + rows
             self._changed.notify_all()
 
     def check(self) -> None:
@@ -289,7 +298,12 @@ class Assembler:
         return max(1, min(self._threads, most, room // memory.piece_bytes(job.job.format, job.layout, job.area)))
 
     def _computing(self) -> bool:
-        return len(self._computed) < self._blocks
+        return len(self._computed) < len(self._blocks)
+
+    def _there(self, block: int, until: int) -> bool:
+        """True if rows of a block before ``until``, or all, can be had."""
+        end = min(until, self._blocks[block].core.end_row)
+        return block in self._computed or self._reached.get(block, end - 1) >= end
 
     def _go_on(self) -> None:
         """Raises Cancelled if the run was, or failed elsewhere."""
@@ -297,20 +311,21 @@ class Assembler:
         if self._left:
             raise Cancelled(MESSAGE)
 
-    def _await(self, needed: Sequence[int]) -> None:
-        """Waits until blocks are finished, and seen here: a file server may tell of them late.
+    def _await(self, needed: Sequence[int], until: int) -> None:
+        """Waits until blocks are finished, or their rows before ``until`` are there, and seen here: a file server may
+        tell of them late.
 
         Raises:
             OutputError: if they are not.
         """
         for block in needed:
             with self._changed:
-                while block not in self._computed:
+                while not self._there(block, until):
                     self._go_on()
                     self._changed.wait(0.1)
             deadline = time.monotonic() + PATIENCE
             while block not in self._seen:
-                if self._scratch.finished(block, self._job.layout.keys):
+                if self._scratch.finished(block, self._job.layout.kinds):
                     self._seen.add(block)
                     break
                 self._go_on()
@@ -331,13 +346,13 @@ class Assembler:
                     return
                 part = heapq.heappop(self._parts)
             try:
-                self._await(part.needed)
+                self._await(part.needed, part.until)
                 window = self._step(part)
             except BaseException:
                 part.leave()
                 raise
             if window is not None:
-                part.need(self._job.grid.touching(window))
+                part.need(self._job.grid.touching(window), window.end_row)
                 with self._changed:
                     heapq.heappush(self._parts, part)
 

@@ -1,29 +1,30 @@
 """Encodes blocks of a plan: read | encode | save, overlapping. A run has one encoder; on a cluster, each process has.
 
-Reader threads fetch and normalise dates a little ahead of the graphs, these keep their streams busy, and one writer
-flushes finished blocks to scratch.
+Reader threads fetch and normalise dates a little ahead of the graphs, these keep their streams busy and write what they
+make to scratch, and one writer waits until the disk has it.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
 
 from malice_core import encoders, memory
-from malice_core.encoder import Float, Image, TerrainEncoder
+from malice_core.encoder import Float, Image, Sink, TerrainEncoder
 from malice_core.features import Normaliser, mirror_source, mirrored
 from malice_core.grid import Block, Window
-from malice_core.outputs import Codes
 from malice_core.plan import Plan
 from malice_core.scratch import Blocks
+from malice_core.spool import Spool
 
 
 def environment() -> rasterio.Env:
@@ -82,19 +83,20 @@ class BlockEncoder:
         images: Iterator[Image],
         check: Callable[[], None],
         tick: Callable[[int], None],
-        ready: Callable[[], None] | None = None,
-    ) -> Future[None]:
+        reached: Callable[[int], None] | None = None,
+    ) -> Future[None] | None:
         """Computes one block and begins to save it.
 
         Args:
             images: as of :meth:`images`; those of this block come next.
             check: raises when the run was cancelled; called between calls of the graphs.
             tick: is told the units of work done, of :func:`units_of`, from several threads.
-            ready: for a block that no other is encoded after: called as soon as the block can be had, and before it
-                is saved; it can until it is.
+            reached: for a block that no other is encoded after: told, from any thread, how many of its first rows there
+                are by now, which can be loaded at once. Nobody waits until the disk has it: it is saved if the run
+                fails.
 
         Returns:
-            The saving, which ends before the next block's embeddings are computed.
+            The saving, which ends before the next block's embeddings are computed; None of the last block.
 
         Raises:
             OutputError: of saving the block before, too.
@@ -102,30 +104,41 @@ class BlockEncoder:
         job = self._job
         crop = block.core.slices_in(block.input.expand(-self._halo))
         grounds: dict[Window, Float] = {}
+        numbers: Spool | None = None
         try:
-            for number, (sensor, encoder) in enumerate(self._encoders.items()):
+            for modality, (sensor, encoder) in enumerate(self._encoders.items()):
                 count = len(job.stacks[sensor].observations)
                 ground = None if self._terrain is None else partial(self._ground, sensor, block, crop, grounds)
                 counts = encoder.see(
                     itertools.islice(images, count), crop, self._coders, check, partial(tick, 1), ground
                 )
-                if number == 0:
-                    # Embeddings are the largest of all there is. A block's are written while the next one's images are
-                    # seen, and gone before there are any of the next one's.
-                    # Its failure is told once, and is none of the blocks after this one.
+                if numbers is None:
+                    # A disk that is slower than all else is waited for here, at most a block behind. Its failure is
+                    # told once, and is none of the blocks after this one.
                     saved, self._saved = self._saved, None
                     if saved is not None:
                         saved.result()
-                    codes = self._make_codes(block.core.pixels)
-                encoder.embed(counts, self._embedders, check, partial(codes.put, number))
+                    numbers = self._blocks.begin(block.index, block.core.shape, job.layout.kinds)
+                    codes = self._make_codes(block.core.pixels, numbers)
+                put: Sink = partial(codes.put, modality)
+                if reached is not None and modality == len(self._encoders) - 1:
+                    self._blocks.hold(block.index, numbers)
+                    put = _Front(put, block.core.width, reached).put
+                encoder.embed(counts, self._embedders, check, put)
                 tick(count)
+            assert numbers is not None, "no modality"
         except BaseException:
             # What is still being computed would be written among the next block's features.
             for pool in (self._coders, self._embedders):
                 pool.shutdown(wait=True, cancel_futures=True)
             self._coders, self._embedders = self._encoding()
+            if numbers is not None:
+                self._blocks.let_go(block.index)
+                numbers.discard()
             raise
-        self._saved = self._writer.submit(self._save, block, codes, ready)
+        if reached is not None:
+            return None
+        self._saved = self._writer.submit(numbers.finish)
         return self._saved
 
     def images(self, blocks: Iterable[Block], whole: Callable[[], None] | None = None) -> Iterator[Image]:
@@ -177,13 +190,34 @@ class BlockEncoder:
             grounds[needed] = self._terrain(around.terrain_of(sensor, block.input), crop)
         return grounds[needed]
 
-    def _save(self, block: Block, codes: Codes, ready: Callable[[], None] | None) -> None:
-        arrays = {key: values.reshape(-1, *block.core.shape) for key, values in codes.arrays.items()}
-        with ExitStack() as held:
-            if ready is not None:
-                held.enter_context(self._blocks.holding(block.index, arrays))
-                ready()
-            self._blocks.save(block.index, arrays)
+
+class _Front:
+    """Knows how far a block is computed, of pieces that come in nearly their order.
+
+    Args:
+        put: takes the pieces.
+        width: pixels of a row.
+        reached: told how many rows there are.
+    """
+
+    def __init__(self, put: Sink, width: int, reached: Callable[[int], None]) -> None:
+        self._put, self._width, self._reached = put, width, reached
+        self._lock = threading.Lock()
+        self._front = 0
+        #: Pieces beyond it: pixel after the last one, by the first.
+        self._beyond: dict[int, int] = {}
+
+    def put(self, start: int, values: Float, counts: NDArray[np.uint16]) -> None:
+        """As ``encoder.Sink``."""
+        self._put(start, values, counts)
+        with self._lock:
+            before = self._front // self._width
+            self._beyond[start] = start + counts.size
+            while self._front in self._beyond:
+                self._front = self._beyond.pop(self._front)
+            rows = self._front // self._width
+            if rows > before:
+                self._reached(rows)
 
 
 def _threads(count: int, name: str) -> ThreadPoolExecutor:

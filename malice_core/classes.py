@@ -19,6 +19,7 @@ from malice_core.cards import Card
 from malice_core.classifier import HEAD, Classifier
 from malice_core.encoder import CHUNK
 from malice_core.errors import InputError, ModelError
+from malice_core.outputs import Kinds, Numbers
 from malice_core.product import Raster
 from malice_core.runtime import Backend, Session
 from malice_core.series import Series, compared
@@ -87,12 +88,14 @@ class ClassLayout:
 
     @property
     def block_bytes(self) -> int:
-        # Embeddings of all sensors but the last one wait for it.
-        return self.bands + (len(self.sensors) - 1) * self.card.queries * self.card.width * 4
+        # Embeddings of all sensors but the last one wait for it, with how often pixels were observed.
+        return 2 * len(self.sensors) + (len(self.sensors) - 1) * self.card.queries * self.card.width * 4
 
     @property
-    def keys(self) -> list[str]:
-        return ["codes", "counts", *(["probabilities"] if self.probabilities else [])]
+    def kinds(self) -> Kinds:
+        classes, byte = len(self.classifier.classes), np.dtype(np.uint8)
+        found: Kinds = {"codes": (1, byte), "counts": (len(self.sensors), np.dtype(np.uint16))}
+        return {**found, "probabilities": (classes, byte)} if self.probabilities else found
 
     @property
     def identity(self) -> list[Any]:
@@ -101,9 +104,9 @@ class ClassLayout:
     def beside(self, output: Path) -> dict[str, Path]:
         return {"--probabilities": self.probabilities} if self.probabilities else {}
 
-    def opened(self, backend: Backend) -> Callable[[int], ClassCodes]:
+    def opened(self, backend: Backend) -> Callable[[int, Numbers], ClassCodes]:
         session = backend.exact.open(self.classifier.graph, {"embedding": (CHUNK, self.classifier.features)})
-        return lambda pixels: ClassCodes(self, session, pixels)
+        return lambda pixels, into: ClassCodes(self, session, pixels, into)
 
     def rasters(self, output: Path, counts: Path | None, tags: Mapping[str, str]) -> list[Raster]:
         result = []
@@ -137,30 +140,24 @@ class ClassCodes:
         layout: what is wanted.
         session: the head, for ``CHUNK`` pixels at once.
         pixels: of the block.
-
-    Attributes:
-        arrays: ``codes`` (1, pixels) uint8, ``counts`` (modalities, pixels) uint16, and ``probabilities``
-            (classes, pixels) uint8, percents.
+        into: takes ``codes`` (1, pixels), ``counts`` (modalities, pixels), and ``probabilities`` (classes, pixels),
+            percents.
     """
 
-    def __init__(self, layout: ClassLayout, session: Session, pixels: int) -> None:
+    def __init__(self, layout: ClassLayout, session: Session, pixels: int, into: Numbers) -> None:
         classifier, sensors = layout.classifier, len(layout.sensors)
-        self._layout, self._session = layout, session
+        self._layout, self._session, self._into = layout, session, into
         self._width = classifier.features // sensors
         self._waiting = np.empty((pixels, (sensors - 1) * self._width), np.float32)
         self._codes = np.array([one.code for one in classifier.classes], np.uint8)
-        self.arrays: dict[str, NDArray[Any]] = {
-            "codes": np.empty((1, pixels), np.uint8),
-            "counts": np.empty((sensors, pixels), np.uint16),
-        }
-        if layout.probabilities is not None:
-            self.arrays["probabilities"] = np.empty((len(self._codes), pixels), np.uint8)
+        self._counts = np.empty((sensors, pixels), np.uint16)
 
     def put(self, modality: int, start: int, values: NDArray[np.float32], counts: NDArray[np.uint16]) -> None:
         """As ``BlockCodes.put``, for at most ``CHUNK`` pixels; classes appear with the last modality. A pixel without
         any observation of one of them is nodata."""
         part = slice(start, start + counts.size)
-        self.arrays["counts"][modality, part] = counts
+        self._counts[modality, part] = counts
+        self._into.put("counts", modality, start, counts[None])
         if modality < len(self._layout.sensors) - 1:
             self._waiting[part, modality * self._width : (modality + 1) * self._width] = values.T
             return
@@ -169,17 +166,16 @@ class ClassCodes:
         feed[: counts.size, : self._waiting.shape[1]] = self._waiting[part]
         feed[: counts.size, self._waiting.shape[1] :] = values.T
         logits = np.array(self._session.run({"embedding": feed}))[: counts.size]
-        missing = (self.arrays["counts"][:, part] == 0).any(axis=0)
+        missing = (self._counts[:, part] == 0).any(axis=0)
         # What a graph says of its output need not be so, and a weight that is no number makes any class the largest.
         if logits.shape != (counts.size, len(self._codes)) or not np.isfinite(logits[~missing]).all():
             raise ModelError(
                 f"{self._layout.classifier.folder / HEAD} does not give {len(self._codes)} finite numbers a pixel: it "
                 "is damaged or crafted, train it again"
             )
-        self.arrays["codes"][0, part] = np.where(
-            missing, self._layout.classifier.nodata, self._codes[logits.argmax(axis=1)]
-        )
-        if "probabilities" in self.arrays:
+        if self._layout.probabilities is not None:
             powers = np.exp(logits - logits.max(axis=1, keepdims=True))
             percents = np.rint(100 * powers / powers.sum(axis=1, keepdims=True)).T
-            self.arrays["probabilities"][:, part] = np.where(missing, NO_PERCENT, percents)
+            self._into.put("probabilities", 0, start, np.where(missing, NO_PERCENT, percents))
+        codes = np.where(missing, self._layout.classifier.nodata, self._codes[logits.argmax(axis=1)])
+        self._into.put("codes", 0, start, codes[None])

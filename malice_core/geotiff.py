@@ -24,6 +24,8 @@ from malice_core.product import LEVEL, TILE, Load, Means, Raster, Steps, creatio
 
 #: Bytes of bands held while a row of tiles is put together.
 STRIP_BYTES = 8 << 20
+#: Bytes of bands taken out of a block at once.
+GATHERED = 1 << 20
 #: Seconds to wait before a tile is read back once more, that another thread may be about to write.
 PAUSES = (0, 0.01, 0.1, *[0.5] * 20)
 
@@ -103,6 +105,9 @@ def grow(
                         means.advance(values.size * half)
                 if not reading:
                     unread.append(row)
+                if means.computing():
+                    # What the disk takes meanwhile it need not take in the end.
+                    flush(flat)
         if cog:
             means.check()
             # Overviews take a third of it, and all of that is copied.
@@ -207,7 +212,12 @@ def gather(
                     f"the {key} of the finished block {block.index} are damaged: {found.dtype.name} of the shape "
                     f"{found.shape}; run without --resume to start anew"
                 )
-            values[:, into[0], into[1]] = found[bands, rows, cols]
+            # As many rows at once as a processor's cache has room for, twice.
+            step = max(1, GATHERED // (len(values) * block.core.width * found.dtype.itemsize))
+            for first in range(0, part.height, step):
+                some = slice(rows.start + first, min(rows.start + first + step, rows.stop))
+                at = into[0].start + first
+                values[:, at : at + some.stop - some.start, into[1]] = found[bands, some, cols]
     return values
 
 

@@ -85,6 +85,7 @@ def budget(
     uniform: bool = True,
     room: int = 0,
     format: str = "gtiff",
+    held: int = 0,
 ) -> Budget:
     """Memory of a run with these blocks.
 
@@ -93,6 +94,7 @@ def budget(
         layout, format: of the output.
         uniform: for MALICE Aux: weather is the same everywhere, and none is kept.
         room: bytes of a GPU's memory that may be used.
+        held: bytes of each pixel of a block that are kept beside.
     """
     aux = card.surroundings is not None
     # The terrain is one more of the features, and has a graph of its own.
@@ -111,8 +113,7 @@ def budget(
         "terrain": aux * core * card.width * 4,
         # A date is read, normalised and held until its turn; reading makes two more copies of one.
         "images": images * halo * (channels * 4 + 1) + 2 * READ_AHEAD * halo * channels * 4,
-        # Of one block: written while the next one's images are seen, and gone before it has any.
-        "embeddings": core * layout.block_bytes,
+        "embeddings": core * (layout.block_bytes + held),
         # Of blocks before.
         "output": piece_bytes(format, layout, grid.area),
     }
@@ -191,11 +192,13 @@ def fit(
     *,
     uniform: bool = True,
     block: tuple[int, int] | None = None,
+    held: int = 0,
 ) -> tuple[BlockGrid, Budget]:
     """The block grid of a run: ``--block`` when given, else the blocks that fit ``--memory`` and see the fewest pixels.
 
     Args:
         block: taken for ``--block``.
+        held: as of :func:`budget`.
 
     Raises:
         InputError: if even the smallest block does not fit.
@@ -206,7 +209,7 @@ def fit(
 
     def of(sides: tuple[int, int]) -> tuple[BlockGrid, Budget]:
         grid = BlockGrid(area, sides, card.halo, card.stride, clip=job.edge == "published")
-        return grid, budget(card, backend, grid, dates, layout, uniform, room, job.format)
+        return grid, budget(card, backend, grid, dates, layout, uniform, room, job.format, held)
 
     if wanted is not None:
         grid, cost = of(wanted)

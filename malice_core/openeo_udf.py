@@ -33,6 +33,7 @@ from malice_core.images.clouds import checked
 from malice_core.images.cubes import Chunk, Series
 from malice_core.images.sources import Findings
 from malice_core.product import BlockCodes, Layout
+from malice_core.spool import Held
 from malice_core.store.locating import located
 
 #: What ``sensor`` may be.
@@ -381,7 +382,9 @@ def _encode(
     layouts = {sensor: Layout.of(card, (sensor,), queries, "float32") for sensor in days}
     limits = job.Job(output=Path("none"), memory=room)
     dates = {sensor: len(numbers) for sensor, numbers in days.items()}
-    grid, budget = memory.fit(limits, card, backend, area, dates, next(iter(layouts.values())), [])
+    layout = next(iter(layouts.values()))
+    held = layout.bands * layout.storage.itemsize
+    grid, budget = memory.fit(limits, card, backend, area, dates, layout, [], held=held)
     encoders = _kept.encoders(card, backend, days, grid, queries, budget.chunk)
     for one in found:
         series, sensor = one.series, one.series.sensor.key
@@ -393,12 +396,12 @@ def _encode(
             for block in grid.blocks():
                 images = (_image(series, index, block, normalise) for index in one.dates)
                 counts = encoder.see(images, block.core.slices_in(block.input.expand(-grid.halo)), pool, _go_on, _go_on)
-                codes = BlockCodes(layouts[sensor], block.core.pixels)
-                encoder.embed(counts, embedding, _go_on, partial(codes.put, 0))
+                made = Held(block.core.pixels, layouts[sensor].kinds)
+                encoder.embed(counts, embedding, _go_on, partial(BlockCodes(layouts[sensor], made).put, 0))
                 rows, cols = block.core.slices_in(series.chunk.window)
-                results[sensor][:, rows, cols] = codes.arrays["codes"].reshape(-1, *block.core.shape)
+                results[sensor][:, rows, cols] = made.arrays["codes"].reshape(-1, *block.core.shape)
                 # Those of the next block are not to be held beside them.
-                del codes
+                del made
 
 
 def _image(series: Series, index: int, block: Block, normalise: Normaliser) -> Image:

@@ -15,12 +15,19 @@ if TYPE_CHECKING:
     from malice_core.product import Raster
 
 
-class Codes(Protocol):
-    """The numbers of one block as they go into scratch, filled by modality and pixels from several threads."""
+#: The arrays of a block by key: number of bands, and type.
+Kinds = Mapping[str, tuple[int, np.dtype[Any]]]
 
-    @property
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """By key of ``Product.keys``: (bands, pixels)."""
+
+class Numbers(Protocol):
+    """Where the numbers of one block go as they are made, from several threads."""
+
+    def put(self, key: str, band: int, start: int, values: NDArray[Any]) -> None:
+        """Takes those of some bands and pixels, see ``spool.Spool.put``."""
+
+
+class Codes(Protocol):
+    """What makes the numbers of one block of its embeddings, by modality and pixels, from several threads."""
 
     def put(self, modality: int, start: int, values: NDArray[np.float32], counts: NDArray[np.uint16]) -> None:
         """Takes the embedding of some pixels, see ``product.BlockCodes.put``."""
@@ -51,10 +58,10 @@ class Product(Protocol):
 
     @property
     def block_bytes(self) -> int:
-        """Memory a pixel of a block takes until it is written."""
+        """Memory a pixel of a block takes while it is computed."""
 
     @property
-    def keys(self) -> list[str]:
+    def kinds(self) -> Kinds:
         """Arrays of a finished block."""
 
     @property
@@ -64,8 +71,8 @@ class Product(Protocol):
     def beside(self, output: Path) -> dict[str, Path]:
         """Files that come with the output, by what asks for them."""
 
-    def opened(self, backend: Backend) -> Callable[[int], Codes]:
-        """What makes the codes of a block from its number of pixels; those of the block before are lost by it."""
+    def opened(self, backend: Backend) -> Callable[[int, Numbers], Codes]:
+        """What begins a block: from its number of pixels, and where its numbers go."""
 
     def rasters(self, output: Path, counts: Path | None, tags: Mapping[str, str]) -> list[Raster]:
         """The rasters to put together; the output itself comes last."""

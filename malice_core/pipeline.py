@@ -41,7 +41,7 @@ def run(job: Plan, reporter: Reporter, cancel: Cancel) -> list[str]:
     plan.check_disk(job)
     with Scratch(job.job.output, job.fingerprint, job.grid.core_shape, job.job.resume) as scratch:
         blocks = list(job.grid.blocks())
-        finished = {block.index for block in blocks if scratch.finished(block.index, job.layout.keys)}
+        finished = {block.index for block in blocks if scratch.finished(block.index, job.layout.kinds)}
         todo = [block for block in blocks if block.index not in finished]
         progress = Progress(job, len(blocks), len(todo), reporter)
         with Assembler(job, blocks, scratch, finished, tags(job), progress.assembled, cancel) as assembler:
@@ -94,10 +94,12 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: Pro
         for block in todo:
             tell = partial(assembler.computed, block.index)
             if block is todo[-1]:
-                # Saving takes as long as the disk does: nothing waits for the last block's.
-                encoder.encode(block, images, assembler.check, progress.encoded, tell).result()
+                rows = partial(assembler.reached, block.index)
+                encoder.encode(block, images, assembler.check, progress.encoded, rows)
+                tell()
             else:
                 saved = encoder.encode(block, images, assembler.check, progress.encoded)
+                assert saved is not None
                 saved.add_done_callback(partial(_if_saved, tell))
     finally:
         encoder.close()

@@ -29,10 +29,12 @@ from rasterio.errors import RasterioError
 from malice_core.cards import Card
 from malice_core.errors import OutputError
 from malice_core.grid import Window
+from malice_core.outputs import Kinds, Numbers
 from malice_core.runtime import Backend
+from malice_core.spool import Pieces
 
 #: Loads an array of a finished block: (block index, key) → (bands, height, width) of its core.
-Load = Callable[[int, str], NDArray[Any]]
+Load = Callable[[int, str], NDArray[Any] | Pieces]
 
 #: Measured, docs/outputs.md: all bands of a pixel are read three times as fast as with tiles of 256, the rest is alike.
 TILE = 128
@@ -93,11 +95,13 @@ class Layout:
 
     @property
     def block_bytes(self) -> int:
-        return self.bands * self.storage.itemsize
+        return 0
 
     @property
-    def keys(self) -> list[str]:
-        return ["codes", "counts", *(["scales"] if self.dtype == "int8" else [])]
+    def kinds(self) -> Kinds:
+        sensors = len(self.sensors)
+        scales = {"scales": (sensors, np.dtype(np.float32))} if self.dtype == "int8" else {}
+        return {"codes": (self.bands, self.storage), "counts": (sensors, np.dtype(np.uint16))} | scales
 
     @property
     def identity(self) -> list[Any]:
@@ -106,17 +110,8 @@ class Layout:
     def beside(self, output: Path) -> dict[str, Path]:
         return companions(self.dtype, output)
 
-    def opened(self, backend: Backend) -> Callable[[int], BlockCodes]:
-        memory = np.empty(0, self.storage)
-
-        def codes(pixels: int) -> BlockCodes:
-            nonlocal memory
-            # New memory of this size is cleared by the system each time: one block's is the next one's too.
-            if memory.size < self.bands * pixels:
-                memory = np.empty(self.bands * pixels, self.storage)
-            return BlockCodes(self, pixels, memory)
-
-        return codes
+    def opened(self, backend: Backend) -> Callable[[int, Numbers], BlockCodes]:
+        return lambda pixels, into: BlockCodes(self, into)
 
     def rasters(self, output: Path, counts: Path | None, tags: Mapping[str, str]) -> list[Raster]:
         return rasters(self, output, counts, tags)
@@ -130,27 +125,15 @@ class Layout:
 
 
 class BlockCodes:
-    """The numbers of one block as they go into the file, filled piece by piece from several threads.
+    """Makes the numbers of one block as they go into the file, piece by piece, from several threads.
 
     Args:
-        memory: bands · pixels numbers or more of type ``layout.storage``, the first of which become ``codes``.
-
-    Attributes:
-        arrays: ``codes`` (bands, pixels) of type ``layout.storage``, ``counts`` (modalities, pixels) uint16, and
-            for int8 ``scales`` (modalities, pixels) float32.
+        into: takes arrays of ``layout.kinds``: ``codes`` (bands, pixels), ``counts`` (modalities, pixels), and for
+            int8 ``scales`` (modalities, pixels).
     """
 
-    def __init__(self, layout: Layout, pixels: int, memory: NDArray[Any] | None = None) -> None:
-        self._layout = layout
-        sensors, size = len(layout.sensors), layout.bands * pixels
-        if memory is None:
-            memory = np.empty(size, layout.storage)
-        self.arrays: dict[str, NDArray[Any]] = {
-            "codes": memory[:size].reshape(layout.bands, pixels),
-            "counts": np.empty((sensors, pixels), np.uint16),
-        }
-        if layout.dtype == "int8":
-            self.arrays["scales"] = np.empty((sensors, pixels), np.float32)
+    def __init__(self, layout: Layout, into: Numbers) -> None:
+        self._layout, self._into = layout, into
 
     def put(self, modality: int, start: int, values: NDArray[np.float32], counts: NDArray[np.uint16]) -> None:
         """Encodes some pixels of one modality.
@@ -160,25 +143,30 @@ class BlockCodes:
             start: first pixel.
             values: (queries·width, p) finite numbers.
             counts: (p) observations; pixels with none become nodata.
+
+        Raises:
+            OutputError: if they cannot be kept.
         """
         layout = self._layout
         step = layout.bands // len(layout.sensors)
-        bands, pixels = slice(modality * step, (modality + 1) * step), slice(start, start + counts.size)
-        codes = self.arrays["codes"][bands, pixels]
         missing = counts == 0
+        codes: NDArray[Any] = values
         if layout.dtype == "int16":
+            bands = slice(modality * step, (modality + 1) * step)
             scale, offset = (numbers[bands, None].astype(np.float32) for numbers in layout.steps)
             # A bound may be passed by a rounding error, never by more.
-            codes[...] = np.clip(np.rint((values - offset) / scale), -32767, 32767)
+            codes = np.clip(np.rint((values - offset) / scale), -32767, 32767).astype(layout.storage)
         elif layout.dtype == "int8":
             largest = np.maximum(np.abs(values).max(axis=0), np.finfo(np.float32).tiny * 127)
             scales = largest / np.float32(127)
-            codes[...] = np.rint(values / scales) + 128
-            self.arrays["scales"][modality, pixels] = np.where(missing, np.nan, scales)
-        else:
-            codes[...] = values
-        codes[:, missing] = layout.nodata
-        self.arrays["counts"][modality, pixels] = counts
+            codes = (np.rint(values / scales) + 128).astype(layout.storage)
+            self._into.put("scales", modality, start, np.where(missing, np.nan, scales)[None])
+        elif layout.dtype == "float16" or missing.any():
+            codes = values.astype(layout.storage)
+        if missing.any():
+            codes[:, missing] = layout.nodata
+        self._into.put("counts", modality, start, counts[None])
+        self._into.put("codes", modality * step, start, codes)
 
 
 def band_names(sensors: Sequence[str], queries: Sequence[int], width: int) -> list[str]:

@@ -1,7 +1,7 @@
 """Finished blocks on disk, so that a killed run can be resumed: a folder beside the output.
 
-``OUTPUT.malice/`` holds ``job.json`` (the journal: which job these blocks belong to), the arrays of each
-finished block (written under another name, flushed to disk and renamed, so they are there whole or not at
+``OUTPUT.malice/`` holds ``job.json`` (the journal: which job these blocks belong to), a file of each
+finished block (``spool.py``; written under another name, flushed to disk and renamed, so it is there whole or not at
 all), a lock, and the output while it is put together. A run on a cluster holds the lock itself, and lets its workers
 save their blocks here.
 """
@@ -15,24 +15,22 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
-import numpy as np
-from numpy.typing import NDArray
-
+from malice_core import spool
 from malice_core.errors import OutputError
 from malice_core.grid import block_text
 from malice_core.job import SCRATCH_SUFFIX
+from malice_core.outputs import Kinds
 from malice_core.placing import put_back
+from malice_core.spool import Pieces, Spool
 
 JOURNAL = "job.json"
 #: Ends the names of files that are being written.
 PARTIAL = ".tmp"
-#: The array that is written last: a block that has it has them all.
-LAST = "codes"
 #: An output that is a folder waits here until the new one has its name.
 REPLACED = "replaced"
 
@@ -92,61 +90,50 @@ class Blocks:
         self._fingerprint, self._block = fingerprint, block
         # A worker of a run that was killed may finish its block when the folder is another job's already.
         self._mark = hashlib.sha256(f"{fingerprint} {self._block}".encode()).hexdigest()[:8]
-        self._held: dict[int, Mapping[str, NDArray[Any]]] = {}
+        self._held: dict[int, Spool] = {}
 
-    def _path(self, block: int, key: str) -> Path:
-        return self.folder / f"block_{block:06d}.{self._mark}.{key}.npy"
+    def _path(self, block: int, ending: str = "block") -> Path:
+        return self.folder / f"block_{block:06d}.{self._mark}.{ending}"
 
-    def finished(self, block: int, keys: Iterable[str] = (LAST,)) -> bool:
-        """True if all arrays of the block are there and whole; a damaged block is computed again."""
-        if block not in self._held and not self._path(block, LAST).exists():
-            return False
+    def finished(self, block: int, keys: Iterable[str] = ()) -> bool:
+        """True if the block is there and whole, with these arrays; a damaged block is computed again."""
+        if block in self._held:
+            return True
         try:
-            for key in keys:
-                self.load(block, key)
-        except (OSError, ValueError, EOFError):
+            form = spool.form(self._path(block))
+        except (OSError, ValueError):
             return False
-        return True
+        return set(keys) <= set(form.kinds)
 
-    def save(self, block: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Stores the arrays of a finished block; ``codes`` is stored last and says that the block is whole.
+    def begin(self, block: int, shape: tuple[int, int], kinds: Kinds) -> Spool:
+        """What takes the numbers of a block, (height, width), of these arrays.
 
         Raises:
             OutputError: if the disk is full or cannot be written.
         """
-        try:
-            for key in sorted(arrays, key=lambda key: key == LAST):
-                path = self._path(block, key)
-                # A worker that was given up may still be at it: each writes under a name of its own.
-                partial = path.with_suffix(f".{uuid.uuid4().hex[:8]}{PARTIAL}")
-                with open(partial, "wb") as file:
-                    np.save(file, arrays[key], allow_pickle=False)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(partial, path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise OutputError(
+
+        def failed(error: OSError) -> OutputError:
+            return OutputError(
                 f"cannot write block {block} to {self.folder}: {error.strerror or error}; free space, "
                 "then run again with --resume"
-            ) from error
+            )
 
-    @contextlib.contextmanager
-    def holding(self, block: int, arrays: Mapping[str, NDArray[Any]]) -> Iterator[None]:
-        """Has a block be finished for who asks here, before it is saved: what is loaded of it are these arrays."""
-        self._held[block] = arrays
-        try:
-            yield
-        finally:
-            del self._held[block]
+        # A worker that was given up may still be at it: each writes under a name of its own.
+        partial = self._path(block, f"{uuid.uuid4().hex[:8]}{PARTIAL}")
+        return Spool(partial, self._path(block), shape, kinds, failed)
 
-    def load(self, block: int, key: str) -> NDArray[Any]:
+    def hold(self, block: int, numbers: Spool) -> None:
+        """Has a block be finished for who asks here, though its file has no name yet, and may never need one."""
+        self._held[block] = numbers
+
+    def let_go(self, block: int) -> None:
+        """Takes :meth:`hold` back."""
+        self._held.pop(block, None)
+
+    def load(self, block: int, key: str) -> Pieces:
         """One array of a finished block, memory-mapped."""
         held = self._held.get(block)
-        if held is not None:
-            return held[key]
-        array: NDArray[Any] = np.load(self._path(block, key), mmap_mode="r", allow_pickle=False)
-        return array
+        return spool.load(self._path(block), key) if held is None else held.load(key)
 
 
 class Scratch(Blocks):
@@ -232,10 +219,16 @@ class Scratch(Blocks):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Of a run that failed they are kept, for the next one; what failed is told, not that they cannot be.
+        with contextlib.suppress(OutputError):
+            for held in self._held.values():
+                held.finish()
         self._lock.close()
 
     def remove(self) -> None:
         """Deletes the folder once the output is whole, its journal last: until then it is a run's."""
+        while self._held:
+            self._held.popitem()[1].discard()
         with contextlib.suppress(OSError):
             self._clear()
         shutil.rmtree(self.folder, ignore_errors=True)

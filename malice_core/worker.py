@@ -101,7 +101,7 @@ class Desk:
         Raises:
             MaliceError: whatever went wrong; Cancelled if ``check`` did.
         """
-        if self._finished.finished(index, self._plan.layout.keys):
+        if self._finished.finished(index, self._plan.layout.kinds):
             return  # by a worker that died before it could say so
         block = self._blocks[index]
         with ExitStack() as reading, ExitStack() as computing:
@@ -110,6 +110,7 @@ class Desk:
             _take(self._computing, computing, check)
             saved = self._encoder.encode(block, images, check, lambda _: None)
             computing.close()
+            assert saved is not None
             saved.result()
 
     def close(self) -> None:

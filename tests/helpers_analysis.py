@@ -23,6 +23,7 @@ from malice_core.cube import Store
 from malice_core.grid import Block, Lattice
 from malice_core.mosaic import Mosaic
 from malice_core.product import BlockCodes, Layout, Means, rasters
+from malice_core.spool import Held
 
 Array = npt.NDArray[Any]
 #: Upper left corner of the embeddings, EPSG:32631.
@@ -73,13 +74,14 @@ def write(
     left, top = origin
     height, width = values.shape[1:]
     area = lattice.window(left, top - height * RES, left + width * RES, top)
-    codes = BlockCodes(layout, area.pixels)
+    held = Held(area.pixels, layout.kinds)
+    codes = BlockCodes(layout, held)
     for index, sensor in enumerate(sensors):
         gone = missing.get(sensor) if isinstance(missing, Mapping) else missing
         counts = np.where(np.zeros(area.shape, bool) if gone is None else gone, 0, 5).astype(np.uint16).ravel()
         step = bands // len(sensors)
         codes.put(index, 0, values[index * step : (index + 1) * step].reshape(step, -1).astype(np.float32), counts)
-    arrays = {key: content.reshape(-1, *area.shape) for key, content in codes.arrays.items()}
+    arrays = {key: content.reshape(-1, *area.shape) for key, content in held.arrays.items()}
     tags = {
         "MALICE_JOB": f"job of {path.name} {year}",
         "MALICE_MODEL": model,

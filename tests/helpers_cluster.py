@@ -15,12 +15,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import helpers_scratch
 import numpy as np
 import psutil
 
 from malice_core.blocks import BlockEncoder
 from malice_core.plan import Plan
-from malice_core.scratch import Scratch, folder_of
+from malice_core.scratch import Scratch
 
 
 def until(met: Callable[[], object], what: str, seconds: float = 120) -> None:
@@ -54,7 +55,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 
 
 def finished(output: Path) -> set[Path]:
-    return set(folder_of(output).glob("*.codes.npy"))
+    return set(helpers_scratch.finished(output))
 
 
 def until_blocks(process: subprocess.Popen[str], output: Path, count: int) -> None:
@@ -153,10 +154,12 @@ def require_same_when_sent(plan: Plan, folder: Path) -> None:
         with Scratch(folder / f"{number}.tif", one.fingerprint, one.grid.core_shape, resume=False) as scratch:
             encoder, block = BlockEncoder(one, scratch), next(iter(one.grid.blocks()))
             try:
-                encoder.encode(block, encoder.images([block]), lambda: None, lambda _: None).result()
+                saved = encoder.encode(block, encoder.images([block]), lambda: None, lambda _: None)
+                assert saved is not None
+                saved.result()
             finally:
                 encoder.close()
-            found.append({key: np.array(scratch.load(block.index, key)) for key in one.layout.keys})
+            found.append({key: np.array(scratch.load(block.index, key)) for key in one.layout.kinds})
         one.close()
     assert found[0].keys() == found[1].keys()
     for key, values in found[0].items():

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import rasterio
 from helpers_embed import command, embedded, free_names, run, write_image, write_series
+from helpers_scratch import finished
 
 from malice_core import pipeline, product
 from malice_core.cancelling import GRACE_SECONDS, Cancel, watch_signals
@@ -40,7 +41,7 @@ def until_blocks(process: subprocess.Popen[str], output: Path, count: int) -> No
     """Waits until ``count`` blocks are finished."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        if len(list(folder_of(output).glob("*.codes.npy"))) >= count:
+        if len(finished(output)) >= count:
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
@@ -253,7 +254,7 @@ def test_a_whole_output_is_whole_however_it_is_cut_or_asked_for(job: list[object
     with rasterio.open(tmp_path / "e.tif") as file:
         journal = {"fingerprint": file.tags()["MALICE_JOB"], "block": [16, 16]}
     (left / "job.json").write_text(json.dumps(journal))
-    (left / "block_000000.counts.npy").write_bytes(b"left")
+    (left / "block_000000.a.block").write_bytes(b"left")
     run(*job, "--resume", "--block", 32, "--memory", "1GB", "--runtime", "openvino", "--threads", 1)
     assert written(tmp_path / "e.tif") == before
     assert not left.exists()

@@ -1,4 +1,4 @@
-"""The last block of a run: written to the output while it is saved."""
+"""The last block of a run: written to the output while it is computed, and saved only if that fails."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import pytest
 import rasterio
 from helpers_cluster import until
 from helpers_embed import embedded, free_names, run, write_series
+from helpers_scratch import indices
 
-from malice_core import product
+from malice_core import geotiff, product
 from malice_core.blocks import BlockEncoder
+from malice_core.encoder import CHUNK
 from malice_core.errors import OutputError
+from malice_core.product import BlockCodes
 from malice_core.scratch import Scratch, folder_of
+from malice_core.spool import Spool
 
 #: Of the job: rows of blocks and of tiles, blocks in each; the last block.
 SIDE, ROWS, ACROSS = 16, 3, 2
@@ -42,49 +46,82 @@ def computed(monkeypatch: pytest.MonkeyPatch, job: list[object]) -> list[int]:
     return found
 
 
-def test_the_last_block_is_written_while_it_is_saved(
+def test_the_last_block_is_written_while_it_is_computed(
     job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both from memory: neither waits for the other, and nothing is found there afterwards."""
+    """A row of tiles as soon as its rows are there; it is never saved, and nothing is found of it afterwards."""
+    monkeypatch.setattr(product, "TILE", 16)
+    job[job.index("--block") + 1] = SIDE * ROWS
     reference = embedded(tmp_path / "whole.tif", *job[:-2])
-    growing, held, save = folder_of(tmp_path / "e.tif") / "codes.tif", list[Scratch](), Scratch.save
+    growing, put, saved = folder_of(tmp_path / "e.tif") / "codes.tif", BlockCodes.put, list[Spool]()
 
-    def slow(self: Scratch, block: int, arrays: Any) -> None:
-        if block == LAST:
-            held.append(self)
-            assert self.finished(block, ("codes", "counts"))
-            until(lambda: growing.exists() and growing.stat().st_size > reference.nbytes, "nearly all tiles")
-        save(self, block, arrays)
+    def slow(self: BlockCodes, modality: int, start: int, values: Any, counts: Any) -> None:
+        if start == 2 * CHUNK:
+            # Of what comes before, pieces of 8 rows, the first row of tiles is whole.
+            until(lambda: growing.exists() and growing.stat().st_size > reference.nbytes // ROWS, "a row of tiles")
+        put(self, modality, start, values, counts)
 
-    monkeypatch.setattr(Scratch, "save", slow)
+    monkeypatch.setattr(BlockCodes, "put", slow)
+    monkeypatch.setattr(Spool, "finish", saved.append)
     run(*job)
+    assert not saved
     with rasterio.open(tmp_path / "e.tif") as file:
         np.testing.assert_array_equal(file.read(), reference)
-    (scratch,) = held
-    assert not scratch.finished(LAST)
     assert free_names(tmp_path) == ["e.tif", "images", "whole.tif"]
 
 
-@pytest.mark.parametrize("before", [True, False])
-def test_a_last_block_that_cannot_be_saved_ends_the_run(
-    before: bool, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("full", [False, True])
+def test_the_last_block_is_saved_if_the_output_cannot_be_written(
+    full: bool, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether its disk is full before the output is written or after; a run that resumes computes that block."""
+    """Then a run that resumes has it already; a disk that does not take it either costs that block."""
     reference = embedded(tmp_path / "whole.tif", *job[:-2])
-    growing, save = folder_of(tmp_path / "e.tif") / "codes.tif", Scratch.save
+    finish = Spool.finish
 
-    def full(self: Scratch, block: int, arrays: Any) -> None:
-        if block == LAST:
-            if not before:
-                until(lambda: growing.exists() and growing.stat().st_size > reference.nbytes, "nearly all tiles")
+    def finishing(self: Spool) -> None:
+        if full and f"block_{LAST:06d}" in self._final.name:
+            self.discard()
             raise OutputError("the disk is full")
-        save(self, block, arrays)
+        finish(self)
+
+    def lost(*_: Any) -> bool:
+        return False
 
     with monkeypatch.context() as patch:
-        patch.setattr(Scratch, "save", full)
-        with pytest.raises(OutputError, match="the disk is full"):
+        patch.setattr(Spool, "finish", finishing)
+        patch.setattr(geotiff, "_all_tiles", lost)
+        with pytest.raises(OutputError, match="cannot be read back"):
             run(*job)
     assert free_names(tmp_path) == ["e.tif.malice", "images", "whole.tif"]
-    assert computed(monkeypatch, job) == [LAST]
+    assert not list(folder_of(tmp_path / "e.tif").glob("*.tmp"))
+    assert computed(monkeypatch, job) == ([LAST] if full else [])
     with rasterio.open(tmp_path / "e.tif") as file:
         np.testing.assert_array_equal(file.read(), reference)
+
+
+def test_a_block_that_is_cancelled_leaves_nothing(
+    job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the last one nor another."""
+    for number in (2, LAST):
+        begin, put = Scratch.begin, Spool.put
+
+        def begun(self: Scratch, block: int, *rest: Any, number: int = number, begin: Any = begin) -> Spool:
+            made: Spool = begin(self, block, *rest)
+            if block == number:
+                made.failing = True  # type: ignore[attr-defined]
+            return made
+
+        def failing(self: Spool, *given: Any, put: Any = put) -> None:
+            if getattr(self, "failing", False):
+                raise OutputError("the disk is full")
+            put(self, *given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Scratch, "begin", begun)
+            patch.setattr(Spool, "put", failing)
+            with pytest.raises(OutputError, match="the disk is full"):
+                run(*job, "--resume")
+        assert indices(tmp_path / "e.tif") == set(range(number))
+        assert not list(folder_of(tmp_path / "e.tif").glob("*.tmp"))
+    assert computed(monkeypatch, job) == [LAST]

@@ -21,7 +21,7 @@ from malice_core.grid import Block, BlockGrid, Lattice, Window
 from malice_core.job import DTYPES
 from malice_core.plan import disk_bytes
 from malice_core.product import BlockCodes, Layout, Means
-from malice_core.runtime import choose
+from malice_core.spool import Held
 
 LOW, HIGH = tuple(np.linspace(-3.0, -1.0, 64)), tuple(np.linspace(1.0, 4.0, 64))
 LATTICE = Lattice("EPSG:32631", 10.0, 0.0, 0.0)
@@ -42,11 +42,12 @@ class Embedding:
 
 def encode(kind: Layout, parts: list[Embedding]) -> dict[str, Any]:
     """All parts of a block, put in two pieces each."""
-    block = BlockCodes(kind, parts[0].counts.size)
+    held = Held(parts[0].counts.size, kind.kinds)
+    block = BlockCodes(kind, held)
     for number, part in enumerate(parts):
         for piece in (slice(0, 2), slice(2, None)):
             block.put(number, piece.start, part.values[:, piece], part.counts[piece])
-    return block.arrays
+    return dict(held.arrays)
 
 
 def embedding(pixels: int, seed: int = 0) -> Embedding:
@@ -133,21 +134,6 @@ def write(
         assert sum(shares) == pytest.approx(1.0)
     whole["values"] = np.concatenate([part.values for part in parts]).reshape(-1, *area.shape)
     return whole
-
-
-def test_blocks_of_a_run_share_memory() -> None:
-    """Whatever their sizes; numbers are those of blocks that do not."""
-    kind = layout("int8", ("s2", "s1"))
-    codes = kind.opened(choose("auto", "cpu"))
-    first = codes(30).arrays["codes"]
-    for number, pixels in enumerate((12, 30)):
-        parts = [embedding(pixels, number), embedding(pixels, number + 10)]
-        block = codes(pixels)
-        for sensor, part in enumerate(parts):
-            block.put(sensor, 0, part.values, part.counts)
-        assert np.shares_memory(block.arrays["codes"], first)
-        for key, values in encode(kind, parts).items():
-            np.testing.assert_array_equal(block.arrays[key], values)
 
 
 def cut(array: Any, block: Block, area: Window) -> Any:

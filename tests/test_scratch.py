@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers_scratch import begun, save
 
 from malice_core.errors import OutputError
 from malice_core.scratch import Scratch, folder_of, size_of
@@ -25,7 +26,7 @@ def arrays(value: int) -> dict[str, np.ndarray]:
 def test_finished_blocks_are_found_again(tmp_path: Path) -> None:
     output = tmp_path / "e.tif"
     with Scratch(output, "job", (8, 8), resume=False) as scratch:
-        scratch.save(7, arrays(5))
+        save(scratch, 7, arrays(5))
     with Scratch(output, "job", (8, 8), resume=True) as scratch:
         assert scratch.finished(7)
         assert not scratch.finished(6)
@@ -37,27 +38,27 @@ def test_finished_blocks_are_found_again(tmp_path: Path) -> None:
 def test_without_resume_old_blocks_are_gone(tmp_path: Path) -> None:
     output = tmp_path / "e.tif"
     with Scratch(output, "job", (8, 8), resume=False) as scratch:
-        scratch.save(0, arrays(1))
+        save(scratch, 0, arrays(1))
     with Scratch(output, "job", (8, 8), resume=False) as scratch:
         assert not scratch.finished(0)
 
 
 def test_half_a_block_is_no_block(tmp_path: Path) -> None:
-    """What a kill between the two arrays, or in the middle of one, leaves behind."""
+    """What a kill before it has its name leaves behind."""
     output = tmp_path / "e.tif"
     with Scratch(output, "job", (8, 8), resume=False) as scratch:
-        scratch.save(0, {"counts": arrays(1)["counts"]})
-        (scratch.folder / "block_000001.codes.tmp").write_bytes(b"half")
+        begun(scratch, 0, arrays(1))
+        (scratch.folder / "block_000001.mark.a.tmp").write_bytes(b"half")
     with Scratch(output, "job", (8, 8), resume=True) as scratch:
         assert not scratch.finished(0)
         assert not scratch.finished(1)
-        assert not list(scratch.folder.glob("*.tmp"))
+        assert sorted(path.name for path in scratch.folder.iterdir()) == ["job.json", "lock"]
 
 
 def test_another_jobs_blocks_are_refused(tmp_path: Path) -> None:
     output = tmp_path / "e.tif"
     with Scratch(output, "one", (8, 8), resume=False) as scratch:
-        scratch.save(0, arrays(1))
+        save(scratch, 0, arrays(1))
     with pytest.raises(OutputError, match="belongs to another job"):
         Scratch(output, "two", (8, 8), resume=True)
     with Scratch(output, "one", (8, 8), resume=True) as scratch:
@@ -107,11 +108,11 @@ def test_a_worker_of_a_dead_run_may_rename_its_block_meanwhile(
 ) -> None:
     output, unlink, renamed = tmp_path / "e.tif", Path.unlink, []
     with Scratch(output, "one", (8, 8), resume=False) as scratch:
-        (scratch.folder / "block_000001.codes.tmp").write_bytes(b"nearly whole")
+        (scratch.folder / "block_000001.mark.a.tmp").write_bytes(b"nearly whole")
 
     def late(path: Path, missing_ok: bool = False) -> None:
         if path.suffix == ".tmp":
-            renamed.append(path.rename(path.with_suffix(".npy")))
+            renamed.append(path.rename(path.with_suffix(".block")))
         unlink(path, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", late)
@@ -124,14 +125,14 @@ def test_the_size_of_a_scratch_that_changes(tmp_path: Path, monkeypatch: pytest.
     """As above, while it is looked at."""
     output, walk = tmp_path / "e.tif", os.walk
     with Scratch(output, "one", (8, 8), resume=False) as scratch:
-        scratch.save(0, arrays(1))
+        save(scratch, 0, arrays(1))
         before = size_of(output)
-        (scratch.folder / "block_000001.codes.tmp").write_bytes(b"nearly whole")
+        (scratch.folder / "block_000001.mark.a.tmp").write_bytes(b"nearly whole")
 
     def late(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         for found in walk(folder):
             for name in Path(found[0]).glob("*.tmp"):
-                name.rename(name.with_suffix(".npy"))
+                name.rename(name.with_suffix(".block"))
             yield found
 
     monkeypatch.setattr(os, "walk", late)
@@ -183,10 +184,10 @@ def test_killed_while_it_is_deleted_it_can_be_used(tmp_path: Path, monkeypatch: 
     """At each change of a name on disk; until nothing is left of it the folder is known as a run's."""
     output = tmp_path / "e.tif"
 
-    def begun() -> None:
+    def anew() -> None:
         with Scratch(output, "job", (8, 8), resume=False) as scratch:
             for block in range(3 if what != "made" else 0):
-                scratch.save(block, arrays(block))
+                save(scratch, block, arrays(block))
             if what == "removed":
                 scratch.remove()
 
@@ -194,13 +195,13 @@ def test_killed_while_it_is_deleted_it_can_be_used(tmp_path: Path, monkeypatch: 
         shutil.rmtree(folder_of(output), ignore_errors=True)
         if what != "made":
             with Scratch(output, "old", (8, 8), resume=False) as scratch:
-                scratch.save(0, arrays(1))
+                save(scratch, 0, arrays(1))
                 (scratch.folder / "e.tif").write_bytes(b"an output, half")
         ended = True
         with monkeypatch.context() as patch:
             _kill_at(patch, number)
             try:
-                begun()
+                anew()
             except Killed:
                 ended = False
         with Scratch(output, "new", (8, 8), resume=False) as scratch:
@@ -227,12 +228,16 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert [entry.name for entry in folder.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("size", [0, 50, 200])
+@pytest.mark.parametrize("size", [0, 50, 1024, 2000])
 def test_a_damaged_block_is_no_block(tmp_path: Path, size: int) -> None:
     with Scratch(tmp_path / "e.tif", "job", (8, 8), resume=False) as scratch:
-        scratch.save(0, {"codes": np.zeros((64, 8, 8), np.float32)})
+        save(scratch, 0, {"codes": np.zeros((64, 8, 8), np.float32)})
         assert scratch.finished(0)
-        (path,) = scratch.folder.glob("block_000000.*.codes.npy")
-        path.write_bytes(path.read_bytes()[:size])
+        assert not scratch.finished(0, ["codes", "counts"])
+        (path,) = scratch.folder.glob("block_000000.*.block")
+        whole = path.read_bytes()
+        path.write_bytes(whole + b"more")
+        assert not scratch.finished(0)
+        path.write_bytes(whole[:size])
         assert not scratch.finished(0)
         assert not scratch.finished(1, ["codes", "counts"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +14,15 @@ from types import SimpleNamespace, TracebackType
 import helpers_cluster
 import numpy as np
 import pytest
-from helpers_embed import Array, run, write_series
+from helpers_embed import run, write_series
 
 import malice_core
 from malice_core import embed, memory, runtime, worker, workers
 from malice_core.blocks import BlockEncoder, environment
 from malice_core.errors import ClusterError, DeviceError, InputError, OutputError
 from malice_core.plan import Plan, make_plan
-from malice_core.scratch import Blocks, Scratch
+from malice_core.scratch import Scratch
+from malice_core.spool import Spool
 from malice_core.worker import Order
 
 
@@ -40,14 +41,14 @@ def test_a_block_that_cannot_be_saved_fails_no_more_than_the_next(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which is where a run that does not wait for each block is told of it."""
-    save = Blocks.save
+    finish = Spool.finish
 
-    def failing(self: Blocks, block: int, arrays: Mapping[str, Array]) -> None:
-        if block == 0:
+    def failing(self: Spool) -> None:
+        if "block_000000" in self._final.name:
             raise OutputError("full")
-        save(self, block, arrays)
+        finish(self)
 
-    monkeypatch.setattr(Blocks, "save", failing)
+    monkeypatch.setattr(Spool, "finish", failing)
     with Scratch(tmp_path / "e.tif", plan.fingerprint, plan.grid.core_shape, resume=False) as scratch:
         encoder, told = BlockEncoder(plan, scratch), []
         try:
@@ -56,12 +57,13 @@ def test_a_block_that_cannot_be_saved_fails_no_more_than_the_next(
                     saved = encoder.encode(block, encoder.images([block]), lambda: None, lambda _: None)
                 except OutputError as error:
                     told.append((block.index, str(error)))
+            assert saved is not None
             saved.result()  # closing gives up what has not begun
         finally:
             encoder.close()
         assert told == [(1, "full")]
         assert [scratch.finished(index) for index in range(4)] == [False, False, True, True]
-        assert np.isfinite(scratch.load(3, "codes")).all()
+        assert np.isfinite(np.array(scratch.load(3, "codes"))).all()
 
 
 class Desk:

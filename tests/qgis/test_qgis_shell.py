@@ -328,7 +328,7 @@ def test_a_cancelled_run_is_gone_on_with(shell: Shell, scene: Path, tmp_path: Pa
     output = tmp_path / "e.tif"
     arguments = (f"FOLDER_S2={scene / 'mid'}", "BLOCK=64", "QUERIES=0", f"OUTPUT={output}")
     process = shell.start("run", "malice:embed", "--", "MODEL=tiny", *arguments)
-    wait_until(lambda: len(list((tmp_path / "e.tif.malice").glob("block*codes.npy"))) > 2, 60)
+    wait_until(lambda: len(list((tmp_path / "e.tif.malice").glob("*.block"))) > 2, 60)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=20)
     wait_until(lambda: not engines(output), 3)

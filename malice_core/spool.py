@@ -1,0 +1,230 @@
+"""The numbers of one block as a file, written as they are made, and read back by bands and rows.
+
+A file has all arrays of a block, one after the other, each in pieces of some pixels: ``(pieces, bands, pixels of a
+piece)``. So whoever makes the numbers of some pixels writes them at one place, and no block is ever held in memory.
+The file begins with a description as JSON. It has another name until it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malice_core.encoder import CHUNK
+from malice_core.errors import OutputError
+from malice_core.outputs import Kinds
+
+#: Bytes of the description.
+HEAD = 1024
+#: Arrays begin at multiples of this: numbers of all types are aligned.
+ALIGNED = 64
+
+
+class Pieces:
+    """An array in pieces, (bands, height, width), read by slices.
+
+    Args:
+        memory: (pieces, bands, pixels of a piece).
+        shape: (height, width) of the block.
+    """
+
+    def __init__(self, memory: NDArray[Any], shape: tuple[int, int]) -> None:
+        self._memory = memory
+        self.shape: tuple[int, int, int] = (memory.shape[1], *shape)
+        self.dtype = memory.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, place: tuple[slice, slice, slice]) -> NDArray[Any]:
+        """Some bands, rows and columns: a copy."""
+        bands, rows, cols = place
+        _, height, width = self.shape
+        start, stop, _ = rows.indices(height)
+        piece = self._memory.shape[2]
+        first, last = start * width // piece, -(-stop * width // piece)
+        # Whole pieces, which the rows begin and end within.
+        found = self._memory[first:last, bands].transpose(1, 0, 2)
+        found = found.reshape(len(found), -1)[:, start * width - first * piece :][:, : (stop - start) * width]
+        return found.reshape(-1, stop - start, width)[..., cols]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        everything = slice(None)
+        return np.asarray(self[everything, everything, everything], dtype)
+
+
+class Form:
+    """Where the arrays of a block lie in its file."""
+
+    def __init__(self, shape: tuple[int, int], kinds: Kinds) -> None:
+        self.shape, self.kinds = shape, kinds
+        pixels = math.prod(shape)
+        self.piece = min(CHUNK, pixels)
+        self.pieces = -(-pixels // self.piece)
+        self.starts: dict[str, int] = {}
+        self.size = HEAD
+        for key, (bands, dtype) in kinds.items():
+            self.starts[key] = self.size
+            size = self.pieces * bands * self.piece * dtype.itemsize
+            self.size += -(-size // ALIGNED) * ALIGNED
+
+    def head(self) -> bytes:
+        kinds = {key: [bands, dtype.str] for key, (bands, dtype) in self.kinds.items()}
+        return json.dumps({"shape": self.shape, "kinds": kinds}).encode().ljust(HEAD)
+
+    def load(self, path: Path, key: str) -> Pieces:
+        bands, dtype = self.kinds[key]
+        shape = self.pieces, bands, self.piece
+        return Pieces(np.memmap(path, dtype, "r", self.starts[key], shape), self.shape)
+
+
+def form(path: Path) -> Form:
+    """Which arrays a file has.
+
+    Raises:
+        OSError: if it is not there.
+        ValueError: if it is no whole file of a block.
+    """
+    with open(path, "rb") as file:
+        try:
+            told = json.loads(file.read(HEAD))
+            height, width = told["shape"]
+            kinds = {key: (int(bands), np.dtype(name)) for key, (bands, name) in told["kinds"].items()}
+            found = Form((int(height), int(width)), kinds)
+        except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+            raise ValueError(f"{path} is no block") from error
+        if os.fstat(file.fileno()).st_size != found.size:
+            raise ValueError(f"{path} is not whole")
+    return found
+
+
+def load(path: Path, key: str) -> Pieces:
+    """An array of a block that is whole, memory-mapped.
+
+    Raises:
+        OSError, ValueError: as of :func:`form`, or if it has no such array.
+    """
+    found = form(path)
+    if key not in found.kinds:
+        raise ValueError(f"{path} has no {key}")
+    return found.load(path, key)
+
+
+class Spool:
+    """A file that is being written, by any number of threads.
+
+    Args:
+        path: of the file while it is not whole.
+        final: of the whole one.
+        shape: (height, width) of the block.
+        kinds: its arrays.
+        failed: what is raised of an error of the disk.
+
+    Raises:
+        OutputError: as ``failed`` makes it.
+    """
+
+    def __init__(
+        self, path: Path, final: Path, shape: tuple[int, int], kinds: Kinds, failed: Callable[[OSError], OutputError]
+    ) -> None:
+        self._path, self._final, self._failed = path, final, failed
+        self._form = Form(shape, kinds)
+        self._lock = threading.Lock()
+        try:
+            self._file = open(path, "wb", buffering=0)  # noqa: SIM115  written until the block is whole
+        except OSError as error:
+            raise failed(error) from error
+        try:
+            # What fills up the last piece of an array need not be written.
+            self._file.truncate(self._form.size)
+            self._write(0, memoryview(self._form.head()))
+        except OSError as error:
+            self.discard()
+            raise failed(error) from error
+
+    def put(self, key: str, band: int, start: int, values: NDArray[Any]) -> None:
+        """Takes the numbers of some bands and pixels.
+
+        Args:
+            key: of the array.
+            band: the first of the bands.
+            start: the first of the pixels, which a piece begins with.
+            values: (bands, pixels) of one piece, all of it or up to the end of the block.
+
+        Raises:
+            OutputError: if the disk does not take them.
+        """
+        form = self._form
+        bands, dtype = form.kinds[key]
+        whole = np.ascontiguousarray(values, dtype)
+        if whole.shape[1] < form.piece:
+            whole = np.zeros((len(values), form.piece), dtype)
+            whole[:, : values.shape[1]] = values
+        number, inside = divmod(start, form.piece)
+        assert not inside, f"pixel {start} is within a piece of {form.piece}"
+        try:
+            self._write(
+                form.starts[key] + (number * bands + band) * form.piece * dtype.itemsize,
+                whole.reshape(-1).view(np.uint8).data,
+            )
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _write(self, place: int, content: memoryview) -> None:
+        with self._lock:
+            self._file.seek(place)
+            while content:
+                # A disk that is nearly full takes a part first.
+                content = content[self._file.write(content) :]
+
+    def load(self, key: str) -> Pieces:
+        """An array, before the file has its name: all of it must have been put."""
+        return self._form.load(self._path, key)
+
+    def finish(self) -> None:
+        """Gives the file its name, when all of it is on the disk.
+
+        Raises:
+            OutputError: if the disk does not take it; then nothing is left.
+        """
+        try:
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.replace(self._path, self._final)
+        except OSError as error:
+            self.discard()
+            raise self._failed(error) from error
+
+    def discard(self) -> None:
+        """Deletes it."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+class Held:
+    """The same in memory.
+
+    Args:
+        pixels: of the block.
+        kinds: its arrays.
+
+    Attributes:
+        arrays: by key: (bands, pixels).
+    """
+
+    def __init__(self, pixels: int, kinds: Kinds) -> None:
+        self.arrays: Mapping[str, NDArray[Any]] = {
+            key: np.empty((bands, pixels), dtype) for key, (bands, dtype) in kinds.items()
+        }
+
+    def put(self, key: str, band: int, start: int, values: NDArray[Any]) -> None:
+        """As :meth:`Spool.put`, for any pixels."""
+        self.arrays[key][band : band + len(values), start : start + values.shape[1]] = values
