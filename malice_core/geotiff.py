@@ -105,7 +105,7 @@ def grow(
                         means.advance(values.size * half)
                 if not reading:
                     unread.append(row)
-                if means.computing():
+                if not cog and means.computing():
                     # What the disk takes meanwhile it need not take in the end.
                     flush(flat)
         if cog:

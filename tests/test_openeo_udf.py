@@ -271,9 +271,11 @@ def test_both_sensors_are_planned_together_and_kept(small: Path, monkeypatch: py
     graphs, plans, spaces = Opened(monkeypatch), [], weakref.WeakSet()
     original, workspace = memory.fit, encoding.Workspace
 
-    def fit(*arguments: Any) -> Any:
+    def fit(*arguments: Any, held: int) -> Any:
+        # Embeddings of one sensor at a time, in float32.
+        assert held == len(QUERIES) * 64 * 4
         plans.append((arguments[0].memory, arguments[4]))
-        return original(*arguments)
+        return original(*arguments, held=held)
 
     def space(elements: int, kind: Any = np.float32) -> Any:
         made = workspace(elements, kind)
@@ -296,7 +298,7 @@ def test_both_sensors_are_planned_together_and_kept(small: Path, monkeypatch: py
 
 def test_blocks_within_a_chunk_do_not_show(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grids, original = [], memory.fit
-    monkeypatch.setattr(memory, "fit", lambda *args: grids.append(original(*args)) or grids[-1])
+    monkeypatch.setattr(memory, "fit", lambda *args, **kept: grids.append(original(*args, **kept)) or grids[-1])
     cube = cube_of(small / "S2")
     whole = embed(cube).values
     monkeypatch.setattr(memory, "SIDES", (16,))  # as where there is little memory for many dates

@@ -421,7 +421,7 @@ def test_a_module_that_a_block_misses_is_named(job: list[object], tmp_path: Path
 
 
 def test_a_worker_with_too_little_memory_is_told(tiny: str, remote: Cluster, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^worker tcp://.*: may use 1\.60 GB .* the plan needs [4-9]\.\d+ GB"):
+    with pytest.raises(InputError, match=r"^worker tcp://.*: may use 1\.60 GB .* the plan needs [2-9]\.\d+ GB"):
         run(*long_job(tmp_path, 512), "--dask", remote.file)
 
 
