@@ -84,7 +84,7 @@ class BlockEncoder:
         check: Callable[[], None],
         tick: Callable[[int], None],
         reached: Callable[[int], None] | None = None,
-    ) -> Future[None] | None:
+    ) -> Future[None]:
         """Computes one block and begins to save it.
 
         Args:
@@ -92,11 +92,10 @@ class BlockEncoder:
             check: raises when the run was cancelled; called between calls of the graphs.
             tick: is told the units of work done, of :func:`units_of`, from several threads.
             reached: for a block that no other is encoded after: told, from any thread, how many of its first rows there
-                are by now, which can be loaded at once. Nobody waits until the disk has it: it is saved if the run
-                fails.
+                are by now, which can be loaded at once.
 
         Returns:
-            The saving, which ends before the next block's embeddings are computed; None of the last block.
+            The saving, which ends before the next block's embeddings are computed.
 
         Raises:
             OutputError: of saving the block before, too.
@@ -128,17 +127,15 @@ class BlockEncoder:
                 tick(count)
             assert numbers is not None, "no modality"
         except BaseException:
+            self._blocks.let_go(block.index)
             # What is still being computed would be written among the next block's features.
             for pool in (self._coders, self._embedders):
                 pool.shutdown(wait=True, cancel_futures=True)
             self._coders, self._embedders = self._encoding()
             if numbers is not None:
-                self._blocks.let_go(block.index)
                 numbers.discard()
             raise
-        if reached is not None:
-            return None
-        self._saved = self._writer.submit(numbers.finish)
+        self._saved = self._writer.submit(self._save, block.index, numbers)
         return self._saved
 
     def images(self, blocks: Iterable[Block], whole: Callable[[], None] | None = None) -> Iterator[Image]:
@@ -181,7 +178,7 @@ class BlockEncoder:
                     yield partial(_image, job, sensor, index, block, normalisers[sensor])
 
     def _ground(self, sensor: str, block: Block, crop: tuple[slice, slice], grounds: dict[Window, Float]) -> Float:
-        """Float of the terrain in a block's core; ``grounds`` keeps them for other sensors with as large images."""
+        """Features of the terrain in a block's core; ``grounds`` keeps them for other sensors with as large images."""
         around = self._job.surroundings
         assert around is not None
         assert self._terrain is not None
@@ -189,6 +186,12 @@ class BlockEncoder:
         if needed not in grounds:
             grounds[needed] = self._terrain(around.terrain_of(sensor, block.input), crop)
         return grounds[needed]
+
+    def _save(self, block: int, numbers: Spool) -> None:
+        try:
+            numbers.finish()
+        finally:
+            self._blocks.let_go(block)
 
 
 class _Front:

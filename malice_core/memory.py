@@ -140,7 +140,7 @@ def budget(
         height, width = grid.input_shape if grid.clip else grid.core_shape
         maps_of_date = (height + 2 * LAST_BORDER) * (width + 2 * LAST_BORDER) * LAST_WIDTH
         size = np.dtype(map_type(backend)).itemsize
-        kept = maps_of_date * (max(dates.values()) - aux) * size + aux * core * card.width * 4
+        kept = maps_of_date * (max(dates.values()) - aux) * size + aux * len(dates) * core * card.width * 4
         returned = maps_of_date * (4 + size)
     ours = {
         "spatial features": kept + core * max(dates.values()) * len(dates) * 4,

@@ -95,11 +95,12 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: Pro
             tell = partial(assembler.computed, block.index)
             if block is todo[-1]:
                 rows = partial(assembler.reached, block.index)
-                encoder.encode(block, images, assembler.check, progress.encoded, rows)
+                saved = encoder.encode(block, images, assembler.check, progress.encoded, rows)
+                # Saving takes as long as the disk does: nothing of the output waits for the last block's.
                 tell()
+                saved.result()
             else:
                 saved = encoder.encode(block, images, assembler.check, progress.encoded)
-                assert saved is not None
                 saved.add_done_callback(partial(_if_saved, tell))
     finally:
         encoder.close()

@@ -123,7 +123,7 @@ class Blocks:
         return Spool(partial, self._path(block), shape, kinds, failed)
 
     def hold(self, block: int, numbers: Spool) -> None:
-        """Has a block be finished for who asks here, though its file has no name yet, and may never need one."""
+        """Has a block be finished for who asks here, though its file has no name yet, and not all of it is there."""
         self._held[block] = numbers
 
     def let_go(self, block: int) -> None:
@@ -219,16 +219,10 @@ class Scratch(Blocks):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Of a run that failed they are kept, for the next one; what failed is told, not that they cannot be.
-        with contextlib.suppress(OutputError):
-            for held in self._held.values():
-                held.finish()
         self._lock.close()
 
     def remove(self) -> None:
         """Deletes the folder once the output is whole, its journal last: until then it is a run's."""
-        while self._held:
-            self._held.popitem()[1].discard()
         with contextlib.suppress(OSError):
             self._clear()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -7,10 +7,12 @@ The file begins with a description as JSON. It has another name until it is whol
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from malice_core.outputs import Kinds
 HEAD = 1024
 #: Arrays begin at multiples of this: numbers of all types are aligned.
 ALIGNED = 64
+#: Seconds to wait before a file gets its name, on Windows: whoever reads its first rows has it open for moments.
+PAUSES = [0.02] * 100
 
 
 class Pieces:
@@ -99,7 +103,7 @@ def form(path: Path) -> Form:
             height, width = told["shape"]
             kinds = {key: (int(bands), np.dtype(name)) for key, (bands, name) in told["kinds"].items()}
             found = Form((int(height), int(width)), kinds)
-        except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, SyntaxError) as error:
             raise ValueError(f"{path} is no block") from error
         if os.fstat(file.fileno()).st_size != found.size:
             raise ValueError(f"{path} is not whole")
@@ -186,8 +190,16 @@ class Spool:
                 content = content[self._file.write(content) :]
 
     def load(self, key: str) -> Pieces:
-        """An array, before the file has its name: all of it must have been put."""
-        return self._form.load(self._path, key)
+        """An array, of which that may be read which has been put.
+
+        Raises:
+            OSError: if it was discarded.
+        """
+        try:
+            return self._form.load(self._path, key)
+        except FileNotFoundError:
+            # It may have its name by now.
+            return self._form.load(self._final, key)
 
     def finish(self) -> None:
         """Gives the file its name, when all of it is on the disk.
@@ -198,15 +210,29 @@ class Spool:
         try:
             os.fsync(self._file.fileno())
             self._file.close()
-            os.replace(self._path, self._final)
+            self._rename()
         except OSError as error:
             self.discard()
             raise self._failed(error) from error
 
+    def _rename(self) -> None:
+        for pause in PAUSES:
+            try:
+                os.replace(self._path, self._final)
+            except PermissionError:
+                if os.name != "nt":
+                    raise
+                time.sleep(pause)
+            else:
+                return
+        os.replace(self._path, self._final)
+
     def discard(self) -> None:
-        """Deletes it."""
-        self._file.close()
-        self._path.unlink(missing_ok=True)
+        """Deletes it, as far as the system lets it: why is told already."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
 
 class Held:

@@ -110,7 +110,6 @@ class Desk:
             _take(self._computing, computing, check)
             saved = self._encoder.encode(block, images, check, lambda _: None)
             computing.close()
-            assert saved is not None
             saved.result()
 
     def close(self) -> None:

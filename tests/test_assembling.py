@@ -88,7 +88,7 @@ def patient(monkeypatch: pytest.MonkeyPatch, rows: Callable[[], int]) -> list[in
 
     def waiting(
         self: BlockEncoder, block: Block, images: Any, check: Callable[[], None], tick: Any, reached: Any = None
-    ) -> Future[None] | None:
+    ) -> Future[None]:
         def met() -> bool:
             check()  # as an encoder does all the time
             return rows() >= block.index // ACROSS
@@ -97,8 +97,7 @@ def patient(monkeypatch: pytest.MonkeyPatch, rows: Callable[[], int]) -> list[in
         computed.append(block.index)
         saved = encode(self, block, images, check, tick, reached)
         # The last block of a row must be there to be written before the next one is begun.
-        if saved is not None:
-            saved.result()
+        saved.result()
         return saved
 
     monkeypatch.setattr(BlockEncoder, "encode", waiting)

@@ -1,4 +1,4 @@
-"""The last block of a run: written to the output while it is computed, and saved only if that fails."""
+"""The last block of a run: written to the output while it is computed, and while it is saved."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def computed(monkeypatch: pytest.MonkeyPatch, job: list[object]) -> list[int]:
 def test_the_last_block_is_written_while_it_is_computed(
     job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row of tiles as soon as its rows are there; it is never saved, and nothing is found of it afterwards."""
+    """A row of tiles as soon as its rows are there; and the others before it is saved."""
     monkeypatch.setattr(product, "TILE", 16)
     job[job.index("--block") + 1] = SIDE * ROWS
     reference = embedded(tmp_path / "whole.tif", *job[:-2])
-    growing, put, saved = folder_of(tmp_path / "e.tif") / "codes.tif", BlockCodes.put, list[Spool]()
+    growing, put, finish = folder_of(tmp_path / "e.tif") / "codes.tif", BlockCodes.put, Spool.finish
 
     def slow(self: BlockCodes, modality: int, start: int, values: Any, counts: Any) -> None:
         if start == 2 * CHUNK:
@@ -61,40 +61,56 @@ def test_the_last_block_is_written_while_it_is_computed(
             until(lambda: growing.exists() and growing.stat().st_size > reference.nbytes // ROWS, "a row of tiles")
         put(self, modality, start, values, counts)
 
+    def late(self: Spool) -> None:
+        until(lambda: growing.stat().st_size > reference.nbytes, "nearly all tiles")
+        finish(self)
+
     monkeypatch.setattr(BlockCodes, "put", slow)
-    monkeypatch.setattr(Spool, "finish", saved.append)
+    monkeypatch.setattr(Spool, "finish", late)
     run(*job)
-    assert not saved
     with rasterio.open(tmp_path / "e.tif") as file:
         np.testing.assert_array_equal(file.read(), reference)
     assert free_names(tmp_path) == ["e.tif", "images", "whole.tif"]
 
 
-@pytest.mark.parametrize("full", [False, True])
-def test_the_last_block_is_saved_if_the_output_cannot_be_written(
-    full: bool, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("before", [True, False])
+def test_a_last_block_that_cannot_be_saved_ends_the_run(
+    before: bool, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then a run that resumes has it already; a disk that does not take it either costs that block."""
+    """Whether its disk is full before the output is written or after; a run that resumes computes that block."""
     reference = embedded(tmp_path / "whole.tif", *job[:-2])
-    finish = Spool.finish
+    growing, finish = folder_of(tmp_path / "e.tif") / "codes.tif", Spool.finish
 
-    def finishing(self: Spool) -> None:
-        if full and f"block_{LAST:06d}" in self._final.name:
+    def full(self: Spool) -> None:
+        if f"block_{LAST:06d}" in self._final.name:
+            if not before:
+                until(lambda: growing.exists() and growing.stat().st_size > reference.nbytes, "nearly all tiles")
             self.discard()
             raise OutputError("the disk is full")
         finish(self)
 
-    def lost(*_: Any) -> bool:
-        return False
-
     with monkeypatch.context() as patch:
-        patch.setattr(Spool, "finish", finishing)
-        patch.setattr(geotiff, "_all_tiles", lost)
-        with pytest.raises(OutputError, match="cannot be read back"):
+        patch.setattr(Spool, "finish", full)
+        with pytest.raises(OutputError, match="the disk is full"):
             run(*job)
     assert free_names(tmp_path) == ["e.tif.malice", "images", "whole.tif"]
     assert not list(folder_of(tmp_path / "e.tif").glob("*.tmp"))
-    assert computed(monkeypatch, job) == ([LAST] if full else [])
+    assert computed(monkeypatch, job) == [LAST]
+    with rasterio.open(tmp_path / "e.tif") as file:
+        np.testing.assert_array_equal(file.read(), reference)
+
+
+def test_an_output_that_cannot_be_written_leaves_all_blocks(
+    job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one too."""
+    reference = embedded(tmp_path / "whole.tif", *job[:-2])
+    with monkeypatch.context() as patch:
+        patch.setattr(geotiff, "_all_tiles", lambda *_: False)
+        with pytest.raises(OutputError, match="cannot be read back"):
+            run(*job)
+    assert indices(tmp_path / "e.tif") == set(range(LAST + 1))
+    assert computed(monkeypatch, job) == []
     with rasterio.open(tmp_path / "e.tif") as file:
         np.testing.assert_array_equal(file.read(), reference)
 

@@ -57,7 +57,6 @@ def test_a_block_that_cannot_be_saved_fails_no_more_than_the_next(
                     saved = encoder.encode(block, encoder.images([block]), lambda: None, lambda _: None)
                 except OutputError as error:
                     told.append((block.index, str(error)))
-            assert saved is not None
             saved.result()  # closing gives up what has not begun
         finally:
             encoder.close()

@@ -170,14 +170,6 @@ class Emitter:
         b = self._builder
         return b.load(b.bitcast(pointer, self.vector.as_pointer()), align=4 * self.lanes if aligned else 4)
 
-    def load_rounded(self, pointer: Any, *offset: Any) -> Any:
-        """Numbers that are kept as bfloat16, so many of these further; from anywhere."""
-        b, half = self._builder, ir.IntType(16)
-        first = b.gep(b.bitcast(pointer, half.as_pointer()), [self.sum(*offset)])
-        halves = b.load(b.bitcast(first, ir.VectorType(half, self.lanes).as_pointer()), align=2)
-        bits = b.shl(b.zext(halves, self._whole), ir.Constant(self._whole, [16] * self.lanes))
-        return b.bitcast(bits, self.vector)
-
     def store(self, value: Any, pointer: Any, aligned: bool = True) -> None:
         b = self._builder
         b.store(value, b.bitcast(pointer, self.vector.as_pointer()), align=4 * self.lanes if aligned else 4)

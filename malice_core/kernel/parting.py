@@ -12,6 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from malice_core.weights import LAST_WIDTH, WIDTH
 
 Float = NDArray[np.float32]
+#: Nodes at the end of a spatial graph, with their attributes; what is padded; shapes of that, of kernel and bias.
+LAST = [("Pad", {"mode": b"reflect"}), ("Conv", {"kernel_shape": [3, 3], "strides": [1, 1]}), ("Relu", {})]
+PADS = [0, 0, 1, 1] * 2
+SHAPES = [(8,), (WIDTH, LAST_WIDTH, 3, 3), (WIDTH,)]
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,21 @@ def parted(graph: bytes) -> Parted:
     """
     model = onnx.load_model_from_string(graph)
     *before, pad, conv, relu = model.graph.node
-    form = [node.op_type for node in (pad, conv, relu)]
-    if form != ["Pad", "Conv", "Relu"] or [conv.input[0], relu.input[0]] != [pad.output[0], conv.output[0]]:
-        raise ValueError(f"a spatial graph that ends with {form}")
     stored = {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
     # Weights that are stored as float16 come with casts.
-    stored |= {node.output[0]: stored[node.input[0]] for node in before if node.op_type == "Cast"}
-    kernel, bias = (stored[name].astype(np.float32) for name in conv.input[1:])
-    sides = {attribute.name: list(attribute.ints) for attribute in conv.attribute}
-    if kernel.shape != (WIDTH, LAST_WIDTH, 3, 3) or bias.shape != (WIDTH,) or sides["strides"] != [1, 1]:
-        raise ValueError(f"a last convolution {kernel.shape}, strides {sides['strides']}")
+    stored |= {
+        node.output[0]: stored[node.input[0]] for node in before if node.op_type == "Cast" and node.input[0] in stored
+    }
+    weights = [stored.get(name, np.zeros(0)) for name in (*pad.input[1:], *conv.input[1:])]
+    found = [
+        (node.op_type, {one.name: helper.get_attribute_value(one) for one in node.attribute})
+        for node in (pad, conv, relu)
+    ]
+    chained = [conv.input[0], relu.input[0]] == [pad.output[0], conv.output[0]]
+    # What such a graph is written with, no attribute more: any other would make something else of it.
+    if not chained or found != LAST or [one.shape for one in weights] != SHAPES or weights[0].tolist() != PADS:
+        raise ValueError(f"a spatial graph that ends with {found}, {[one.shape for one in weights]}")
+    kernel, bias = (one.astype(np.float32) for one in weights[1:])
     pad.output[0] = "maps"
     # What only the convolution was given.
     used = {name for node in before if node.op_type != "Cast" for name in node.input} | set(pad.input)
