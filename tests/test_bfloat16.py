@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from malice_core import memory, models, runtime
 from malice_core.bfloat16 import rounded
 from malice_core.cropping import channels_last
-from malice_core.encoder import map_type
+from malice_core.encoder import map_type, suited
 from malice_core.errors import DeviceError
 from malice_core.evaluation.comparing import compare
 from malice_core.grid import BlockGrid, Window
 from malice_core.product import Layout
+from malice_core.store import agreement
 
 FOLDERS = {"s2": "S2", "s1": "S1_10m"}
 
@@ -129,3 +130,14 @@ def test_they_tell_crops_as_well(both: tuple[Array, Array], testdata: Path) -> N
         exact, rounded = (getattr(found.scores[name], probe).mean() for name in sets)
         assert exact > 0.3
         assert abs(exact - rounded) <= 0.005, (probe, exact, rounded)
+
+
+def test_a_model_is_compared_in_it_too(has_bfloat16: None, tiny: str) -> None:
+    card, channels = models.load(tiny), 10
+    given = agreement.sample(channels)
+    exact, short = (
+        agreement.embed(card, "s2", given, suited(runtime.choose("openvino", "cpu", precision), card))
+        for precision in ("float32", "bfloat16")
+    )
+    assert exact.shape == short.shape
+    assert 1e-4 < np.sqrt(((short - exact) ** 2).mean()) < 0.05 * np.sqrt((exact**2).mean())

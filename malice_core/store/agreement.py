@@ -78,7 +78,7 @@ def embed(card: Card, sensor: str, given: Sample, backend: Backend) -> Floats:
         from malice_core.kernel import encoding as kernel
 
         spatial = backend.open(kernel.spatial(card.graph_bytes(sensor, "spatial"), backend, 0), shape)
-        maps = np.stack([spatial.run(feed)[0].view(map_type(backend)) for feed in feeds])
+        maps = np.stack([spatial.run(feed)[0].view(map_type(backend)).copy() for feed in feeds])
         below = None if ground is None else ground.reshape(card.width, -1).T
         found = kernel.session(card, sensor, backend).run(maps, 0, everywhere, encoding, below)
     else:
