@@ -131,7 +131,7 @@ class Blocks:
         self._held.pop(block, None)
 
     def load(self, block: int, key: str) -> Pieces:
-        """One array of a finished block, memory-mapped."""
+        """One array of a finished block."""
         held = self._held.get(block)
         return spool.load(self._path(block), key) if held is None else held.load(key)
 

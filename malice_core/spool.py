@@ -8,6 +8,7 @@ The file begins with a description as JSON. It has another name until it is whol
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -35,30 +36,49 @@ PAUSES = [0.02] * 100
 class Pieces:
     """An array in pieces, (bands, height, width), read by slices.
 
+    It is read, not mapped: of a file that is mapped, the system counts much more as memory of the process than it
+    looks at.
+
     Args:
-        memory: (pieces, bands, pixels of a piece).
-        shape: (height, width) of the block.
+        file: opened to be read, and closed with this.
+        start: where the pieces begin, (bands, pixels of a piece) each.
+        piece: pixels of a piece.
+        shape: (bands, height, width).
+        dtype: of the numbers.
     """
 
-    def __init__(self, memory: NDArray[Any], shape: tuple[int, int]) -> None:
-        self._memory = memory
-        self.shape: tuple[int, int, int] = (memory.shape[1], *shape)
-        self.dtype = memory.dtype
+    def __init__(
+        self, file: io.FileIO, start: int, piece: int, shape: tuple[int, int, int], dtype: np.dtype[Any]
+    ) -> None:
+        self._file, self._start, self._piece = file, start, piece
+        self.shape, self.dtype = shape, dtype
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, place: tuple[slice, slice, slice]) -> NDArray[Any]:
-        """Some bands, rows and columns: a copy."""
-        bands, rows, cols = place
-        _, height, width = self.shape
-        start, stop, _ = rows.indices(height)
-        piece = self._memory.shape[2]
+        """Some bands, rows and columns.
+
+        Raises:
+            OSError: if they cannot be read.
+        """
+        total, height, width = self.shape
+        low, high, _ = place[0].indices(total)
+        start, stop, _ = place[1].indices(height)
+        piece, size = self._piece, self.dtype.itemsize
         first, last = start * width // piece, -(-stop * width // piece)
         # Whole pieces, which the rows begin and end within.
-        found = self._memory[first:last, bands].transpose(1, 0, 2)
-        found = found.reshape(len(found), -1)[:, start * width - first * piece :][:, : (stop - start) * width]
-        return found.reshape(-1, stop - start, width)[..., cols]
+        read = np.empty((last - first, high - low, piece), self.dtype)
+        for number, into in enumerate(read, first):
+            self._file.seek(self._start + (number * total + low) * piece * size)
+            if self._file.readinto(into.reshape(-1).view(np.uint8).data) != into.nbytes:
+                raise OSError(f"{self._file.name} is shorter than it was")
+        found = read.transpose(1, 0, 2).reshape(high - low, -1)
+        found = found[:, start * width - first * piece :][:, : (stop - start) * width]
+        return found.reshape(-1, stop - start, width)[..., place[2]]
+
+    def __del__(self) -> None:
+        self._file.close()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         everything = slice(None)
@@ -86,8 +106,7 @@ class Form:
 
     def load(self, path: Path, key: str) -> Pieces:
         bands, dtype = self.kinds[key]
-        shape = self.pieces, bands, self.piece
-        return Pieces(np.memmap(path, dtype, "r", self.starts[key], shape), self.shape)
+        return Pieces(io.FileIO(path), self.starts[key], self.piece, (bands, *self.shape), dtype)
 
 
 def form(path: Path) -> Form:
@@ -111,7 +130,7 @@ def form(path: Path) -> Form:
 
 
 def load(path: Path, key: str) -> Pieces:
-    """An array of a block that is whole, memory-mapped.
+    """An array of a block that is whole.
 
     Raises:
         OSError, ValueError: as of :func:`form`, or if it has no such array.
