@@ -219,7 +219,6 @@ class ModalityEncoder:
     ) -> None:
         channels = len(card.modalities[sensor].channels)
         dates = len(days)
-        self._backend = backend
         self._pixels = core_shape[0] * core_shape[1]
         self._chunk = min(chunk, self._pixels)
         self._encoding = date_encoding(np.asarray(days, np.float32))
@@ -232,7 +231,8 @@ class ModalityEncoder:
             dates += 1
             shapes |= self._weather.shapes
             spatial = spread(spatial, str(card.graph_path(sensor, "spatial")))
-        self._spatial = backend.open(self._fitted(spatial, halo, str(card.graph_path(sensor, "spatial"))), shapes)
+        source = str(card.graph_path(sensor, "spatial"))
+        self._spatial = backend.open(self.fitted(spatial, backend, halo, source), shapes)
         #: (H, W) of what the spatial graph returns.
         self._map_shape = input_shape[0] - 2 * halo, input_shape[1] - 2 * halo
         self._workspace = workspace
@@ -243,8 +243,17 @@ class ModalityEncoder:
         self._all_queries = self._queries == list(range(card.queries))
         self._mask = mask
 
-    def _fitted(self, graph: bytes, halo: int, source: str) -> bytes:
-        """The spatial graph for blocks with a halo."""
+    @classmethod
+    def fitted(cls, graph: bytes, backend: Backend, halo: int, source: str) -> bytes:
+        """A spatial graph that returns what is kept of a date.
+
+        Args:
+            graph: of the model.
+            halo, source: as of :func:`malice_core.cropping.cropped`; 0: nothing is cropped.
+
+        Raises:
+            ModelError: as ``cropped`` does.
+        """
         return channels_last(cropped(graph, halo, source) if halo else graph)
 
     def _open_temporal(self, card: Card, sensor: str, backend: Backend, dates: int) -> None:

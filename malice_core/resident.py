@@ -83,7 +83,8 @@ class ResidentEncoder(ModalityEncoder):
         tokens = max(dates) + (card.surroundings is not None)
         return DeviceMemory.zeros(map_shape[0] * map_shape[1] * tokens * card.width, "cuda")
 
-    def _fitted(self, graph: bytes, halo: int, source: str) -> bytes:
+    @classmethod
+    def fitted(cls, graph: bytes, backend: Backend, halo: int, source: str) -> bytes:
         return cropped(graph, halo, source) if halo else graph
 
     def _open_temporal(self, card: Card, sensor: str, backend: Backend, dates: int) -> None:

@@ -101,10 +101,16 @@ class Form:
             self.size += -(-size // ALIGNED) * ALIGNED
 
     def head(self) -> bytes:
+        """The description that a file begins with."""
         kinds = {key: [bands, dtype.str] for key, (bands, dtype) in self.kinds.items()}
         return json.dumps({"shape": self.shape, "kinds": kinds}).encode().ljust(HEAD)
 
     def load(self, path: Path, key: str) -> Pieces:
+        """One of the arrays of a file.
+
+        Raises:
+            OSError: if it cannot be opened.
+        """
         bands, dtype = self.kinds[key]
         return Pieces(io.FileIO(path), self.starts[key], self.piece, (bands, *self.shape), dtype)
 

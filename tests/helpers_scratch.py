@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from malice_core.scratch import Blocks, folder_of
@@ -44,8 +43,3 @@ def finished(output: Path) -> list[Path]:
 def indices(output: Path) -> set[int]:
     """Which blocks are finished."""
     return {int(path.name[6:12]) for path in finished(output)}
-
-
-def everything(array: Any) -> npt.NDArray[Any]:
-    """All numbers of an array that was loaded."""
-    return np.array(array)

@@ -19,8 +19,8 @@ import numpy as np
 
 from malice_core import memory, plan, runtime, scratch, workers
 from malice_core.cards import Card
-from malice_core.cropping import channels_last, cropped
 from malice_core.encoder import CHUNK, map_type, pixels_at_once, suited, temporal_session
+from malice_core.encoders import kind_of
 from malice_core.errors import InputError, MaliceError
 from malice_core.grid import BlockGrid
 from malice_core.inspection.survey import Survey
@@ -149,12 +149,7 @@ def _spatial(card: Card, sensor: str, backend: Backend, grid: BlockGrid) -> Call
     feeds = {"images": rng.normal(0.1, 0.3, shape).astype(np.float32)}
     if card.surroundings is not None:
         feeds["bias"] = np.zeros((1, card.width, 1, 1), np.float32)
-    if backend.kernel:
-        from malice_core.kernel.encoding import spatial
-
-        graph = spatial(graph, backend, halo, source)
-    else:
-        graph = channels_last(cropped(graph, halo, source) if halo else graph)
+    graph = kind_of(backend).fitted(graph, backend, halo, source)
     return partial(backend.open(graph, {name: value.shape for name, value in feeds.items()}).run, feeds)
 
 

@@ -20,19 +20,6 @@ from malice_core.runtime import Backend
 from malice_core.weights import LAST_BORDER, LAST_WIDTH
 
 
-def spatial(graph: bytes, backend: Backend, halo: int, source: str = "spatial graph") -> bytes:
-    """A spatial graph without its last convolution, that returns maps (N, h + 2, w + 2, 32) as they are kept.
-
-    Args:
-        halo, source: as of :func:`malice_core.cropping.cropped`; 0: nothing is cropped.
-
-    Raises:
-        ModelError: as ``cropped`` does.
-    """
-    graph = parted(graph).graph
-    return channels_last(cropped(graph, halo, source) if halo else graph, map_type(backend) is np.uint16)
-
-
 def session(card: Card, sensor: str, backend: Backend) -> KernelSession:
     """What embeds pixels of such maps."""
     target = host(pairs=backend.kernel == "bfloat16")
@@ -53,8 +40,11 @@ class KernelEncoder(ModalityEncoder):
         pixels = (height + 2 * LAST_BORDER) * (width + 2 * LAST_BORDER)
         return Workspace(pixels * max(dates) * LAST_WIDTH, map_type(backend))
 
-    def _fitted(self, graph: bytes, halo: int, source: str) -> bytes:
-        return spatial(graph, self._backend, halo, source)
+    @classmethod
+    def fitted(cls, graph: bytes, backend: Backend, halo: int, source: str) -> bytes:
+        """Without its last convolution, it returns maps (N, h + 2, w + 2, 32)."""
+        graph = parted(graph).graph
+        return channels_last(cropped(graph, halo, source) if halo else graph, map_type(backend) is np.uint16)
 
     def _open_temporal(self, card: Card, sensor: str, backend: Backend, dates: int) -> None:
         height, width = self._map_shape

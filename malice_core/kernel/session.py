@@ -100,14 +100,13 @@ class KernelSession:
         mapped, rows, cols, channels = maps.shape
         height, width, (pixels, dates) = rows - 2, cols - 2, valid.shape
         valid, encoding = (np.ascontiguousarray(array, np.float32) for array in (valid, encoding))
-        found = maps.shape, start, valid.shape, encoding.shape, None if ground is None else ground.shape
-        same = dates == mapped + (ground is not None) and encoding.shape == (dates, WIDTH) and channels == LAST_WIDTH
-        if not same or not 0 <= start < start + pixels <= height * width:
+        below = [] if ground is None else [ground.shape]
+        same = dates == mapped + len(below) and encoding.shape == (dates, WIDTH) and channels == LAST_WIDTH
+        if not same or below not in ([], [(pixels, WIDTH)]) or not 0 <= start < start + pixels <= height * width:
+            found = maps.shape, start, valid.shape, encoding.shape, *below
             raise ValueError(f"maps, start, valid, encoding and ground: {found}")
-        if ground is None:
-            ground = encoding
-        elif ground.shape != (pixels, WIDTH):
-            raise ValueError(f"maps, start, valid, encoding and ground: {found}")
+        # Without one, any place will do: nothing is read there.
+        ground = encoding if ground is None else ground
         kind, numbers = (np.uint16, 2) if self._target.pairs else (np.float32, 1)
         plane, line, *within = (size // maps.itemsize for size in maps.strides)
         if maps.dtype != kind or within != [LAST_WIDTH, 1]:

@@ -77,7 +77,8 @@ def embed(card: Card, sensor: str, given: Sample, backend: Backend) -> Floats:
     if backend.kernel:
         from malice_core.kernel import encoding as kernel
 
-        spatial = backend.open(kernel.spatial(card.graph_bytes(sensor, "spatial"), backend, 0), shape)
+        graph = kernel.KernelEncoder.fitted(card.graph_bytes(sensor, "spatial"), backend, 0, f"{card.name}")
+        spatial = backend.open(graph, shape)
         maps = np.stack([spatial.run(feed)[0].view(map_type(backend)).copy() for feed in feeds])
         below = None if ground is None else ground.reshape(card.width, -1).T
         found = kernel.session(card, sensor, backend).run(maps, 0, everywhere, encoding, below)
