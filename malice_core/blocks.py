@@ -50,7 +50,7 @@ def units_of(job: Plan) -> int:
 
 
 class BlockEncoder:
-    """What encodes blocks: compiled graphs, buffers and threads, made once.
+    """What encodes blocks: compiled graphs, buffers and threads, made once. :meth:`open` comes before :meth:`encode`.
 
     Args:
         job: the run.
@@ -59,8 +59,22 @@ class BlockEncoder:
 
     def __init__(self, job: Plan, blocks: Blocks) -> None:
         self._job, self._blocks = job, blocks
-        around = job.surroundings
         self._halo = 0 if job.grid.clip else job.grid.halo
+        streams = job.backend.streams
+        self._depth = memory.READ_AHEAD + streams
+        self._readers = _threads(min(4, max(2, streams)), "read")
+        self._coders, self._embedders = self._encoding()
+        self._writer = _threads(1, "write")
+        self._saved: Future[None] | None = None
+
+    def open(self) -> None:
+        """Compiles the graphs and makes the buffers; images may be read beside.
+
+        Raises:
+            DeviceError, ModelError: if that fails.
+        """
+        job = self._job
+        around = job.surroundings
         days = {sensor: job.days(sensor) for sensor in job.stacks}
         mask = job.job.nodata == "mask"
         self._encoders = encoders.opened(
@@ -70,12 +84,6 @@ class BlockEncoder:
             None if around is None else TerrainEncoder(job.card, job.backend, job.grid.input_shape, self._halo)
         )
         self._make_codes = job.layout.opened(job.backend)
-        streams = job.backend.streams
-        self._depth = memory.READ_AHEAD + streams
-        self._readers = _threads(min(4, max(2, streams)), "read")
-        self._coders, self._embedders = self._encoding()
-        self._writer = _threads(1, "write")
-        self._saved: Future[None] | None = None
 
     def encode(
         self,

@@ -91,6 +91,7 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: Pro
     encoder = BlockEncoder(job, scratch)
     try:
         images = encoder.images(todo)
+        encoder.open()
         for block in todo:
             tell = partial(assembler.computed, block.index)
             if block is todo[-1]:

@@ -94,6 +94,7 @@ class Desk:
         self._plan = plan
         self._finished = Blocks(Path(order.folder), order.fingerprint, plan.grid.core_shape)
         self._encoder = BlockEncoder(plan, self._finished)
+        self._encoder.open()
 
     def compute(self, index: int, check: Callable[[], None]) -> None:
         """Reads, computes and saves a block; one is read at a time, and one is computed.

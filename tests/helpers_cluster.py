@@ -154,6 +154,7 @@ def require_same_when_sent(plan: Plan, folder: Path) -> None:
         with Scratch(folder / f"{number}.tif", one.fingerprint, one.grid.core_shape, resume=False) as scratch:
             encoder, block = BlockEncoder(one, scratch), next(iter(one.grid.blocks()))
             try:
+                encoder.open()
                 saved = encoder.encode(block, encoder.images([block]), lambda: None, lambda _: None)
                 saved.result()
             finally:

@@ -52,6 +52,7 @@ def test_a_block_that_cannot_be_saved_fails_no_more_than_the_next(
     with Scratch(tmp_path / "e.tif", plan.fingerprint, plan.grid.core_shape, resume=False) as scratch:
         encoder, told = BlockEncoder(plan, scratch), []
         try:
+            encoder.open()
             for block in plan.grid.blocks():
                 try:
                     saved = encoder.encode(block, encoder.images([block]), lambda: None, lambda _: None)
