@@ -13,7 +13,7 @@ from malice_core.runtime import Backend
 def kind_of(backend: Backend) -> type[ModalityEncoder]:
     """The class of the encoders."""
     if backend.device == "cuda":
-        from malice_core.resident import ResidentEncoder
+        from malice_core.gpu.encoding import ResidentEncoder
 
         return ResidentEncoder
     if backend.kernel:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from malice_core import cube, geotiff, gpu, mosaic
+from malice_core import cube, geotiff, mosaic
 from malice_core.cards import Card
 from malice_core.encoder import CHUNK, map_type
 from malice_core.errors import InputError
+from malice_core.gpu import driver
 from malice_core.grid import BlockGrid, Window, block_text
 from malice_core.outputs import Product
 from malice_core.runtime import Backend
@@ -110,7 +111,8 @@ def budget(
     maps += aux * spread + grid.clip * PADDED_MAPS
     anywhere = {
         "weather": 0 if uniform else KEPT,
-        "terrain": aux * core * card.width * 4,
+        # Sensors whose frames differ see different parts of it.
+        "terrain": aux * len(dates) * core * card.width * 4,
         # A date is read, normalised and held until its turn; reading makes two more copies of one.
         "images": images * halo * (channels * 4 + 1) + 2 * READ_AHEAD * halo * channels * 4,
         "embeddings": core * (layout.block_bytes + held),
@@ -122,15 +124,22 @@ def budget(
     if backend.device == "cuda":
         # Each graph keeps what it has taken here too.
         graphs = len(dates) * halo * maps + aux * halo * (maps - spread)
-        kept = CUDA_BYTES + (seen * max(dates.values()) * card.width + graphs) * 4
-        pixel = sum(count * (base + pair * count) for count in dates.values()) * 4
+        image = backend.streams * halo * channels * 4
+        kept = CUDA_BYTES + image + (seen * max(dates.values()) * card.width + graphs) * 4
+        # What each thread has on both sides of a pixel: its embedding, where it is, and which dates are valid.
+        exchanged = backend.streams * 4 * (card.queries * card.width + 2 + max(dates.values()))
+        pixel = exchanged + 4 * sum(count * (base + pair * count) for count in dates.values())
         # Enough of them that no thread beside the card is without.
         most = min(max(CHUNKS[-1], room - kept) // pixel, core // backend.streams)
         chunk = next((size for size in CHUNKS if size <= most), CHUNKS[-1])
         program += CUDA_HOST_BYTES
-        # One that each thread puts into the output, and what each graph keeps of its own.
-        tokens = (backend.streams + 2 * len(dates)) * min(chunk, core)
-        ours = {"tokens": tokens * card.queries * card.width * 4}
+        ours = {
+            "images on their way": image,
+            # Each thread may take some queries out of its embedding.
+            "tokens": min(chunk, core) * (exchanged + backend.streams * card.queries * card.width * 4),
+            # As it is returned, and in the order of the maps.
+            "terrain on its way": aux * 2 * seen * card.width * 4,
+        }
         return Budget(program, ours | anywhere, kept + chunk * pixel, chunk)
     # All graphs keep what they have taken. Terrain's has one stream.
     calls = len(dates) * backend.streams
@@ -205,7 +214,7 @@ def fit(
     """
 
     wanted = block or job.block
-    room = int(CUDA_SHARE * gpu.free_bytes()) if backend.device == "cuda" else 0
+    room = int(CUDA_SHARE * driver.free_bytes()) if backend.device == "cuda" else 0
 
     def of(sides: tuple[int, int]) -> tuple[BlockGrid, Budget]:
         grid = BlockGrid(area, sides, card.halo, card.stride, clip=job.edge == "published")

@@ -12,8 +12,8 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from malice_core.errors import DeviceError, MaliceError, ModelError
+from malice_core.failures import of_runtime, reason, told
+from malice_core.gpu.memory import DeviceMemory
 from malice_core.graphs import IR_VERSION, OPSET
 
 # Without this, OpenVINO tells its maker of every import, over the network, in a forked process that may never end; its
@@ -37,45 +39,6 @@ Array = NDArray[np.float32] | NDArray[np.int32]
 Float = NDArray[np.float32]
 
 
-class DeviceMemory:
-    """Float32 numbers in the memory of the device that onnxruntime computes on, or a part of them.
-
-    Attributes:
-        device: ``cpu`` or ``cuda``.
-        shape: of what it holds.
-        pointer: address of the first number there.
-    """
-
-    def __init__(self, owner: Any, shape: tuple[int, ...], first: int = 0) -> None:
-        self._owner, self._first, self.shape = owner, first, shape
-        self.device: str = owner.device_name()
-        self.pointer = owner.data_ptr() + 4 * first
-
-    @classmethod
-    def zeros(cls, elements: int, device: str) -> DeviceMemory:
-        """``elements`` zeros on ``cpu`` or ``cuda``.
-
-        Raises:
-            DeviceError: if the device has no room for them.
-        """
-        import onnxruntime
-
-        # The zeros on this side are never touched, so that they take no memory.
-        try:
-            return cls(onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(elements, np.float32), device, 0), (elements,))
-        except Exception as error:
-            if _of_runtime(error):
-                raise DeviceError(
-                    f"{device} has no room for {4 * elements / 1e9:.2f} GB of features: {_reason(error)}; give a "
-                    "smaller --block"
-                ) from error
-            raise
-
-    def part(self, first: int, shape: tuple[int, ...]) -> DeviceMemory:
-        """The numbers from ``first`` on as ``shape``; shares memory."""
-        return DeviceMemory(self._owner, shape, self._first + first)
-
-
 class Session(Protocol):
     """One compiled graph. ``run`` may be called from several threads at once, and raises MaliceError if onnxruntime
     fails."""
@@ -86,10 +49,10 @@ class Session(Protocol):
 
 
 class DeviceSession(Session, Protocol):
-    """A session of onnxruntime: inputs may be :class:`DeviceMemory`."""
+    """A session of onnxruntime."""
 
-    def run_into(self, feeds: Mapping[str, Any], output: DeviceMemory) -> None:
-        """As ``run``; the result is written to ``output``, whose shape is the result's."""
+    def run_into(self, feeds: Mapping[str, DeviceMemory], output: DeviceMemory) -> None:
+        """As ``run``, with inputs on the device; the result is written to ``output``, whose shape is the result's."""
         ...
 
 
@@ -166,14 +129,14 @@ class Backend:
         except MaliceError:
             raise
         except Exception as error:
-            if not _of_runtime(error) and not isinstance(error, ValueError):
+            if not of_runtime(error) and not isinstance(error, ValueError):
                 raise
             if isinstance(error, MemoryError) or "alloc" in str(error).lower():
                 raise DeviceError(
                     "out of memory while a graph was opened; give a smaller --block or --memory"
                 ) from error
             raise ModelError(
-                f"{self.runtime} cannot open a graph of the model: {_reason(error)}; verify or import the model again"
+                f"{self.runtime} cannot open a graph of the model: {reason(error)}; verify or import the model again"
             ) from error
 
 
@@ -203,7 +166,7 @@ def choose(
     if device == "cuda":
         if precision == "bfloat16":
             raise DeviceError("--precision bfloat16 is OpenVINO's on a CPU; use float16 or float32 with --device cuda")
-        # While the card computes, others fetch dates, or make numbers of the output's type.
+        # While the card computes, others fetch dates, copy, or make numbers of the output's type.
         return Backend("onnxruntime", "cuda", precision, threads, min(CUDA_CALLS, threads))
     if runtime == "auto":
         runtime = "openvino" if importlib.util.find_spec("openvino") else "onnxruntime"
@@ -241,7 +204,7 @@ def _kernel(precision: str) -> str:
         return "float32" if host() else ""
     except (ImportError, OSError, RuntimeError) as error:
         raise DeviceError(
-            f"llvmlite does not load: {_reason(error)}; install it again, or give --runtime onnxruntime"
+            f"llvmlite does not load: {reason(error)}; install it again, or give --runtime onnxruntime"
         ) from error
 
 
@@ -273,18 +236,6 @@ def found() -> str:
     return ", ".join(parts) or "no runtime"
 
 
-def _reason(error: BaseException) -> str:
-    """The last line of a library's message: what comes before says where in its sources it happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else type(error).__name__
-
-
-def _of_runtime(error: Exception) -> bool:
-    """True for what onnxruntime and OpenVINO raise: exceptions of the former share no base class, and with bound
-    memory it raises Python's own."""
-    return isinstance(error, MemoryError | RuntimeError) or type(error).__module__.startswith("onnxruntime")
-
-
 def _cuda_problem() -> str | None:
     """Why CUDA cannot be used here, or None. A provider that is listed may still fail to start: it is tried."""
     if not importlib.util.find_spec("onnxruntime"):
@@ -301,7 +252,7 @@ def _cuda_problem() -> str | None:
         session = onnxruntime.InferenceSession(_probe(), options, providers=_CUDA_PROVIDERS)
         session.run(None, {"x": np.zeros(1, np.float32)})
     except Exception as error:  # noqa: BLE001  whatever the driver raises is the reason to report
-        return f"the CUDA provider does not start: {_reason(error)}"
+        return f"the CUDA provider does not start: {reason(error)}"
     if "CUDAExecutionProvider" not in session.get_providers():
         return "the CUDA provider does not start: no usable GPU, driver or CUDA library"
     return None
@@ -325,7 +276,7 @@ _CUDA_OPTIONS = {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
 _CPU_PROVIDERS = ["CPUExecutionProvider"]
 _CUDA_PROVIDERS = [("CUDAExecutionProvider", _CUDA_OPTIONS), *_CPU_PROVIDERS]
 
-#: Calls beside each other on a GPU: one is computed, the others' results are taken up by the processor.
+#: Calls beside each other on a GPU: one is computed, the others' inputs and results are copied and taken up.
 CUDA_CALLS = 3
 #: A call's memory there is planned for once, so that no other computes meanwhile.
 _card = threading.Lock()
@@ -368,7 +319,7 @@ class _OpenVinoSession:
         self._local = threading.local()
 
     def run(self, feeds: Mapping[str, Array]) -> Float:
-        with _told("openvino"):
+        with told("openvino"):
             request = getattr(self._local, "request", None)
             if request is None:
                 request = self._local.request = self._compiled.create_infer_request()
@@ -409,42 +360,15 @@ class _OnnxSession:
             raise DeviceError("the CUDA provider did not start for a graph of the model; use --device cpu")
 
     def run(self, feeds: Mapping[str, Any]) -> Float:
-        with _told("onnxruntime", self._elsewhere):
-            with self._turn:
-                if not any(isinstance(value, DeviceMemory) for value in feeds.values()):
-                    return self._session.run(None, dict(feeds))[0]  # type: ignore[no-any-return]
-                binding = self._bound(feeds)
-                binding.bind_output(self._session.get_outputs()[0].name)
-                self._session.run_with_iobinding(binding)
-            # It is in main memory already: the card need not wait until it is numpy's.
-            return binding.copy_outputs_to_cpu()[0]  # type: ignore[no-any-return]
+        with told("onnxruntime", self._elsewhere), self._turn:
+            return self._session.run(None, dict(feeds))[0]  # type: ignore[no-any-return]
 
-    def run_into(self, feeds: Mapping[str, Any], output: DeviceMemory) -> None:
-        with _told("onnxruntime", self._elsewhere), self._turn:
-            binding = self._bound(feeds)
+    def run_into(self, feeds: Mapping[str, DeviceMemory], output: DeviceMemory) -> None:
+        with told("onnxruntime", self._elsewhere), self._turn:
+            # Nothing of main memory is bound: then there would be a copy, and waiting for all copies of other threads.
+            binding = self._session.io_binding()
+            for name, value in feeds.items():
+                binding.bind_input(name, value.device, 0, value.dtype, list(value.shape), value.pointer)
             name = self._session.get_outputs()[0].name
             binding.bind_output(name, output.device, 0, np.float32, list(output.shape), output.pointer)
             self._session.run_with_iobinding(binding)
-
-    def _bound(self, feeds: Mapping[str, Any]) -> Any:
-        binding = self._session.io_binding()
-        for name, value in feeds.items():
-            if isinstance(value, DeviceMemory):
-                binding.bind_input(name, value.device, 0, np.float32, list(value.shape), value.pointer)
-            else:
-                binding.bind_cpu_input(name, np.ascontiguousarray(value))
-        binding.synchronize_inputs()
-        return binding
-
-
-@contextmanager
-def _told(runtime: str, cure: str = "") -> Iterator[None]:
-    """A runtime's failures in one line."""
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, MaliceError) and _of_runtime(error):
-            raise MaliceError(
-                f"{runtime} failed: {_reason(error)}; out of memory? try a smaller --block or --memory{cure}"
-            ) from error
-        raise

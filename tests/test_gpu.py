@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +22,15 @@ from helpers_models import published as published_file
 from helpers_models import write_random_model
 from onnx import TensorProto, helper
 
-from malice_core import gpu, memory, runtime, simulate
+from malice_core import memory, runtime, simulate
 from malice_core.encoder import CHUNK
 from malice_core.errors import DeviceError, InputError, MaliceError
 from malice_core.features import Normaliser
+from malice_core.gpu import driver
+from malice_core.gpu.encoding import ResidentEncoder
+from malice_core.gpu.memory import DeviceMemory, Workspace
 from malice_core.graphs import MISSING, date_encoding
 from malice_core.product import BlockCodes
-from malice_core.resident import ResidentEncoder
 from malice_core.store import modelwriter, published
 
 REAL = runtime._cuda_problem() is None
@@ -114,20 +117,18 @@ def test_float16_differs_by_little(
         # Rounding the maps of all dates at each call would take longer than the call.
         assert {node.op_type for node in graph.node if "maps" in node.input} <= {"Gather"}
     rounded = {"images": True, "encoding": True}
-    assert seen == rounded | ({"terrain": True, "weather": False, "x": False} if model == "aux" else {"x": False})
+    assert seen == rounded | ({"terrain": True, "weather": False} if model == "aux" else {})
 
 
 def test_numbers_beyond_float16_are_told(scene: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch)
-    run_graph = runtime._OnnxSession.run
+    read = DeviceMemory.read
 
-    def beyond(self: runtime._OnnxSession, feeds: dict[str, object]) -> Array:
-        found = run_graph(self, feeds)
-        if "maps" in feeds:
-            found[-1, 0, 0] = np.inf
-        return found
+    def beyond(self: DeviceMemory, into: Array) -> None:
+        read(self, into)
+        into[-1, 0, 0] = np.inf
 
-    monkeypatch.setattr(runtime._OnnxSession, "run", beyond)
+    monkeypatch.setattr(DeviceMemory, "read", beyond)
     with pytest.raises(MaliceError, match=r"^--precision float16: numbers .* larger .*: use --precision float32$"):
         embedded(
             models / "e.tif", "--s2", scene / "S2", "--model", "plain", "--device", "cuda", "--precision", "float16"
@@ -206,6 +207,68 @@ def test_the_card_computes_one_call_while_others_are_taken_up(
     assert len(threads) == runtime.CUDA_CALLS == 3
 
 
+@pytest.mark.parametrize("model", ["plain", "aux"])
+def test_copies_are_beside_the_graphs(
+    device: str, scene: Path, models: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two graphs of a sensor never wait for main memory: nobody copies while it is his turn to compute."""
+    real, done, made = driver.device(), list[str](), list[weakref.ref[object]]()
+    locked, users = list[Array](), dict[int, set[str]]()
+
+    class Watched:
+        def zeros(self, size: int) -> driver.Allocation:
+            found = real.zeros(size)
+            made.append(weakref.ref(found))
+            return found
+
+        def locked(self, size: int) -> Array:
+            found = real.locked(size)
+            locked.append(found)
+            users[found.ctypes.data] = set()
+            return found
+
+        def to_device(self, address: int, values: Array) -> None:
+            self._watch("to device", values)
+            real.to_device(address, values)
+
+        def to_host(self, values: Array, address: int) -> None:
+            self._watch("to host", values)
+            real.to_host(values, address)
+
+        def _watch(self, way: str, values: Array) -> None:
+            if way == "to host" or values.ndim == 4:
+                done.append(way)
+            if values.ctypes.data in users:
+                users[values.ctypes.data].add(threading.current_thread().name)
+            # Whoever has the turn would wait for himself.
+            assert runtime._card.acquire(timeout=20), way
+            runtime._card.release()
+
+    class Bound(onnxruntime.IOBinding):  # type: ignore[misc]
+        def bind_cpu_input(self, *_: object) -> None:
+            raise AssertionError("onnxruntime would copy it within the call")
+
+        def synchronize_inputs(self) -> None:
+            raise AssertionError("the copies of all threads would be waited for")
+
+    watched = Watched()
+    monkeypatch.setattr(driver, "device", lambda: watched)
+    monkeypatch.setattr(onnxruntime.InferenceSession, "io_binding", lambda self: Bound(self))
+    given: list[object] = ["--s2", scene / "S2", "--s1", scene / "S1", "--model", model, "--block", 32, "--threads", 3]
+    given += around(scene) if model == "aux" else []
+    embedded(models / "e.tif", *given, "--device", device)
+    # Six blocks of 32 x 24 pixels, five dates and four, the terrain with MALICE Aux; and embeddings of 256 pixels.
+    assert done.count("to device") >= 6 * (5 + 4)
+    assert done.count("to host") == 6 * 2 * 3
+    # Six threads, each with some things, which may have grown once: far fewer than there are calls.
+    things = 3 * 3 + 3 * (4 if model == "aux" else 1)
+    assert 4 <= len(locked) <= 2 * things
+    assert {len(names) for names in users.values()} == {1}, "memory that no thread or two have"
+    # Maps, and the days of both sensors, have none on this side.
+    assert len(made) == len(locked) + 3
+    assert not any(one() for one in made), "memory that was not freed"
+
+
 @pytest.mark.parametrize("sensor", ["s2", "s1"])
 def test_it_knows_weather_and_terrain(device: str, scene: Path, models: Path, sensor: str) -> None:
     given = [f"--{sensor}", scene / sensor.upper(), *around(scene, sensor), "--model", "aux", "--block", 40]
@@ -246,10 +309,14 @@ def test_pixels_at_once_fit_too(store: Path, models: Path, monkeypatch: pytest.M
         assert cost.device <= size
         # Beside the card there is as much for each of three threads, and no more of what they hold.
         three = memory.budget(card, replace(backend, streams=3), grid, {"s2": 60}, layout, room=size)
-        assert three.chunk == next(one for one in memory.CHUNKS if one <= min(cost.chunk, 256 * 256 // 3))
-        assert three.work["tokens"] == (3 + 2) * three.chunk * 640 * 4
-        # Each sensor has graphs of its own; the maps they share are of 256 x 256 pixels and 60 dates.
-        alone = cost.device - memory.CUDA_BYTES - 256 * 256 * 60 * 64 * 4
+        assert three.device <= size
+        assert three.chunk <= min(cost.chunk, 256 * 256 // 3)
+        assert three.work["tokens"] == 3 * three.chunk * 4 * (2 * 640 + 2 + 60)
+        # Each sensor has graphs of its own. They share maps of 256 x 256 pixels and 60 dates, and memory for an image
+        # of 352 x 352 pixels and an embedding.
+        alone = (
+            cost.device - memory.CUDA_BYTES - 4 * (256 * 256 * 60 * 64 + 352 * 352 * 10 + cost.chunk * (640 + 2 + 60))
+        )
         assert both.chunk <= cost.chunk
         if both.chunk == cost.chunk:
             assert both.device - cost.device == alone
@@ -258,24 +325,51 @@ def test_pixels_at_once_fit_too(store: Path, models: Path, monkeypatch: pytest.M
     assert chunks[0] < chunks[-1] == memory.CHUNKS[0]
 
 
-@pytest.mark.skipif(REAL, reason="this machine has a card")
-def test_a_missing_driver_is_told() -> None:
-    with pytest.raises(DeviceError, match=r"^CUDA: the driver's .*use --device cpu"):
-        gpu.free_bytes()
+def test_memory_of_a_thread_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = stand_in(monkeypatch)
+    workspace, rng = Workspace(7), np.random.default_rng(5)
+    for shape in ((2, 3), (1, 2), (40, 50), (3, 1), (40, 50)):
+        values = rng.integers(0, 99, shape)
+        there = workspace.put("x", values)
+        assert there.dtype == values.dtype
+        found = np.zeros_like(values)
+        there.read(found)
+        np.testing.assert_array_equal(found, values)
+        room, here = workspace.room(shape)
+        room.fill(values.astype(np.float32))
+        room.read(here)
+        np.testing.assert_array_equal(here, values)
+        # Maps, and one of each: the smaller ones are gone.
+        assert len(device.held) == 3
+    assert not workspace.maps.part(5, (2,)).pointer % 4
+    with pytest.raises(ValueError, match="12 bytes from byte 20 on in memory of 28"):
+        workspace.maps.part(5, (3,))
+    with pytest.raises(ValueError, match="or not contiguous"):
+        workspace.maps.read(np.zeros(7, np.int32))
+    others = list[int]()
+    thread = threading.Thread(target=lambda: others.append(workspace.room((40, 50))[0].pointer))
+    thread.start()
+    thread.join()
+    assert others != [workspace.room((40, 50))[0].pointer]
 
 
-@pytest.mark.skipif(not REAL, reason="no CUDA device")
-def test_the_driver_tells_what_is_free() -> None:
-    assert GB // 8 < gpu.free_bytes() < 1 << 42
+@pytest.mark.parametrize("what", ["zeros", "to_device", "to_host"])
+def test_a_failure_of_the_driver_is_one_line(
+    scene: Path, models: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = stand_in(monkeypatch)
+    works, calls = getattr(device, what), list[object]()
 
+    def failing(*given: object) -> object:
+        calls.append(given)
+        if len(calls) == 4:
+            raise driver.DriverError("cuSomething", 700)
+        return works(*given)
 
-def test_no_room_on_the_device_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise RuntimeError("CUDA failure 2: out of memory")
-
-    monkeypatch.setattr("onnxruntime.OrtValue.ortvalue_from_numpy", refuse)
-    with pytest.raises(DeviceError, match=r"cpu has no room for 0\.40 GB of features: CUDA failure 2.*--block"):
-        runtime.DeviceMemory.zeros(100_000_000, "cpu")
+    monkeypatch.setattr(device, what, failing)
+    with pytest.raises(DeviceError, match=r"^CUDA: the driver's cuSomething fails with code 700; use --device cpu"):
+        embedded(models / "e.tif", "--s2", scene / "S2", "--model", "plain", "--device", "cuda", "--block", 32)
+    assert not (models / "e.tif").exists()
 
 
 def test_a_failure_with_bound_memory_is_one_line(scene: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 On a processor the two graphs share main memory. On a GPU the maps of all dates would travel out of it and back, several
 times the bytes of what goes in and comes out, and be transposed by the processor meanwhile. So the spatial graph writes
-each date's map where it stays, and the temporal graph is given a head that picks its pixels out of all maps.
+each date's map where it stays, and the temporal graph is given a head that picks its pixels out of all maps. Images
+come, and embeddings go, while the card computes for other threads.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from typing import cast
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from malice_core import graphs
 from malice_core.cards import Card
 from malice_core.cropping import cropped, pixels_last
 from malice_core.encoder import Float, Image, ModalityEncoder
 from malice_core.errors import MaliceError
-from malice_core.runtime import Backend, DeviceMemory, DeviceSession, halved
+from malice_core.gpu.memory import DeviceMemory, Workspace
+from malice_core.runtime import Backend, DeviceSession, halved
 from malice_core.weights import WIDTH
 
 
@@ -53,35 +54,19 @@ def gathering(graph: bytes) -> bytes:
     return model.SerializeToString()  # type: ignore[no-any-return]
 
 
-def placing() -> bytes:
-    """A graph that returns what it is given: the way of a host's array into a part of the device's memory."""
-    shape = ["N", WIDTH, "H", "W"]
-    model = helper.make_model(
-        helper.make_graph(
-            [helper.make_node("Add", ["x", "nothing"], ["y"], name="y")],
-            "placing",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
-            [numpy_helper.from_array(np.zeros(1, np.float32), "nothing")],
-        ),
-        opset_imports=[helper.make_opsetid("", graphs.OPSET)],
-        ir_version=graphs.IR_VERSION,
-    )
-    return model.SerializeToString()  # type: ignore[no-any-return]
-
-
 class ResidentEncoder(ModalityEncoder):
     """As :class:`malice_core.encoder.ModalityEncoder`, with memory of the device."""
 
-    _workspace: DeviceMemory
+    _workspace: Workspace
     _spatial: DeviceSession
+    _inside: DeviceSession
 
     @classmethod
     def workspace(
         cls, card: Card, backend: Backend, core_shape: tuple[int, int], map_shape: tuple[int, int], dates: Sequence[int]
-    ) -> DeviceMemory:
+    ) -> Workspace:
         tokens = max(dates) + (card.surroundings is not None)
-        return DeviceMemory.zeros(map_shape[0] * map_shape[1] * tokens * card.width, "cuda")
+        return Workspace(map_shape[0] * map_shape[1] * tokens * card.width)
 
     @classmethod
     def fitted(cls, graph: bytes, backend: Backend, halo: int, source: str) -> bytes:
@@ -89,14 +74,16 @@ class ResidentEncoder(ModalityEncoder):
 
     def _open_temporal(self, card: Card, sensor: str, backend: Backend, dates: int) -> None:
         height, width = self._map_shape
-        self._maps = self._workspace.part(0, (dates, card.width, height * width))
-        self._placing = cast(DeviceSession, backend.exact.open(placing(), {"x": (1, card.width, height, width)}))
+        self._maps = self._workspace.maps.part(0, (dates, card.width, height * width))
         temporal = pixels_last(card.graph_bytes(sensor, "temporal"), card.queries)
         self._rounded = backend.precision == "float16"
         if self._rounded:
             # Before it is given the maps: only those of its pixels are to be rounded, not all at each call.
             temporal = halved(temporal)
-        self._temporal = backend.exact.open(gathering(temporal), {})
+        self._inside = cast(DeviceSession, backend.exact.open(gathering(temporal), {}))
+        self._width = card.queries, card.width
+        self._days = DeviceMemory.zeros(self._encoding.shape)
+        self._days.fill(self._encoding)
         self._where: NDArray[np.int64] = np.zeros(0, np.int64)
 
     def _begin(self, crop: tuple[slice, slice]) -> int:
@@ -108,10 +95,11 @@ class ResidentEncoder(ModalityEncoder):
         core = terrain()
         whole = np.zeros((1, core.shape[-1], *self._map_shape), np.float32)
         whole[0][:, self._crop[0], self._crop[1]] = core.transpose(2, 0, 1)
-        self._placing.run_into({"x": whole}, self._map(-1))
+        self._map(-1).fill(whole)
 
     def _encode_date(self, index: int, image: Image, tick: Callable[[], None]) -> None:
-        self._spatial.run_into(self._feeds(image), self._map(index))
+        feeds = {name: self._workspace.put(name, values) for name, values in self._feeds(image).items()}
+        self._spatial.run_into(feeds, self._map(index))
         tick()
 
     def _map(self, index: int) -> DeviceMemory:
@@ -121,11 +109,13 @@ class ResidentEncoder(ModalityEncoder):
     def _encode_pixels(self, start: int, stop: int) -> Float:
         feeds = {
             "maps": self._maps,
-            "pixels": self._where[start:stop],
-            "encoding": self._encoding,
-            "valid": self._valid[start:stop],
+            "pixels": self._workspace.put("pixels", self._where[start:stop]),
+            "encoding": self._days,
+            "valid": self._workspace.put("valid", self._valid[start:stop]),
         }
-        tokens = self._temporal.run(feeds)
+        there, tokens = self._workspace.room((*self._width, stop - start))
+        self._inside.run_into(feeds, there)
+        there.read(tokens)
         if self._rounded and not np.isfinite(tokens).all():
             raise MaliceError(
                 "--precision float16: numbers inside the network are larger than float16 has: use --precision float32"
