@@ -160,10 +160,11 @@ def execute(
     Raises:
         MaliceError: whatever went wrong, in one line.
     """
-    from malice_core import blocks, pipeline, workers
+    from malice_core import blocks, memory, pipeline, workers
     from malice_core import plan as planning
 
     begun = time.monotonic()
+    memory.share_heap()
     if job.dask is not None:
         job = workers.prepared(job, connecting=not dry_run)
     with blocks.environment():

@@ -88,6 +88,7 @@ class Desk:
 
     def __init__(self, order: Order, worker: Any) -> None:
         self.order, self.users, self.failed = order, 0, False
+        memory.share_heap()
         plan = _plan(order, worker)
         self._blocks = {block.index: block for block in plan.grid.blocks()}
         self._reading, self._computing = threading.Lock(), threading.Lock()
