@@ -68,7 +68,8 @@ class BlockEncoder:
         self._saved: Future[None] | None = None
 
     def open(self) -> None:
-        """Compiles the graphs and makes the buffers; images may be read beside.
+        """Compiles the graphs and makes the buffers; images may be read beside. If it fails, :meth:`close` waits for
+        those that are.
 
         Raises:
             DeviceError, ModelError: if that fails.

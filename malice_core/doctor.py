@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 import malice_core
@@ -62,6 +63,8 @@ def problem(name: str, device: str) -> str:
         found = backend.open(product(), {"x": x.shape, "w": w.shape}).run({"x": x, "w": w})
         if backend.kernel:
             _compile()
+        if backend.device == "cuda":
+            _exchange(x)
     except MaliceError as error:
         return str(error)
     except (ImportError, OSError, RuntimeError) as error:
@@ -80,6 +83,21 @@ def _compile() -> None:
     for target in (host(), host(pairs=True)):
         if target is not None:
             compiling(target).result()
+
+
+def _exchange(x: NDArray[np.float32]) -> None:
+    """Copies numbers onto the card and back.
+
+    Raises:
+        DeviceError: if the driver fails, or other numbers come back.
+    """
+    from malice_core.gpu.memory import Workspace
+
+    workspace = Workspace(1)
+    there, back = workspace.put("x", x), np.zeros_like(x)
+    there.read(back)
+    if not np.array_equal(back, x):
+        raise DeviceError(f"cuda: {x.tolist()} comes back from the card as {back.tolist()}; use --device cpu")
 
 
 def findings() -> dict[str, Any]:

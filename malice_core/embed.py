@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import malice_core
-from malice_core import cancelling, flags
+from malice_core import cancelling, flags, heap
 from malice_core import job as choices
 from malice_core.cancelling import Cancel
 from malice_core.cli import Parser, any_letter, fail, one_line
@@ -160,11 +160,10 @@ def execute(
     Raises:
         MaliceError: whatever went wrong, in one line.
     """
-    from malice_core import blocks, memory, pipeline, workers
+    from malice_core import blocks, pipeline, workers
     from malice_core import plan as planning
 
     begun = time.monotonic()
-    memory.share_heap()
     if job.dask is not None:
         job = workers.prepared(job, connecting=not dry_run)
     with blocks.environment():
@@ -205,6 +204,7 @@ def run_engine(
         start: the work.
         cancelled: what is told when it was cancelled.
     """
+    heap.share()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # The events of a json run start with the first thing that can fail, which is the command line itself.
     as_json = "--progress=json" in arguments or ("--progress", "json") in itertools.pairwise(arguments)

@@ -6,10 +6,8 @@ activations of one call, measured (``benchmarks/memory.py``) and rounded up.
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import math
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -58,20 +56,6 @@ CUDA_SHARE = 0.85
 READ_AHEAD = 4
 #: Without --block: sides tried. Beyond 512 the halo costs little and memory grows.
 SIDES = tuple(range(512, 0, -8))
-
-
-#: M_ARENA_MAX of glibc's mallopt.
-ARENA_MAX = -8
-
-
-def share_heap() -> None:
-    """Has all threads of the process take memory from one heap, where the C library is glibc; to be called before there
-    are threads.
-
-    It would give each thread one, and keep in all of them what was freed: a tenth more than there ever is at once.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(ARENA_MAX, 1)
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: Pro
     try:
         images = encoder.images(todo)
         encoder.open()
+        assembler.check()
         for block in todo:
             tell = partial(assembler.computed, block.index)
             if block is todo[-1]:

@@ -364,11 +364,12 @@ class _OnnxSession:
             return self._session.run(None, dict(feeds))[0]  # type: ignore[no-any-return]
 
     def run_into(self, feeds: Mapping[str, DeviceMemory], output: DeviceMemory) -> None:
-        with told("onnxruntime", self._elsewhere), self._turn:
+        with told("onnxruntime", self._elsewhere):
             # Nothing of main memory is bound: then there would be a copy, and waiting for all copies of other threads.
             binding = self._session.io_binding()
             for name, value in feeds.items():
                 binding.bind_input(name, value.device, 0, value.dtype, list(value.shape), value.pointer)
             name = self._session.get_outputs()[0].name
             binding.bind_output(name, output.device, 0, np.float32, list(output.shape), output.pointer)
-            self._session.run_with_iobinding(binding)
+            with self._turn:
+                self._session.run_with_iobinding(binding)

@@ -88,14 +88,17 @@ class Desk:
 
     def __init__(self, order: Order, worker: Any) -> None:
         self.order, self.users, self.failed = order, 0, False
-        memory.share_heap()
         plan = _plan(order, worker)
         self._blocks = {block.index: block for block in plan.grid.blocks()}
         self._reading, self._computing = threading.Lock(), threading.Lock()
         self._plan = plan
         self._finished = Blocks(Path(order.folder), order.fingerprint, plan.grid.core_shape)
         self._encoder = BlockEncoder(plan, self._finished)
-        self._encoder.open()
+        try:
+            self._encoder.open()
+        except BaseException:
+            self.close()
+            raise
 
     def compute(self, index: int, check: Callable[[], None]) -> None:
         """Reads, computes and saves a block; one is read at a time, and one is computed.

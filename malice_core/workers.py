@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import malice_core
+from malice_core import heap
 from malice_core.errors import ClusterError, DeviceError, InputError, MaliceError
 from malice_core.images.paths import absolute
 from malice_core.job import Job
@@ -277,6 +278,7 @@ def _connected(dask: str, threads: int) -> Iterator[Any]:
     Raises:
         ClusterError: if there is no scheduler, or a process does not start.
     """
+    from dask import config
     from distributed import Client, LocalCluster
 
     count = processes(dask)
@@ -288,7 +290,7 @@ def _connected(dask: str, threads: int) -> Iterator[Any]:
                 client = Client(_answering(_address(dask)), timeout=CONNECTING, set_as_default=False)
             else:
                 # Nobody else on this machine may give them work: connections need keys that are made for this run.
-                with _no_interrupts():
+                with _no_interrupts(), config.set({f"distributed.nanny.pre-spawn-environ.{heap.VARIABLES[0]}": 1}):
                     cluster = LocalCluster(
                         n_workers=count,
                         threads_per_worker=max(AHEAD, threads),

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_gpu import stand_in
 
 from malice_core import doctor, models, runtime
-from malice_core.errors import MaliceError
+from malice_core.errors import DeviceError, MaliceError
 
 
 def test_every_runtime_of_the_processor_computes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,6 +46,15 @@ def test_a_runtime_that_computes_nonsense_is_found(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(runtime.Backend, "open", lambda *_: Wrong())
     assert "which is wrong" in doctor.problem("openvino", "cpu")
+
+
+def test_a_card_that_exchanges_nonsense_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = stand_in(monkeypatch)
+    assert doctor.problem("onnxruntime", "cuda") == ""
+    monkeypatch.setattr(device, "to_device", lambda *_: None)
+    assert "comes back from the card as [[0.0, 0.0, 0.0]," in doctor.problem("onnxruntime", "cuda")
+    monkeypatch.setattr(device, "zeros", lambda _: (_ for _ in ()).throw(DeviceError("no room")))
+    assert doctor.problem("onnxruntime", "cuda") == "no room"
 
 
 def test_a_library_that_does_not_load_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

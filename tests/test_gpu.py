@@ -363,7 +363,7 @@ def test_a_failure_of_the_driver_is_one_line(
     def failing(*given: object) -> object:
         calls.append(given)
         if len(calls) == 4:
-            raise driver.DriverError("cuSomething", 700)
+            raise driver.DriverError.of("cuSomething", 700)
         return works(*given)
 
     monkeypatch.setattr(device, what, failing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from helpers_cluster import until
 from helpers_embed import embedded, free_names, run, write_series
 from helpers_scratch import indices
 
-from malice_core import geotiff, product
+from malice_core import blocks, geotiff, product
 from malice_core.blocks import BlockEncoder
 from malice_core.encoder import CHUNK
-from malice_core.errors import OutputError
+from malice_core.errors import ModelError, OutputError
 from malice_core.product import BlockCodes
 from malice_core.scratch import Scratch, folder_of
 from malice_core.spool import Spool
@@ -141,3 +142,29 @@ def test_a_block_that_is_cancelled_leaves_nothing(
         assert indices(tmp_path / "e.tif") == set(range(number))
         assert not list(folder_of(tmp_path / "e.tif").glob("*.tmp"))
     assert computed(monkeypatch, job) == [LAST]
+
+
+def test_images_are_read_while_graphs_are_compiled(job: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, read, reading = BlockEncoder.open, blocks._image, threading.Event()
+
+    def watched(*given: Any) -> Any:
+        reading.set()
+        return read(*given)
+
+    def waiting(self: BlockEncoder) -> None:
+        assert reading.wait(20), "nothing is read before the graphs are there"
+        opened(self)
+
+    monkeypatch.setattr(blocks, "_image", watched)
+    monkeypatch.setattr(BlockEncoder, "open", waiting)
+    run(*job)
+
+
+def test_graphs_that_cannot_be_opened_end_the_run(job: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise ModelError("openvino cannot open a graph of the model")
+
+    monkeypatch.setattr("malice_core.encoders.opened", failing)
+    with pytest.raises(ModelError, match=r"^openvino cannot open a graph of the model$"):
+        run(*job)
+    assert not [one.name for one in threading.enumerate() if one.name.startswith(("read", "encode", "assemble"))]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import platform
 import re
 import subprocess
 import sys
@@ -169,28 +168,3 @@ def test_a_large_run_stays_under_its_bound(malice: str, tmp_path: Path) -> None:
     peak, bound = peak_and_bound("--s2", scene / "S2", "--model", malice, "--output", tmp_path / "e.tif")
     assert peak < bound
     assert peak < 2.5
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc only")
-@pytest.mark.parametrize("shared", [True, False])
-def test_threads_share_a_heap(shared: bool) -> None:
-    """As the C library tells it; otherwise each thread has a heap of its own."""
-    code = """
-import ctypes, threading
-from malice_core import memory
-if SHARED:
-    memory.share_heap()
-library = ctypes.CDLL(None)
-together = threading.Barrier(4)
-def take():
-    together.wait()
-    library.malloc(1000)
-    together.wait()
-threads = [threading.Thread(target=take) for _ in range(4)]
-for one in threads: one.start()
-for one in threads: one.join()
-library.malloc_stats()
-""".replace("SHARED", str(shared))
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
-    heaps = len(re.findall(r"^Arena \d+:", told, re.MULTILINE))
-    assert heaps == 1 if shared else heaps > 1

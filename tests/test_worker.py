@@ -19,7 +19,7 @@ from helpers_embed import run, write_series
 import malice_core
 from malice_core import embed, memory, runtime, worker, workers
 from malice_core.blocks import BlockEncoder, environment
-from malice_core.errors import ClusterError, DeviceError, InputError, OutputError
+from malice_core.errors import ClusterError, DeviceError, InputError, ModelError, OutputError
 from malice_core.plan import Plan, make_plan
 from malice_core.scratch import Scratch
 from malice_core.spool import Spool
@@ -97,6 +97,26 @@ def test_a_desk_is_kept_for_the_next_block_unless_one_failed(monkeypatch: pytest
         assert not vars(fresh)["closed"]
     assert worker._timer is not None
     worker._timer.cancel()
+
+
+def test_graphs_that_cannot_be_opened_leave_nothing(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise ModelError("openvino cannot open a graph of the model")
+
+    closed, close = list[Plan](), Plan.close
+
+    def closing(self: Plan) -> None:
+        closed.append(self)
+        close(self)
+
+    monkeypatch.setattr("malice_core.encoders.opened", failing)
+    monkeypatch.setattr(worker, "_plan", lambda *_: plan)
+    monkeypatch.setattr(Plan, "close", closing)
+    with pytest.raises(ModelError, match=r"^openvino cannot open a graph of the model$"):
+        worker.Desk(Order("1", plan.fingerprint, f"{tmp_path}", b"", 1, named=False), None)
+    assert closed == [plan]
 
 
 def test_what_more_threads_than_planned_take_is_counted(plan: Plan, tmp_path: Path) -> None:

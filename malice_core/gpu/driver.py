@@ -6,6 +6,7 @@ Source: NVIDIA, CUDA Driver API (device, primary context, memory and stream mana
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import threading
 import weakref
@@ -30,11 +31,17 @@ CURE = "use --device cpu --precision float32"
 
 
 class DriverError(DeviceError):
-    """A function of the driver failed, with a code of CUresult."""
+    """A function of the driver failed, with a ``code`` of CUresult."""
 
-    def __init__(self, name: str, code: int) -> None:
-        super().__init__(f"CUDA: the driver's {name} fails with code {code}; {CURE}")
-        self.code = code
+    #: 0 of one that another process has told.
+    code = 0
+
+    @classmethod
+    def of(cls, name: str, code: int) -> DriverError:
+        """Of a function of the driver."""
+        error = cls(f"CUDA: the driver's {name} fails with code {code}; {CURE}")
+        error.code = code
+        return error
 
 
 class Context:
@@ -74,7 +81,7 @@ class Context:
         except AttributeError as error:
             raise DeviceError(f"CUDA: the driver's {LIBRARY} has no {name}, it is too old; {CURE}") from error
         if code:
-            raise DriverError(name, code)
+            raise DriverError.of(name, code)
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -96,6 +103,7 @@ def free_bytes(device: int = 0) -> int:
     Raises:
         DeviceError: if the driver is missing or refuses.
     """
+    gc.collect()  # as in Device
     context = Context(device)
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     try:
@@ -130,9 +138,13 @@ class Device:
         # Kept as long as the process: memory may be let go at any time.
         self._context = Context(number)
         self._there, self._back = ctypes.c_void_p(), ctypes.c_void_p()
-        with self._context.current():
-            for stream in (self._there, self._back):
-                self._context.call("cuStreamCreate", ctypes.byref(stream), BESIDE)
+        try:
+            with self._context.current():
+                for stream in (self._there, self._back):
+                    self._context.call("cuStreamCreate", ctypes.byref(stream), BESIDE)
+        except DeviceError:
+            self._context.close()
+            raise
 
     def zeros(self, size: int) -> Allocation:
         """``size`` bytes of zeros on the device.
@@ -143,7 +155,7 @@ class Device:
         address, length = ctypes.c_uint64(), ctypes.c_size_t(size)
         with self._context.current():
             try:
-                self._context.call("cuMemAlloc_v2", ctypes.byref(address), length)
+                self._take(address, length)
             except DriverError as error:
                 if error.code != FULL:
                     raise
@@ -155,6 +167,18 @@ class Device:
             self._context.call("cuMemsetD8Async", address, ctypes.c_ubyte(0), length, self._there)
             self._context.call("cuStreamSynchronize", self._there)
         return found
+
+    def _take(self, address: ctypes.c_uint64, length: ctypes.c_size_t) -> None:
+        for attempt in range(2):
+            try:
+                self._context.call("cuMemAlloc_v2", ctypes.byref(address), length)
+            except DriverError as error:
+                if attempt or error.code != FULL:
+                    raise
+                # An error that was raised holds what it was raised in, and memory there, until this looks for it.
+                gc.collect()
+            else:
+                return
 
     def locked(self, size: int) -> NDArray[np.uint8]:
         """(size,) bytes of main memory that the device reads and writes itself, with anything in them; ordinary memory,
