@@ -22,8 +22,8 @@ def share() -> None:
     called before there are threads that would have one."""
     if sys.platform != "linux" or any(name in os.environ for name in VARIABLES):
         return
-    import ctypes
+    # Other C libraries lack it, and Pythons may have been built without what calls them.
+    with contextlib.suppress(AttributeError, ImportError, OSError):
+        import ctypes
 
-    # Other C libraries lack it.
-    with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(ARENA_MAX, 1)

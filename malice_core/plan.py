@@ -292,11 +292,14 @@ def disk_bytes(layout: Product, area: Window, format: str) -> int:
 
 def check_disk(plan: Plan) -> None:
     """Raises:
-    OutputError: if the disk of the output has less space than the run needs.
+    OutputError: if the disk of the output has less space than the run needs, or its folder is gone.
     """
     folder = plan.job.output.absolute().parent
-    # What an earlier run left is part of the need when it is resumed, and deleted when it is not.
-    free = shutil.disk_usage(folder).free + scratch.size_of(plan.job.output)
+    try:
+        # What an earlier run left is part of the need when it is resumed, and deleted when it is not.
+        free = shutil.disk_usage(folder).free + scratch.size_of(plan.job.output)
+    except OSError as error:
+        raise OutputError(f"the folder {folder} of the output was there, and is no more: {error.strerror}") from error
     if free < plan.disk:
         raise OutputError(
             f"{folder} has {free / 1e9:.2f} GB free, the run needs up to {plan.disk / 1e9:.2f} GB: free space, or take "

@@ -31,6 +31,8 @@ from malice_core.graphs import IR_VERSION, OPSET
 # Without this, OpenVINO tells its maker of every import, over the network, in a forked process that may never end; its
 # own stub takes over. Here, before whichever function imports it first.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+# onnxruntime keeps what it tells in the user's folder, and prints a line where it may not write there.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 #: Where Linux tells a container what it may have.
 CGROUP = Path("/sys/fs/cgroup")

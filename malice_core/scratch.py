@@ -113,9 +113,10 @@ class Blocks:
         """
 
         def failed(error: OSError) -> OutputError:
+            gone = "see who has removed the folder" if error.errno == errno.ENOENT else "free space"
             return OutputError(
-                f"cannot write block {block} to {self.folder}: {error.strerror or error}; free space, "
-                "then run again with --resume"
+                f"cannot write block {block} to {self.folder}: {error.strerror or error}; {gone}, then run again with "
+                "--resume"
             )
 
         # A worker that was given up may still be at it: each writes under a name of its own.

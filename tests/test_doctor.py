@@ -88,6 +88,23 @@ def test_nothing_is_told_to_the_maker_of_a_runtime(first: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_nothing_is_kept_to_be_told_to_the_maker_of_onnxruntime(tmp_path: Path) -> None:
+    """Its telemetry has a file in the user's folder from the import on, which every run makes."""
+    known = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    places = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"), f"{tmp_path}")
+
+    def kept(first: str) -> bool:
+        program = f"{first}; import onnxruntime; assert onnxruntime.get_available_providers()"
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=known | places, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return any("onnxruntime" in f"{path}" for path in tmp_path.rglob("*"))
+
+    assert not kept("from malice_core import runtime")
+    assert not kept("from malice_core.store import agreement")
+
+
 @pytest.mark.parametrize(
     ("files", "expected"),
     [

@@ -55,6 +55,9 @@ def test_a_system_without_the_function_is_left_alone(monkeypatch: pytest.MonkeyP
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("ctypes.CDLL", lambda _: Other())
     heap.share()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "ctypes", None)
+        heap.share()
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr("ctypes.CDLL", None)
     heap.share()

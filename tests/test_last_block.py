@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from helpers_cluster import until
 from helpers_embed import embedded, free_names, run, write_series
 from helpers_scratch import indices
 
-from malice_core import blocks, geotiff, product
+from malice_core import blocks, geotiff, plan, product
 from malice_core.blocks import BlockEncoder
 from malice_core.encoder import CHUNK
 from malice_core.errors import ModelError, OutputError
@@ -168,3 +169,30 @@ def test_graphs_that_cannot_be_opened_end_the_run(job: list[object], monkeypatch
     with pytest.raises(ModelError, match=r"^openvino cannot open a graph of the model$"):
         run(*job)
     assert not [one.name for one in threading.enumerate() if one.name.startswith(("read", "encode", "assemble"))]
+
+
+def test_a_folder_that_goes_meanwhile_is_told(
+    job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, check, begin = tmp_path / "gone", plan.check_disk, Scratch.begin
+    folder.mkdir()
+    job = [*job[:-1], folder / "e.tif"]
+
+    def before(*given: Any) -> None:
+        folder.rmdir()
+        check(*given)
+
+    def within(*given: Any) -> Any:
+        shutil.rmtree(folder)
+        return begin(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plan, "check_disk", before)
+        with pytest.raises(OutputError) as told:
+            run(*job)
+    assert str(told.value) == f"the folder {folder} of the output was there, and is no more: No such file or directory"
+    folder.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(Scratch, "begin", within)
+        with pytest.raises(OutputError, match="see who has removed the folder, then run"):
+            run(*job)
