@@ -298,7 +298,7 @@ def check_disk(plan: Plan) -> None:
     try:
         # What an earlier run left is part of the need when it is resumed, and deleted when it is not.
         free = shutil.disk_usage(folder).free + scratch.size_of(plan.job.output)
-    except OSError as error:
+    except FileNotFoundError as error:
         raise OutputError(f"the folder {folder} of the output was there, and is no more: {error.strerror}") from error
     if free < plan.disk:
         raise OutputError(

@@ -103,7 +103,7 @@ def free_bytes(device: int = 0) -> int:
     Raises:
         DeviceError: if the driver is missing or refuses.
     """
-    gc.collect()  # as in Device
+    gc.collect()  # as in Device._take
     context = Context(device)
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     try:
@@ -152,29 +152,26 @@ class Device:
         Raises:
             DeviceError: if it has no room for them.
         """
-        address, length = ctypes.c_uint64(), ctypes.c_size_t(size)
+        address = ctypes.c_uint64()
         with self._context.current():
-            try:
-                self._take(address, length)
-            except DriverError as error:
-                if error.code != FULL:
-                    raise
-                raise DeviceError(
-                    f"the GPU has no room for {size / 1e9:.2f} GB more: give a smaller --block, or {CURE}"
-                ) from error
+            self._take(address, size)
             found = Allocation(address.value, size, "cuda")
             self._at_last(found, "cuMemFree_v2", address)
-            self._context.call("cuMemsetD8Async", address, ctypes.c_ubyte(0), length, self._there)
+            self._context.call("cuMemsetD8Async", address, ctypes.c_ubyte(0), ctypes.c_size_t(size), self._there)
             self._context.call("cuStreamSynchronize", self._there)
         return found
 
-    def _take(self, address: ctypes.c_uint64, length: ctypes.c_size_t) -> None:
-        for attempt in range(2):
+    def _take(self, address: ctypes.c_uint64, size: int) -> None:
+        for last in (False, True):
             try:
-                self._context.call("cuMemAlloc_v2", ctypes.byref(address), length)
+                self._context.call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
             except DriverError as error:
-                if attempt or error.code != FULL:
+                if error.code != FULL:
                     raise
+                if last:
+                    raise DeviceError(
+                        f"the GPU has no room for {size / 1e9:.2f} GB more: give a smaller --block, or {CURE}"
+                    ) from error
                 # An error that was raised holds what it was raised in, and memory there, until this looks for it.
                 gc.collect()
             else:
