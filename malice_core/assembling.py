@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from malice_core import cube, geotiff, memory, mosaic, product
+from malice_core import cube, geotiff, memory, mosaic, processors, product
 from malice_core.blocks import environment
 from malice_core.cancelling import MESSAGE, Cancel
 from malice_core.cube import Store
@@ -29,7 +29,6 @@ from malice_core.mosaic import Mosaic
 from malice_core.placing import place_file
 from malice_core.plan import Plan
 from malice_core.product import Means, Raster, Steps
-from malice_core.runtime import processors
 from malice_core.scratch import REPLACED, Scratch
 
 #: Seconds that a file of another machine may take to be seen here.
@@ -220,7 +219,7 @@ class Assembler:
         self._reached: dict[int, int] = {}
         self._seen = set(self._computed)
         # Those of the backend are a worker's, where there are workers; these are done here.
-        self._threads = job.job.threads or processors()
+        self._threads = job.job.threads or processors.count()
         # Beside graphs that use all threads one does not wait for more, and GDAL's thread pool would cost half again
         # as much processor time for each tile. Beside a GPU or other processes, what is slowest is to compress.
         self._each = self._threads if job.job.dask is not None or job.backend.device == "cuda" else 1

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 import malice_core
-from malice_core import job, models, runtime
+from malice_core import job, models, processors, runtime
 from malice_core.cli import Parser, run_command
 from malice_core.errors import DeviceError, MaliceError
 from malice_core.graphs import IR_VERSION, OPSET
@@ -113,7 +113,7 @@ def findings() -> dict[str, Any]:
         "python": platform.python_version(),
         "executable": sys.executable,
         "system": platform.platform(),
-        "processors": runtime.processors(),
+        "processors": processors.count(),
         "packages": {name: _version(name) for name in PACKAGES},
         "gdal": _gdal(),
         "broken": [line for line in map(broken, LIBRARIES) if line],

@@ -15,7 +15,6 @@ import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +22,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from malice_core import processors
 from malice_core.errors import DeviceError, MaliceError, ModelError
 from malice_core.failures import of_runtime, reason, told
 from malice_core.gpu.memory import DeviceMemory
@@ -34,8 +34,6 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 # onnxruntime keeps what it tells in the user's folder, and prints a line where it may not write there.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-#: Where Linux tells a container what it may have.
-CGROUP = Path("/sys/fs/cgroup")
 #: What a graph is given: float32 numbers, and int32 indices.
 Array = NDArray[np.float32] | NDArray[np.int32]
 Float = NDArray[np.float32]
@@ -152,7 +150,7 @@ def choose(
     Raises:
         DeviceError: if what was asked for is not there; the message lists what was found.
     """
-    threads = threads or processors()
+    threads = threads or processors.count()
     cuda_problem = None if device == "cpu" or runtime == "openvino" else _cuda_problem()
     if device == "cuda":
         if runtime == "openvino":
@@ -184,12 +182,6 @@ def choose(
     return Backend(runtime, "cpu", precision, threads, min(2, threads), kernel)
 
 
-def processors() -> int:
-    """Processors this process may use: a cluster's scheduler gives it some of the machine's, a container a share."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(count, _quota(CGROUP) or count))
-
-
 def _kernel(precision: str) -> str:
     """What our own temporal encoder computes with here; "" without llvmlite, or on a processor it is not written for.
 
@@ -208,22 +200,6 @@ def _kernel(precision: str) -> str:
         raise DeviceError(
             f"llvmlite does not load: {reason(error)}; install it again, or give --runtime onnxruntime"
         ) from error
-
-
-def _quota(folder: Path) -> int | None:
-    """Processors' worth of time that Linux lets this container have, rounded up; None: as much as there is.
-
-    Source: Linux, Documentation/admin-guide/cgroup-v2.rst, ``cpu.max``; cgroup-v1, ``cpu.cfs_quota_us``.
-    """
-    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        try:
-            told = " ".join((folder / name).read_text(encoding="ascii") for name in names).split()
-            quota, period = int(told[0]), int(told[1])
-        except (OSError, ValueError, IndexError):
-            continue  # no such file, or "max"
-        if quota > 0 and period > 0:
-            return -(-quota // period)
-    return None
 
 
 def found() -> str:

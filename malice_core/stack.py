@@ -56,31 +56,27 @@ def discover(
     kinds = SENSORS | {kind.key: kind for kind in ANGLES.values()}
     if sensor not in kinds:
         raise InputError(f"sensor '{sensor}' is none of {', '.join(kinds)}")
-    kind, findings, pool = kinds[sensor], Findings(), Pool()
+    kind, findings = kinds[sensor], Findings()
     noted = tolerance or Tolerance()
+    found = find(paths, kind, findings)
+    sources = _newest(found, kind, findings)
+    noted.leave_out(found, sources, "a newer processing baseline of it is there")
+    if orbit is not None:
+        found, sources = sources, _of_orbit(sources, orbit, kind, findings)
+        noted.leave_out(found, sources, f"not of relative orbit {orbit}")
+    sources.sort(key=_age)
+    rules: dict[str, int] = {}
+    for source in sources:
+        rules[source.acquisition.rule] = rules.get(source.acquisition.rule, 0) + 1
+    for rule, count in rules.items():
+        findings.note(f"{kind.title}: dates from {rule} ({count} image{'s' * (count > 1)})")
     try:
-        found = find(paths, kind, findings)
-        sources = _newest(found, kind, findings)
-        noted.leave_out(found, sources, "a newer processing baseline of it is there")
-        if orbit is not None:
-            found, sources = sources, _of_orbit(sources, orbit, kind, findings)
-            noted.leave_out(found, sources, f"not of relative orbit {orbit}")
-        sources.sort(key=_age)
-        rules: dict[str, int] = {}
-        for source in sources:
-            rules[source.acquisition.rule] = rules.get(source.acquisition.rule, 0) + 1
-        for rule, count in rules.items():
-            findings.note(f"{kind.title}: dates from {rule} ({count} image{'s' * (count > 1)})")
-        try:
-            sources = decide(sources, kind, pool, findings, s2_offset, noted.samples)
-        except StackError as error:
-            if tolerance is None:
-                raise
-            sources = tolerance.decide(sources, kind, pool, findings, s2_offset, error)
-    except BaseException:
-        pool.close()
-        raise
-    return Catalog(kind, tuple(sources), findings.notes, findings.warnings, pool)
+        sources = decide(sources, kind, findings, s2_offset, noted.samples)
+    except StackError as error:
+        if tolerance is None:
+            raise
+        sources = tolerance.decide(sources, kind, findings, s2_offset, error)
+    return Catalog(kind, tuple(sources), findings.notes, findings.warnings, Pool())
 
 
 def _day(source: Source) -> date:

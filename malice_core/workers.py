@@ -7,7 +7,6 @@ or with this process, and the result is put together here as that of any run.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib.util
 import json
@@ -28,7 +27,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import malice_core
-from malice_core import heap
+from malice_core import heap, processors
 from malice_core.errors import ClusterError, DeviceError, InputError, MaliceError
 from malice_core.images.paths import absolute
 from malice_core.job import Job
@@ -106,9 +105,7 @@ def threads(job: Job) -> int | None:
 
 
 def _cores(job: Job) -> int:
-    from malice_core.runtime import processors
-
-    return job.threads or processors()
+    return job.threads or processors.count()
 
 
 def encode(
@@ -357,6 +354,8 @@ def _answering(address: str) -> str:
     Raises:
         OSError, RuntimeError, ValueError, TypeError, ImportError: whatever dask's kinds of connection raise.
     """
+    import asyncio
+
     from distributed.comm import connect
     from distributed.security import Security
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers_gpu import stand_in
 
-from malice_core import doctor, models, runtime
+from malice_core import doctor, models, processors, runtime
 from malice_core.errors import DeviceError, MaliceError
 
 
@@ -122,11 +122,11 @@ def test_a_container_has_the_share_it_was_given(
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(runtime, "CGROUP", tmp_path)
+    monkeypatch.setattr(processors, "CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
-    assert runtime.processors() == (expected or 8)
+    assert processors.count() == (expected or 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3}, raising=False)
-    assert runtime.processors() == 1
+    assert processors.count() == 1
 
 
 def test_a_graph_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -316,8 +316,7 @@ def test_the_result_is_put_together_with_all_threads_that_do_not_compute(
     job: list[object], given: list[object], computing: int, writing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However few a process has; beside graphs that use all of them, with one."""
-    monkeypatch.setattr("malice_core.runtime.processors", lambda: 5)
-    monkeypatch.setattr("malice_core.assembling.processors", lambda: 5)
+    monkeypatch.setattr("malice_core.processors.count", lambda: 5)
     if "cuda" in given:
         stand_in(monkeypatch)
     seen: list[int] = []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import malice_core
-from malice_core import flags
+from malice_core import flags, processors
 from malice_core.cancelling import Cancel
 from malice_core.cli import Parser
 from malice_core.embed import add_talking, run_engine
@@ -87,9 +87,8 @@ def execute(
     from threadpoolctl import threadpool_limits
 
     from malice_core.blocks import environment
-    from malice_core.runtime import processors
 
-    threads = options.threads or processors()
+    threads = options.threads or processors.count()
     # Cells are worked on side by side. A product of matrices that is split among threads may differ in its last bits.
     with environment(), threadpool_limits(1, "blas"):
         run(options, Run(reporter, cancel, flags.size(options.memory), threads, time.monotonic()))

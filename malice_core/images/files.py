@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from malice_core.errors import StackError
-from malice_core.images.reading import beside, open_raster
+from malice_core.images.opening import beside, open_raster
 
 _REFERENCE = re.compile(r"<(?:SourceFilename|SourceDataset)\b([^>]*)>([^<]+)<")
 

@@ -17,7 +17,8 @@ from rasterio.errors import RasterioError
 
 from malice_core.errors import StackError
 from malice_core.images.dates import from_time_axis
-from malice_core.images.reading import Grid, crs_name, open_raster
+from malice_core.images.opening import open_raster
+from malice_core.images.reading import Grid, crs_name
 
 #: Names of dimensions that hold bands; any other one besides time must have length 1.
 _BAND_DIMENSIONS = ("bands", "band", "spectral", "variable", "polarization", "polarisation")

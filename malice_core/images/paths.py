@@ -11,7 +11,7 @@ from malice_core.bands import Sensor
 from malice_core.errors import StackError
 from malice_core.images.bandnames import band_of_file, is_other
 from malice_core.images.dates import from_product
-from malice_core.images.reading import is_remote
+from malice_core.images.opening import is_remote
 from malice_core.job import SCRATCH_SUFFIX
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".nc", ".nc4", ".img")

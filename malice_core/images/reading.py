@@ -6,12 +6,10 @@ the lattice of a run.
 
 from __future__ import annotations
 
-import re
 import threading
-import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -21,11 +19,12 @@ import numpy as np
 import rasterio
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from malice_core.errors import StackError
 from malice_core.grid import Window
+from malice_core.images.opening import beside, open_raster
 
 
 @lru_cache(maxsize=256)
@@ -181,52 +180,6 @@ class Pool:
 
 #: Rows of an overview, or of a raster, that are read at once where few of them are taken: those of a tile.
 STRIP_ROWS = 512
-
-#: Filters of warnings belong to the process, so only one thread at a time may change them and change them back.
-_FILTERS = threading.Lock()
-_REMOTE = re.compile(r"(?i)/vsi(?:curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)|(?:https?|ftp|s3|gs|az)://")
-#: GDAL's file systems by scheme; of the first three the whole URL belongs to the name.
-_SYSTEMS = {"http": "curl", "https": "curl", "ftp": "curl", "s3": "s3", "gs": "gs", "az": "az"}
-
-
-def is_remote(path: str) -> bool:
-    """True for names of files on servers: URLs, and GDAL's own."""
-    return _REMOTE.match(path) is not None
-
-
-def _gdal_name(path: str) -> str:
-    """What GDAL calls a file: ``https://…`` → ``/vsicurl/https://…``, ``s3://…`` → ``/vsis3/…``."""
-    scheme, colon, rest = path.partition("://")
-    system = _SYSTEMS.get(scheme.lower()) if colon else None
-    if system is None:
-        return path
-    return f"/vsi{system}/{path if system == 'curl' else rest}"
-
-
-@contextmanager
-def beside(path: str) -> Iterator[None]:
-    """Inside, GDAL honours files beside ``path`` whatever the environment says: masks (.msk), and nodata, names of
-    bands and tags in .aux.xml. Opening and reading writes none. Nobody lists folders on servers."""
-    if is_remote(path):
-        yield
-        return
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE", GDAL_PAM_ENABLED="YES"):
-        yield
-
-
-def open_raster(path: str) -> rasterio.DatasetReader:
-    """Opens ``path`` with GDAL, and what lies :func:`beside` it.
-
-    Raises:
-        StackError: naming the file and GDAL's reason.
-    """
-    try:
-        with _FILTERS, warnings.catch_warnings(), beside(path):
-            # netCDF containers and files without georeference are dealt with, with a message of their own.
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(_gdal_name(path), sharing=False)
-    except RasterioError as error:
-        raise StackError(f"cannot open {path}: {error}; is it a raster, and whole?") from error
 
 
 def read_layer(pool: Pool, layer: Layer, window: Window) -> tuple[np.ndarray, np.ndarray]:

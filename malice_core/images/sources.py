@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -20,8 +21,10 @@ from malice_core.images.bandnames import band_of, band_of_file, named, without_b
 from malice_core.images.dates import Acquisition, from_name, from_product, from_tags, is_offset
 from malice_core.images.files import local_files
 from malice_core.images.netcdf import grid_of, variables
+from malice_core.images.opening import is_remote, open_raster
 from malice_core.images.paths import expand
-from malice_core.images.reading import Band, Grid, Layer, crs_name, open_raster
+from malice_core.images.reading import Band, Grid, Layer, crs_name
+from malice_core.images.together import WAITING, each
 
 
 @dataclass
@@ -38,6 +41,13 @@ class Findings:
     def warn(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def add(self, others: Findings) -> None:
+        """Takes those of a part of the work."""
+        for text in others.notes:
+            self.note(text)
+        for text in others.warnings:
+            self.warn(text)
 
 
 @dataclass(frozen=True)
@@ -111,8 +121,11 @@ def find(paths: Sequence[str | Path], sensor: Sensor, findings: Findings) -> lis
     if not rasters:
         raise StackError(f"no path given for {sensor.title}")
     groups: dict[tuple[object, ...], list[Piece]] = {}
-    for raster, root in rasters.items():
-        pieces = _pieces(raster, root, sensor, findings)
+    # Opening one takes the interpreter more than the disk: several threads are of use where a server is asked.
+    threads = WAITING if any(map(is_remote, rasters)) else 1
+    looked = each(partial(_look, sensor), rasters.items(), threads)
+    for (raster, root), (pieces, about) in zip(rasters.items(), looked, strict=True):
+        findings.add(about)
         if pieces is None:
             findings.note(f"{raster}: left out, it is an embedding (or belongs to one)")
             continue
@@ -125,6 +138,12 @@ def find(paths: Sequence[str | Path], sensor: Sensor, findings: Findings) -> lis
     if not groups:
         raise StackError(f"{paths[0]}: no raster with bands of {sensor.title} ({' '.join(sensor.bands)})")
     return [_source(pieces, sensor) for pieces in groups.values()]
+
+
+def _look(sensor: Sensor, place: tuple[str, str]) -> tuple[list[Piece] | None, Findings]:
+    """What is in one raster, see :func:`_pieces`, and what there is to say of it: several are looked at at once."""
+    findings = Findings()
+    return _pieces(*place, sensor, findings), findings
 
 
 def _pieces(raster: str, root: str, sensor: Sensor, findings: Findings) -> list[Piece] | None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from malice_core.bands import Sensor
 from malice_core.errors import StackError
-from malice_core.images.reading import Pool
 from malice_core.images.sources import Findings, Source
 from malice_core.images.units import Samples, decide, source_key
 
@@ -37,7 +36,6 @@ class Tolerance:
         self,
         sources: Sequence[Source],
         sensor: Sensor,
-        pool: Pool,
         findings: Findings,
         s2_offset: str,
         error: StackError,
@@ -51,7 +49,7 @@ class Tolerance:
         faults = []
         for source in sources:
             try:
-                taken += decide([source], sensor, pool, findings, s2_offset, self.samples)
+                taken += decide([source], sensor, findings, s2_offset, self.samples)
             except StackError as fault:
                 faults.append(str(fault))
                 self.faults[source_key(source)] = faults[-1]

@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
+from functools import partial
 
 import numpy as np
 
+from malice_core import processors
 from malice_core.bands import Sensor
 from malice_core.errors import InputError, StackError
 from malice_core.grid import Window
 from malice_core.images.anglenames import QUANTITIES, Quantity
+from malice_core.images.opening import is_remote
 from malice_core.images.reading import Layer, Pool, read_layer
 from malice_core.images.sources import Findings, Source, Stored
+from malice_core.images.together import WAITING, each
 
 #: From this processing baseline (04.00), in use since OFFSET_DATE, ESA adds 1000 to the DN of Sentinel-2 L2A.
 OFFSET_BASELINE = 400
@@ -38,6 +42,8 @@ SIGMA0 = (
 SAMPLE = 256
 #: Pixels kept of it: the samples of all images are in memory together, and a share or percentile needs no more.
 KEPT = 4096
+#: Rasters that a thread has open meanwhile, those of an image at least.
+HANDLES = 16
 
 
 class Samples:
@@ -46,33 +52,47 @@ class Samples:
     def __init__(self) -> None:
         self._kept: dict[tuple[object, ...], np.ndarray | None] = {}
 
-    def of(self, source: Source, pool: Pool) -> np.ndarray | None:
-        """float64 (bands, n), n > 0; None of an image without an observed pixel where one was looked for."""
-        key = source_key(source)
-        if key not in self._kept:
-            part = next((part for part in _samples_of(source, pool) if part.shape[1]), None)
-            if part is not None:
-                scale = np.array([[stored.scale] for stored in source.stored])
-                offset = np.array([[stored.offset] for stored in source.stored])
-                part = part * scale + offset
-            self._kept[key] = part
-        return self._kept[key]
-
     def seen(self, source: Source) -> np.ndarray | None:
-        """As :meth:`of`, None also of an image that was not looked at."""
+        """float64 (bands, n), n > 0; None of an image without an observed pixel where one was looked for, or that was
+        not looked at."""
         return self._kept.get(source_key(source))
 
-    def found(self, sources: Sequence[Source], pool: Pool) -> list[tuple[Source, np.ndarray]]:
+    def found(self, sources: Sequence[Source]) -> list[tuple[Source, np.ndarray]]:
         """Those of every image that has any, oldest first. Every image, because one in another unit among many would
-        go unnoticed."""
+        go unnoticed.
+
+        Raises:
+            StackError: if an image cannot be read.
+        """
         ordered = sorted(sources, key=lambda source: (source.acquisition.date or date.min, source.name))
-        pairs = ((source, self.of(source, pool)) for source in ordered)
+        new = [source for source in ordered if source_key(source) not in self._kept]
+        remote = any(is_remote(name) for source in new for name in source.rasters)
+        threads = WAITING if remote else processors.count()
+        # Each thread has handles of its own.
+        pool = Pool(HANDLES)
+        try:
+            for source, values in zip(new, each(partial(_sample, pool), new, threads), strict=True):
+                self._kept[source_key(source)] = values
+        finally:
+            pool.close()
+        pairs = ((source, self.seen(source)) for source in ordered)
         return [(source, values) for source, values in pairs if values is not None]
 
 
 def source_key(source: Source) -> tuple[object, ...]:
     """What tells an image from all others, whatever was decided of its units."""
     return source.name, source.rasters, source.acquisition.date, source.acquisition.orbit
+
+
+def _sample(pool: Pool, source: Source) -> np.ndarray | None:
+    """As :meth:`Samples.seen`."""
+    stored = next((part for part in _samples_of(source, pool) if part.shape[1]), None)
+    if stored is None:
+        return None
+    scale = np.array([[band.scale] for band in source.stored])
+    offset = np.array([[band.offset] for band in source.stored])
+    values: np.ndarray = stored * scale + offset
+    return values
 
 
 def _samples_of(source: Source, pool: Pool) -> Iterator[np.ndarray]:
@@ -95,7 +115,6 @@ def _samples_of(source: Source, pool: Pool) -> Iterator[np.ndarray]:
 def decide(
     sources: list[Source],
     sensor: Sensor,
-    pool: Pool,
     findings: Findings,
     s2_offset: str = "auto",
     samples: Samples | None = None,
@@ -116,7 +135,7 @@ def decide(
         return sources
     samples = samples or Samples()
     if sensor.angles:
-        for source, values in samples.found(sources, pool):
+        for source, values in samples.found(sources):
             _check_angles(values, source, sensor)
         return [_scaled(source, 1.0, 0.0) for source in sources]
     classes: dict[tuple[Stored, ...], list[Source]] = {}
@@ -124,7 +143,7 @@ def decide(
         classes.setdefault(source.stored, []).append(source)
     factors: dict[tuple[Stored, ...], float] = {}
     for stored, members in classes.items():
-        found = samples.found(members, pool)
+        found = samples.found(members)
         if not found:
             findings.warn(
                 f"{sensor.title}: no observed pixel in samples of {members[0].rasters[0]} and others like it; its "
@@ -156,7 +175,7 @@ def decide(
         return [_scaled(source, factors[source.stored], 0.0) for source in sources]
     offsets = _s2_offsets(sources, s2_offset, findings)
     if s2_offset == "auto":
-        _check_offset(sources, factors, offsets, samples, pool, findings)
+        _check_offset(sources, factors, offsets, samples, findings)
     given = s2_offset != "auto"
     return [_scaled(s, factors[s.stored], offset, given) for s, offset in zip(sources, offsets, strict=True)]
 
@@ -337,7 +356,6 @@ def _check_offset(
     factors: dict[tuple[Stored, ...], float],
     offsets: Sequence[float],
     samples: Samples,
-    pool: Pool,
     findings: Findings,
 ) -> None:
     """Warns where the numbers contradict the offset that was chosen by metadata or for want of them."""
@@ -348,7 +366,7 @@ def _check_offset(
         if offset or recent:
             groups.setdefault((source.stored, offset), []).append(source)
     for (stored, offset), members in groups.items():
-        found = samples.found(members, pool)
+        found = samples.found(members)
         if not found:
             continue
         values = np.concatenate([values for _, values in found], axis=1) * factors[stored]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from malice_core.errors import InputError
-from malice_core.images.reading import Grid, Pool, beside
+from malice_core.images.opening import beside
+from malice_core.images.reading import Grid, Pool
 from malice_core.images.sources import Findings
 from malice_core.surroundings.agera5 import KEYS, VARIABLES, Unit, decide
 from malice_core.surroundings.weather_files import TABLE_SUFFIXES, Entry, expand, missing_variables, read_header

@@ -21,7 +21,8 @@ from malice_core.errors import InputError, StackError
 from malice_core.grid import Lattice, Window
 from malice_core.images.files import local_files
 from malice_core.images.netcdf import grid_of
-from malice_core.images.reading import Band, Layer, Mosaic, Pool, crs_name, open_raster
+from malice_core.images.opening import open_raster
+from malice_core.images.reading import Band, Layer, Mosaic, Pool, crs_name
 from malice_core.images.resample import STRIP, Coordinates
 from malice_core.store.statistics import AUX_TERRAIN, Statistics
 from malice_core.surroundings.cubic import cubic

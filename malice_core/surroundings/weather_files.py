@@ -21,8 +21,9 @@ from malice_core.errors import InputError, StackError
 from malice_core.images.dates import from_tags
 from malice_core.images.netcdf import Variable as Cube
 from malice_core.images.netcdf import grid_of, variables
+from malice_core.images.opening import open_raster
 from malice_core.images.paths import LIST_SUFFIXES, SUFFIXES, is_gdal_name
-from malice_core.images.reading import Band, Grid, crs_name, open_raster
+from malice_core.images.reading import Band, Grid, crs_name
 from malice_core.images.sources import Findings
 from malice_core.job import SCRATCH_SUFFIX
 from malice_core.surroundings.agera5 import VARIABLES, WANTED, Variable, variable_of, variable_of_file
