@@ -2,9 +2,9 @@
 
 ``python benchmarks/flat.py [--cases 512x20 4096x20] [--docs]``. Needs MALICE_TESTDATA, as ``speed.py``. Each run is a
 process of its own, with one query as int8, so that disks do not decide it; its peak is what the operating system
-tells. Besides: how long a whole Sentinel-2 tile of 120 dates takes to plan, with what memory; and how long the program
-takes to start. Prints tables of Markdown and writes a JSON file; ``--docs`` puts the tables into docs/performance.md
-and draws docs/memory.png.
+tells. Besides: how long a whole Sentinel-2 tile of 120 dates takes to plan, with what memory; how long the program
+takes to start; and what memory that is touched first takes of a processor, which only small runs feel. Prints tables
+of Markdown and writes a JSON file; ``--docs`` puts the tables into docs/performance.md and draws docs/memory.png.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import mirrored
 import report
-from measuring import BenchmarkError, cases_of, installed, machine, measured, testdata
+from measuring import BenchmarkError, cases_of, installed, machine, measured, testdata, touching
 
 from malice_core import flags
 from malice_core.errors import MaliceError
@@ -162,6 +162,7 @@ def main() -> int:
         site = data / "data" / "site_a"
         found: dict[str, Any] = {"machine": machine()}
         found["start_up"] = start_up(work, site, given)
+        found["touching"] = touching()
         found["tile"] = whole_tile(work, site, given)
         found["runs"], target = [], given.json or work / "flat.json"
         for size, dates in wanted:

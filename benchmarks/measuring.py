@@ -118,6 +118,34 @@ def machine() -> dict[str, Any]:
     }
 
 
+#: Touches a GB that is free for a while, and the same GB once more.
+TOUCHING = """
+import time
+import numpy
+
+time.sleep(5)
+for _ in range(2):
+    memory = numpy.empty(10**9, numpy.uint8)
+    begin = time.process_time()
+    memory[::4096] = 1
+    print(time.process_time() - begin)
+    del memory
+"""
+
+
+def touching() -> list[float]:
+    """Seconds of a processor that a GB of memory takes to be there: when nobody has used it for seconds, and at once
+    again. A virtual machine may have to fetch the first from its host; no program can do about it but with less memory.
+
+    Raises:
+        BenchmarkError: if there is not as much.
+    """
+    done = subprocess.run([sys.executable, "-c", TOUCHING], capture_output=True, text=True)
+    if done.returncode:
+        raise BenchmarkError(f"a GB of memory cannot be had: {done.stderr.strip().splitlines()[-1:]}")
+    return [float(line) for line in done.stdout.split()]
+
+
 def testdata() -> Path:
     """The folder with the published encoder and the real images.
 

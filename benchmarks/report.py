@@ -115,5 +115,8 @@ def flat(found: dict[str, Any]) -> list[str]:
         "",
         f"`--contract` answers after {start['contract']:.2f} s; a run of 512 × 512 pixels with 20 dates has its plan "
         f"after {start['plan']:.2f} s and its first date encoded after {start['first']:.2f} s.",
+        "",
+        f"A GB of memory that nobody used for seconds takes {found['touching'][0]:.2f} s of a processor until it is "
+        f"there, {found['touching'][1]:.2f} s at once again: a run pays the first once, for as much as its peak.",
     ]
     return lines
