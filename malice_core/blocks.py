@@ -101,10 +101,10 @@ class BlockEncoder:
             check: raises when the run was cancelled; called between calls of the graphs.
             tick: is told the units of work done, of :func:`units_of`, from several threads.
             reached: for a block that no other is encoded after: told, from any thread, how many of its first rows there
-                are by now, which can be loaded at once. It is held, and only saved where the run fails.
+                are by now, which can be loaded at once.
 
         Returns:
-            The saving, which ends before the next block's embeddings are computed, at once where the block is held.
+            The saving, which ends before the next block's embeddings are computed.
 
         Raises:
             OutputError: of saving the block before, too.
@@ -144,13 +144,8 @@ class BlockEncoder:
             if numbers is not None:
                 numbers.discard()
             raise
-        if reached is None:
-            self._saved = self._writer.submit(numbers.finish)
-            return self._saved
-        self._blocks.whole(block.index)
-        held: Future[None] = Future()
-        held.set_result(None)
-        return held
+        self._saved = self._writer.submit(self._save, block.index, numbers)
+        return self._saved
 
     def images(self, blocks: Iterable[Block], whole: Callable[[], None] | None = None) -> Iterator[Image]:
         """Images of blocks in the order in which they are encoded; reading begins at once, a few are held.
@@ -200,6 +195,12 @@ class BlockEncoder:
         if needed not in grounds:
             grounds[needed] = self._terrain(around.terrain_of(sensor, block.input), crop)
         return grounds[needed]
+
+    def _save(self, block: int, numbers: Spool) -> None:
+        try:
+            numbers.finish()
+        finally:
+            self._blocks.let_go(block)
 
 
 class _Front:

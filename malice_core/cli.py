@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import re
@@ -11,6 +12,13 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from malice_core.errors import Cancelled, InputError, MaliceError
+
+#: What the system refuses, and what to do.
+SYSTEM = {
+    errno.ENAMETOOLONG: "this path is too long; shorten it",
+    errno.ENOSPC: "there is no space left on its disk; free some",
+    errno.EACCES: "permission denied; check who may read and write it, and its folders",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,13 +39,42 @@ def run_command(top: argparse.ArgumentParser, arguments: Sequence[str] | None) -
     try:
         options = top.parse_args(arguments)
         options.run(options)
+        sys.stdout.flush()
     except MaliceError as error:
-        return fail(error)
+        return _ended(error)
     except KeyboardInterrupt:
-        return fail(Cancelled("interrupted"))
+        return _ended(Cancelled("interrupted"))
     except Exception as error:  # noqa: BLE001  a user gets one line, never a traceback
-        return fail(MaliceError(f"unexpected {type(error).__name__}: {error}"))
+        lost = output_lost()
+        if lost and isinstance(error, BrokenPipeError):
+            return 1  # its reader is gone: there is nobody left to tell
+        refused = of_system(error) if lost or getattr(error, "filename", None) else None
+        return _ended(refused or MaliceError(f"unexpected {type(error).__name__}: {error}"))
     return 0
+
+
+def _ended(error: MaliceError) -> int:
+    output_lost()
+    return fail(error)
+
+
+def output_lost() -> bool:
+    """True if what was printed cannot be written. It is dropped then: it would fail once more when the interpreter
+    ends, in lines of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+def of_system(error: Exception) -> InputError | None:
+    """What the system refused, and what to do; None: it is something else. What has no name is taken for stdout."""
+    if not isinstance(error, OSError) or error.errno not in SYSTEM:
+        return None
+    what = "stdout" if error.filename is None else f"{error.filename!s:.100}"
+    return InputError(f"{what}: {SYSTEM[error.errno]}")
 
 
 def any_letter() -> None:

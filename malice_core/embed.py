@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import errno
 import itertools
 import json
 import os
@@ -22,20 +21,13 @@ import malice_core
 from malice_core import cancelling, flags, heap
 from malice_core import job as choices
 from malice_core.cancelling import Cancel
-from malice_core.cli import Parser, any_letter, fail, one_line
+from malice_core.cli import Parser, any_letter, fail, of_system, one_line, output_lost
 from malice_core.errors import Cancelled, InputError, MaliceError
 from malice_core.job import Job
 from malice_core.reporting import JsonReporter, Reporter, TextReporter
 
 if TYPE_CHECKING:
     from malice_core.classes import ClassLayout
-
-#: What the system refuses, and what to do.
-SYSTEM = {
-    errno.ENAMETOOLONG: "this path is too long; shorten it",
-    errno.ENOSPC: "there is no space left on its disk; free some",
-    errno.EACCES: "permission denied; check who may read and write it, and its folders",
-}
 
 # The engine's libraries take half a second to load, in which a signal must already end in exit code 3: they are
 # imported in execute().
@@ -223,11 +215,12 @@ def run_engine(
         try:
             options = make_parser().parse_args(arguments)
             if getattr(options, "contract", False):
-                print(json.dumps({"contract": malice_core.CONTRACT, "version": malice_core.__version__}))
+                print(json.dumps({"contract": malice_core.CONTRACT, "version": malice_core.__version__}), flush=True)
                 return 0
             if getattr(options, "cancel_on_stdin_close", False):
                 cancelling.watch_stdin(cancel, report)
             start(options, reporter, cancel)
+            sys.stdout.flush()
         except Cancelled:
             report()
             return Cancelled.exit_code
@@ -238,14 +231,13 @@ def run_engine(
             reporter.error(1, "out of memory; give a smaller --memory (or --block, where there is one)")
             return 1
         except BrokenPipeError:
-            # The reader of our output is gone: there is nobody left to tell.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
+            output_lost()
+            return 1  # its reader is gone: there is nobody left to tell
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in SYSTEM:
-                what = "stdout" if error.filename is None else f"{error.filename!s:.100}"
-                _tell(reporter, InputError.exit_code, f"{what}: {SYSTEM[error.errno]}")
-                return InputError.exit_code
+            if refused := of_system(error):
+                _tell(reporter, refused.exit_code, f"{refused}")
+                output_lost()
+                return refused.exit_code
             if os.environ.get("MALICE_DEBUG"):
                 raise
             line = one_line(f"unexpected {type(error).__name__}: {error}")

@@ -95,10 +95,15 @@ def _encode_blocks(job: Plan, todo: list[Block], scratch: Scratch, progress: Pro
         assembler.check()
         for block in todo:
             tell = partial(assembler.computed, block.index)
-            # Nothing of the output waits until the disk has the last block, which is deleted soon.
-            rows = partial(assembler.reached, block.index) if block is todo[-1] else None
-            saved = encoder.encode(block, images, assembler.check, progress.encoded, rows)
-            saved.add_done_callback(partial(_if_saved, tell))
+            if block is todo[-1]:
+                rows = partial(assembler.reached, block.index)
+                saved = encoder.encode(block, images, assembler.check, progress.encoded, rows)
+                # Saving takes as long as the disk does: nothing of the output waits for the last block's.
+                tell()
+                saved.result()
+            else:
+                saved = encoder.encode(block, images, assembler.check, progress.encoded)
+                saved.add_done_callback(partial(_if_saved, tell))
     finally:
         encoder.close()
 

@@ -301,10 +301,15 @@ def check_disk(plan: Plan) -> None:
     except FileNotFoundError as error:
         raise OutputError(f"the folder {folder} of the output was there, and is no more: {error.strerror}") from error
     if free < plan.disk:
-        raise OutputError(
-            f"{folder} has {free / 1e9:.2f} GB free, the run needs up to {plan.disk / 1e9:.2f} GB: free space, or take "
-            "--dtype int8, fewer --queries or a smaller --aoi"
-        )
+        raise OutputError(too_full(folder, free, plan.disk))
+
+
+def too_full(folder: Path, free: int, disk: int) -> str:
+    """What there is to say of a disk that lacks the bytes a run needs."""
+    return (
+        f"{folder} has {free / 1e9:.3f} GB free, the run needs up to {disk / 1e9:.3f} GB: free space, or take --dtype "
+        "int8, fewer --queries or a smaller --aoi"
+    )
 
 
 def _fingerprint(plan: Plan) -> str:

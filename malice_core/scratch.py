@@ -2,8 +2,7 @@
 
 ``OUTPUT.malice/`` holds ``job.json`` (the journal: which job these blocks belong to), a file of each
 finished block (``spool.py``; written under another name, flushed to disk and renamed, so it is there whole or not at
-all), a lock, and the output while it is put together. A block that the output is made of at once is held under that
-other name, and only saved where the output fails. A run on a cluster holds the lock itself, and lets its workers
+all), a lock, and the output while it is put together. A run on a cluster holds the lock itself, and lets its workers
 save their blocks here.
 """
 
@@ -92,7 +91,6 @@ class Blocks:
         # A worker of a run that was killed may finish its block when the folder is another job's already.
         self._mark = hashlib.sha256(f"{fingerprint} {self._block}".encode()).hexdigest()[:8]
         self._held: dict[int, Spool] = {}
-        self._whole: set[int] = set()
 
     def _path(self, block: int, ending: str = "block") -> Path:
         return self.folder / f"block_{block:06d}.{self._mark}.{ending}"
@@ -128,10 +126,6 @@ class Blocks:
     def hold(self, block: int, numbers: Spool) -> None:
         """Has a block be finished for who asks here, though its file has no name yet, and not all of it is there."""
         self._held[block] = numbers
-
-    def whole(self, block: int) -> None:
-        """Says of a block that is held that all of it is there."""
-        self._whole.add(block)
 
     def let_go(self, block: int) -> None:
         """Takes :meth:`hold` back."""
@@ -226,20 +220,10 @@ class Scratch(Blocks):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            for block in self._whole:
-                # The output has failed, and why is told: where the disk does not take the block, it is computed again.
-                with contextlib.suppress(OutputError):
-                    self._held[block].finish()
-        finally:
-            self._lock.close()
+        self._lock.close()
 
     def remove(self) -> None:
         """Deletes the folder once the output is whole, its journal last: until then it is a run's."""
-        self._whole.clear()
-        for numbers in self._held.values():
-            numbers.discard()
-        self._held.clear()
         with contextlib.suppress(OSError):
             self._clear()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -39,6 +39,31 @@ def test_a_device_that_is_not_there_is_one_line(
     assert "no driver" in line
 
 
+#: Python keeps back what is printed, as it does for users; a machine of tests may have it otherwise.
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+PRINTING = ["doctor --json", "models list", "models list --json", "embed --contract"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+@pytest.mark.parametrize("command", PRINTING)
+def test_output_that_is_full_ends_in_one_line(command: str) -> None:
+    line = [sys.executable, "-m", *f"malice_core.{command}".split()]
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(line, env=BUFFERED, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: stdout: there is no space left on its disk; free some\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a pipe that nobody reads is another error there")
+@pytest.mark.parametrize("command", PRINTING)
+def test_output_that_nobody_reads_ends_without_a_word(command: str) -> None:
+    line = [sys.executable, "-m", *f"malice_core.{command}".split()]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(line, env=BUFFERED, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_a_runtime_that_computes_nonsense_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong:
         def run(self, feeds: object) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The last block of a run: written to the output while it is computed, and saved where that fails."""
+"""The last block of a run: written to the output while it is computed, and while it is saved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from helpers_scratch import indices
 from malice_core import blocks, geotiff, plan, product
 from malice_core.blocks import BlockEncoder
 from malice_core.encoder import CHUNK
-from malice_core.errors import Cancelled, MaliceError, ModelError, OutputError
+from malice_core.errors import ModelError, OutputError
 from malice_core.product import BlockCodes
 from malice_core.scratch import Scratch, folder_of
 from malice_core.spool import Spool
@@ -51,11 +51,11 @@ def computed(monkeypatch: pytest.MonkeyPatch, job: list[object]) -> list[int]:
 def test_the_last_block_is_written_while_it_is_computed(
     job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row of tiles as soon as its rows are there; it is not saved."""
+    """A row of tiles as soon as its rows are there; and the others before it is saved."""
     monkeypatch.setattr(product, "TILE", 16)
     job[job.index("--block") + 1] = SIDE * ROWS
     reference = embedded(tmp_path / "whole.tif", *job[:-2])
-    growing, put = folder_of(tmp_path / "e.tif") / "codes.tif", BlockCodes.put
+    growing, put, finish = folder_of(tmp_path / "e.tif") / "codes.tif", BlockCodes.put, Spool.finish
 
     def slow(self: BlockCodes, modality: int, start: int, values: Any, counts: Any) -> None:
         if start == 2 * CHUNK:
@@ -63,58 +63,56 @@ def test_the_last_block_is_written_while_it_is_computed(
             until(lambda: growing.exists() and growing.stat().st_size > reference.nbytes // ROWS, "a row of tiles")
         put(self, modality, start, values, counts)
 
-    def never(self: Spool) -> None:
-        raise AssertionError("what is deleted soon need not be on the disk")
+    def late(self: Spool) -> None:
+        until(lambda: growing.stat().st_size > reference.nbytes, "nearly all tiles")
+        finish(self)
 
     monkeypatch.setattr(BlockCodes, "put", slow)
-    monkeypatch.setattr(Spool, "finish", never)
+    monkeypatch.setattr(Spool, "finish", late)
     run(*job)
     with rasterio.open(tmp_path / "e.tif") as file:
         np.testing.assert_array_equal(file.read(), reference)
     assert free_names(tmp_path) == ["e.tif", "images", "whole.tif"]
 
 
-@pytest.mark.parametrize("error", [OutputError("the disk is full"), Cancelled("stopped")])
-def test_a_run_whose_output_fails_leaves_all_blocks(
-    error: MaliceError, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("before", [True, False])
+def test_a_last_block_that_cannot_be_saved_ends_the_run(
+    before: bool, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last one too."""
+    """Whether its disk is full before the output is written or after; a run that resumes computes that block."""
     reference = embedded(tmp_path / "whole.tif", *job[:-2])
-
-    def failing(*_: object) -> bool:
-        raise error
-
-    with monkeypatch.context() as patch:
-        patch.setattr(geotiff, "_all_tiles", failing)
-        with pytest.raises(type(error), match=str(error)):
-            run(*job)
-    assert indices(tmp_path / "e.tif") == set(range(LAST + 1))
-    assert computed(monkeypatch, job) == []
-    with rasterio.open(tmp_path / "e.tif") as file:
-        np.testing.assert_array_equal(file.read(), reference)
-
-
-def test_a_last_block_that_cannot_be_saved_is_computed_again(
-    job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is told is what was wrong first."""
-    reference = embedded(tmp_path / "whole.tif", *job[:-2])
-    finish = Spool.finish
+    growing, finish = folder_of(tmp_path / "e.tif") / "codes.tif", Spool.finish
 
     def full(self: Spool) -> None:
         if f"block_{LAST:06d}" in self._final.name:
+            if not before:
+                until(lambda: growing.exists() and growing.stat().st_size > reference.nbytes, "nearly all tiles")
             self.discard()
             raise OutputError("the disk is full")
         finish(self)
 
     with monkeypatch.context() as patch:
         patch.setattr(Spool, "finish", full)
+        with pytest.raises(OutputError, match="the disk is full"):
+            run(*job)
+    assert free_names(tmp_path) == ["e.tif.malice", "images", "whole.tif"]
+    assert not list(folder_of(tmp_path / "e.tif").glob("*.tmp"))
+    assert computed(monkeypatch, job) == [LAST]
+    with rasterio.open(tmp_path / "e.tif") as file:
+        np.testing.assert_array_equal(file.read(), reference)
+
+
+def test_an_output_that_cannot_be_written_leaves_all_blocks(
+    job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one too."""
+    reference = embedded(tmp_path / "whole.tif", *job[:-2])
+    with monkeypatch.context() as patch:
         patch.setattr(geotiff, "_all_tiles", lambda *_: False)
         with pytest.raises(OutputError, match="cannot be read back"):
             run(*job)
-    assert indices(tmp_path / "e.tif") == set(range(LAST))
-    assert not list(folder_of(tmp_path / "e.tif").glob("*.tmp"))
-    assert computed(monkeypatch, job) == [LAST]
+    assert indices(tmp_path / "e.tif") == set(range(LAST + 1))
+    assert computed(monkeypatch, job) == []
     with rasterio.open(tmp_path / "e.tif") as file:
         np.testing.assert_array_equal(file.read(), reference)
 

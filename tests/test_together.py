@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import threading
+import time
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import rasterio
 import rasterio.env
 from affine import Affine
+from helpers_cluster import served
 from rasterio.errors import NotGeoreferencedWarning
 
-from malice_core.images import opening
+from malice_core import processors
+from malice_core.bands import SENSORS
+from malice_core.blocks import environment
+from malice_core.images import opening, sources, units
 from malice_core.images.opening import open_raster
+from malice_core.images.sources import Findings, find
 from malice_core.images.together import each
+from malice_core.images.units import Samples
 
 
 def test_results_come_in_order_whoever_is_first() -> None:
@@ -45,6 +55,8 @@ def test_the_first_failure_in_order_is_told_and_the_rest_is_left(threads: int) -
         if number == 1:
             assert threads == 1 or later.wait(20)
             raise ValueError("the first one")
+        if number:
+            time.sleep(0.01)
         return number
 
     results = each(work, range(1000), threads)
@@ -111,17 +123,23 @@ def test_rasters_are_opened_by_several_threads_without_warnings(
         assert list(warnings.filters) == before
 
 
-def test_samples_of_many_images_are_those_of_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from malice_core import processors
-    from malice_core.bands import SENSORS
-    from malice_core.images.sources import Findings, find
-    from malice_core.images.units import Samples
+def test_keys_of_servers_are_settings_too() -> None:
+    """An environment refuses them among its options."""
 
-    sensor = SENSORS["s2"]
-    random = np.random.default_rng(5)
-    for day in range(1, 10):
+    def work(_: int) -> str:
+        return str(rasterio.env.getenv()["AWS_SECRET_ACCESS_KEY"])
+
+    with rasterio.Env():
+        rasterio.env.setenv(AWS_ACCESS_KEY_ID="who", AWS_SECRET_ACCESS_KEY="told")  # pragma: allowlist secret
+        assert list(each(work, range(2), 2)) == ["told", "told"]
+
+
+def images(folder: Path, count: int) -> Path:
+    """Small ones of Sentinel-2, a day each."""
+    sensor, random = SENSORS["s2"], np.random.default_rng(5)
+    for day in range(1, count + 1):
         with rasterio.open(
-            tmp_path / f"S2_2020010{day}.tif",
+            folder / f"S2_2020010{day}.tif",
             "w",
             driver="GTiff",
             width=40,
@@ -133,12 +151,41 @@ def test_samples_of_many_images_are_those_of_one_thread(tmp_path: Path, monkeypa
         ) as file:
             file.descriptions = sensor.bands
             file.write(random.integers(1, 5000, (len(sensor.bands), 30, 40)).astype("int16"))
-    sources = find([tmp_path], sensor, Findings())
+    return folder
+
+
+def test_samples_of_many_images_are_those_of_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = find([images(tmp_path, 9)], SENSORS["s2"], Findings())
     found = []
     for threads in (1, 4):
         monkeypatch.setattr(processors, "count", lambda threads=threads: threads)
-        found.append(Samples().found(sources))
+        found.append(Samples().found(given))
     assert [source for source, _ in found[0]] == [source for source, _ in found[1]]
     assert len(found[0]) == 9
     for (_, one), (_, other) in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_images_on_a_server_are_waited_for_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight at once, opened and looked at, with one processor too."""
+    monkeypatch.setattr(processors, "count", lambda: 1)
+    with served(images(tmp_path, 8)) as address, environment():
+        names = [f"{address}/{path.name}" for path in sorted(tmp_path.iterdir())]
+        with meeting(monkeypatch, sources, "_look"):
+            found = find(names, SENSORS["s2"], Findings())
+        with meeting(monkeypatch, units, "_sample"):
+            assert len(Samples().found(found)) == 8
+
+
+@contextmanager
+def meeting(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> Iterator[None]:
+    """Inside, a function is only entered by eight threads at once."""
+    barrier, real = threading.Barrier(8), getattr(module, name)
+
+    def together(*given: object) -> object:
+        barrier.wait(20)
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, together)
+        yield

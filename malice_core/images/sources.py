@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePath
@@ -123,18 +124,18 @@ def find(paths: Sequence[str | Path], sensor: Sensor, findings: Findings) -> lis
     groups: dict[tuple[object, ...], list[Piece]] = {}
     # Opening one takes the interpreter more than the disk: several threads are of use where a server is asked.
     threads = WAITING if any(map(is_remote, rasters)) else 1
-    looked = each(partial(_look, sensor), rasters.items(), threads)
-    for (raster, root), (pieces, about) in zip(rasters.items(), looked, strict=True):
-        findings.add(about)
-        if pieces is None:
-            findings.note(f"{raster}: left out, it is an embedding (or belongs to one)")
-            continue
-        if not pieces and raster == root:
-            raise StackError(f"{raster}: no band of {sensor.title} ({' '.join(sensor.bands)}) in it")
-        if not pieces:
-            findings.warn(f"{raster}: left out, no band of {sensor.title} in it")
-        for piece in pieces:
-            groups.setdefault(piece.key, []).append(piece)
+    with closing(each(partial(_look, sensor), rasters.items(), threads)) as looked:
+        for (raster, root), (pieces, about) in zip(rasters.items(), looked, strict=True):
+            findings.add(about)
+            if pieces is None:
+                findings.note(f"{raster}: left out, it is an embedding (or belongs to one)")
+                continue
+            if not pieces and raster == root:
+                raise StackError(f"{raster}: no band of {sensor.title} ({' '.join(sensor.bands)}) in it")
+            if not pieces:
+                findings.warn(f"{raster}: left out, no band of {sensor.title} in it")
+            for piece in pieces:
+                groups.setdefault(piece.key, []).append(piece)
     if not groups:
         raise StackError(f"{paths[0]}: no raster with bands of {sensor.title} ({' '.join(sensor.bands)})")
     return [_source(pieces, sensor) for pieces in groups.values()]

@@ -21,7 +21,7 @@ from malice_core.images.anglenames import QUANTITIES, Quantity
 from malice_core.images.opening import is_remote
 from malice_core.images.reading import Layer, Pool, read_layer
 from malice_core.images.sources import Findings, Source, Stored
-from malice_core.images.together import WAITING, each
+from malice_core.images.together import READING, WAITING, each
 
 #: From this processing baseline (04.00), in use since OFFSET_DATE, ESA adds 1000 to the DN of Sentinel-2 L2A.
 OFFSET_BASELINE = 400
@@ -66,8 +66,9 @@ class Samples:
         """
         ordered = sorted(sources, key=lambda source: (source.acquisition.date or date.min, source.name))
         new = [source for source in ordered if source_key(source) not in self._kept]
-        remote = any(is_remote(name) for source in new for name in source.rasters)
-        threads = WAITING if remote else processors.count()
+        # A VRT on a disk may name rasters on servers.
+        remote = any(is_remote(name) for source in new for name in (*source.rasters, *source.files))
+        threads = WAITING if remote else min(READING, processors.count())
         # Each thread has handles of its own.
         pool = Pool(HANDLES)
         try:
@@ -151,15 +152,15 @@ def decide(
             )
             factors[stored] = 10000.0 if sensor.key == "s2" and stored[0].scale < 0.01 else 1.0
         elif sensor.key == "s2":
-            each = {
+            alike = {
                 s2_factor(values, source.stored[0], source.rasters[0], findings): source for source, values in found
             }
-            if len(each) > 1:
+            if len(alike) > 1:
                 raise StackError(
-                    f"{each[10000.0].rasters[0]} holds reflectance 0-1 and {each[1.0].rasters[0]} reflectance x 10000; "
-                    "give images of one unit"
+                    f"{alike[10000.0].rasters[0]} holds reflectance 0-1 and {alike[1.0].rasters[0]} reflectance "
+                    "x 10000; give images of one unit"
                 )
-            factors[stored] = next(iter(each))
+            factors[stored] = next(iter(alike))
         else:
             for source, values in found:
                 check_s1(values, source.stored[0], source.rasters[0], findings)

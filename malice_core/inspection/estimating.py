@@ -88,10 +88,7 @@ def make(survey: Survey, named: bool, check: Callable[[], None], timed: bool = T
         free = shutil.disk_usage(_existing(os.path.dirname(os.path.abspath(job.output)))).free
         free += scratch.size_of(job.output)
         if free < disk:
-            survey.refused.append(
-                f"{job.output.absolute().parent} has {free / 1e9:.2f} GB free, the run needs up to {disk / 1e9:.2f} "
-                "GB: free space, or take --dtype int8, fewer --queries or a smaller --aoi"
-            )
+            survey.refused.append(plan.too_full(job.output.absolute().parent, free, disk))
     seconds, trial = _seconds(card, backend, grid, dates, check) if timed else (None, "not tried")
     return Estimate(
         memory=budget.total,
