@@ -355,10 +355,16 @@ class Assembler:
                 with self._changed:
                     heapq.heappush(self._parts, part)
 
+    def _passed(self, key: str, window: Window) -> None:
+        for index in self._job.grid.touching(window):
+            core = self._blocks[index].core
+            rows, _ = core.intersect(window).slices_in(core)
+            self._scratch.pass_by(index, key, rows)
+
     def _step(self, part: _Part) -> Window | None:
         """Writes what a piece has blocks for; returns what it needs next, None if it is whole."""
         if part.steps is None:
             advance = self._advance if part.output is self._outputs[-1] else _silent
-            means = Means(self._scratch.load, lambda: self._each, self._go_on, advance, self._computing)
+            means = Means(self._scratch.load, lambda: self._each, self._go_on, advance, self._computing, self._passed)
             part.steps = part.output.write(part.piece, means)
         return next(part.steps, None)

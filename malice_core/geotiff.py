@@ -103,7 +103,9 @@ def grow(
                     if reading:
                         _require(_reads_back(file, bands, window, values, means.check))
                         means.advance(values.size * half)
-                if not reading:
+                if reading:
+                    means.passed(raster.key, row)
+                else:
                     unread.append(row)
                 if not cog and means.computing():
                     # What the disk takes meanwhile it need not take in the end.

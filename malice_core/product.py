@@ -230,6 +230,7 @@ class Means:
         check: raises when the run was cancelled.
         advance: told the share of the work just done.
         computing: True while blocks are computed beside.
+        passed: told the key of an array, and the window that nothing more is wanted of.
     """
 
     load: Load
@@ -237,6 +238,7 @@ class Means:
     check: Callable[[], None]
     advance: Callable[[float], None]
     computing: Callable[[], bool]
+    passed: Callable[[str, Window], None]
 
 
 #: An output that is being written: it yields the window that it needs next, and is gone on with when the blocks there

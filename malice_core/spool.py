@@ -77,6 +77,24 @@ class Pieces:
         found = found[:, start * width - first * piece :][:, : (stop - start) * width]
         return found.reshape(-1, stop - start, width)[..., place[2]]
 
+    def pass_by(self, rows: slice) -> None:
+        """Has the system keep some rows on the disk alone, as nobody is about to read them again: its memory is for
+        what comes next, and for other programs. Systems without such a call do as they like.
+
+        Raises:
+            OSError: if the disk has not taken what was written.
+        """
+        if not hasattr(os, "posix_fadvise"):
+            return
+        total, height, width = self.shape
+        start, stop, _ = rows.indices(height)
+        size = total * self._piece * self.dtype.itemsize
+        # The piece that other rows begin in is kept.
+        begin, end = (row * width // self._piece * size for row in (start, stop))
+        # Nothing is dropped that the disk has not.
+        os.fdatasync(self._file.fileno())
+        os.posix_fadvise(self._file.fileno(), self._start + begin, end - begin, os.POSIX_FADV_DONTNEED)
+
     def __del__(self) -> None:
         self._file.close()
 

@@ -95,7 +95,7 @@ def write(
     def load(index: int, key: str) -> Array:
         return arrays[key]
 
-    means = Means(load, lambda: 1, lambda: None, lambda share: None, lambda: False)
+    means = Means(load, lambda: 1, lambda: None, lambda share: None, lambda: False, lambda key, window: None)
     parts = rasters(layout, path, None, tags)
     place: Any = (blocks, area, lattice)
     folder = path.with_name(path.name + ".grows")

@@ -127,11 +127,16 @@ def write(
     output = folder / "out.tif"
     for raster in product.rasters(kind, output, folder / "counts.tif" if counts else None, {"MALICE_TEST": "yes"}):
         shares: list[float] = []
-        means = Means(load, lambda: 2, lambda: None, shares.append, lambda: computing)
+        passed: list[tuple[str, Window]] = []
+        tell: Callable[[str, Window], None] = lambda key, window: passed.append((key, window))  # noqa: B023, E731
+        means = Means(load, lambda: 2, lambda: None, shares.append, lambda: computing, tell)
         with environment():
             rows = list(geotiff.grow(raster, raster.path, blocks, area, LATTICE, cog, means))
         assert [row.row for row in rows] == list(range(area.row, area.end_row, rows[0].height))
         assert sum(shares) == pytest.approx(1.0)
+        # Only what is not read once more.
+        at_once = computing and not cog and (len(raster.bands) > 1 or area.width > product.TILE)
+        assert passed == ([(raster.key, row) for row in rows] if at_once else [])
     whole["values"] = np.concatenate([part.values for part in parts]).reshape(-1, *area.shape)
     return whole
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,47 @@ def test_in_memory_any_pieces_will_do() -> None:
         held.put(key, 0, start, array.reshape(len(array), -1)[:, start : start + 10])
     for key, array in made.items():
         np.testing.assert_array_equal(held.arrays[key].reshape(array.shape), array)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system has no such call")
+@pytest.mark.parametrize("whole", [True, False])
+def test_rows_that_are_passed_by_leave_the_memory_and_stay(
+    whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a block that is still written too, after the disk has them; not a byte of other arrays and pieces."""
+    shape, made = (20, 40), arrays((20, 40))
+    path = tmp_path / "a.block"
+    numbers = Spool(path.with_suffix(".tmp"), path, shape, KINDS, told)
+    put(numbers, made)
+    if whole:
+        numbers.finish()
+    calls: list[tuple[str, Any]] = []
+    sync, advise = os.fdatasync, os.posix_fadvise
+
+    def synced(file: int) -> None:
+        calls.append(("synced", os.fstat(file).st_ino))
+        sync(file)
+
+    def advised(file: int, begin: int, length: int, advice: int) -> None:
+        calls.append(("advised", (os.fstat(file).st_ino, begin, length, advice)))
+        advise(file, begin, length, advice)
+
+    monkeypatch.setattr(os, "fdatasync", synced)
+    monkeypatch.setattr(os, "posix_fadvise", advised)
+    found = spool.load(path, "codes") if whole else numbers.load("codes")
+    found.pass_by(slice(0, 16))
+    found.pass_by(slice(16, 20))
+    node = (path if whole else path.with_suffix(".tmp")).stat().st_ino
+    # 16 rows of 40 pixels are two pieces of 256 and a half, which is passed by with the others that begin in it; the
+    # rest are one and the last, which the block does not fill.
+    size = 5 * 256 * 4
+    dropped = os.POSIX_FADV_DONTNEED
+    assert calls == [
+        ("synced", node),
+        ("advised", (node, spool.HEAD, 2 * size, dropped)),
+        ("synced", node),
+        ("advised", (node, spool.HEAD + 2 * size, size, dropped)),
+    ]
+    for key, array in made.items():
+        again = spool.load(path, key) if whole else numbers.load(key)
+        np.testing.assert_array_equal(np.array(again), array)
