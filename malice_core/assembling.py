@@ -358,8 +358,10 @@ class Assembler:
     def _passed(self, key: str, window: Window) -> None:
         for index in self._job.grid.touching(window):
             core = self._blocks[index].core
-            rows, _ = core.intersect(window).slices_in(core)
-            self._scratch.pass_by(index, key, rows)
+            # Other pieces, to the right, may want more of the same rows.
+            if core.end_col <= window.end_col:
+                rows, _ = core.intersect(window).slices_in(core)
+                self._scratch.pass_by(index, key, rows)
 
     def _step(self, part: _Part) -> Window | None:
         """Writes what a piece has blocks for; returns what it needs next, None if it is whole."""

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import re
+import select
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -45,10 +46,10 @@ def run_command(top: argparse.ArgumentParser, arguments: Sequence[str] | None) -
     except KeyboardInterrupt:
         return _ended(Cancelled("interrupted"))
     except Exception as error:  # noqa: BLE001  a user gets one line, never a traceback
-        lost = output_lost()
-        if lost and isinstance(error, BrokenPipeError):
-            return 1  # its reader is gone: there is nobody left to tell
-        refused = of_system(error) if lost or getattr(error, "filename", None) else None
+        if isinstance(error, BrokenPipeError) and _unread():
+            return 1  # there is nobody left to tell
+        # An error without a name may be of anything.
+        refused = of_system(error) if output_lost() or getattr(error, "filename", None) else None
         return _ended(refused or MaliceError(f"unexpected {type(error).__name__}: {error}"))
     return 0
 
@@ -64,9 +65,22 @@ def output_lost() -> bool:
     try:
         sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with open(os.devnull, "w", encoding="utf-8") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
         return True
     return False
+
+
+def _unread() -> bool:
+    """True if stdout is a pipe whose reader is gone; what was printed need not be kept back to tell."""
+    if output_lost():
+        return True
+    try:
+        asked = select.poll()
+        asked.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in asked.poll(0))
+    except (AttributeError, OSError):
+        return False  # no such call, or no file
 
 
 def of_system(error: Exception) -> InputError | None:

@@ -209,7 +209,7 @@ def run_engine(
     def report() -> None:
         # From the main thread, or from the one that watches signals: whichever is first.
         if told.acquire(blocking=False):
-            reporter.error(Cancelled.exit_code, cancelled)
+            _tell(reporter, Cancelled.exit_code, cancelled)
 
     with cancelling.watch_signals(cancel, report):
         try:
@@ -225,10 +225,11 @@ def run_engine(
             report()
             return Cancelled.exit_code
         except MaliceError as error:
-            reporter.error(error.exit_code, one_line(error))
+            _tell(reporter, error.exit_code, one_line(error))
+            output_lost()
             return error.exit_code
         except MemoryError:
-            reporter.error(1, "out of memory; give a smaller --memory (or --block, where there is one)")
+            _tell(reporter, 1, "out of memory; give a smaller --memory (or --block, where there is one)")
             return 1
         except BrokenPipeError:
             output_lost()

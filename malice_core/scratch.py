@@ -16,7 +16,6 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -112,16 +111,17 @@ class Blocks:
         Raises:
             OutputError: if the disk is full or cannot be written.
         """
-        # A worker that was given up may still be at it: each writes under a name of its own.
-        written = self._path(block, f"{uuid.uuid4().hex[:8]}{PARTIAL}")
-        return Spool(written, self._path(block), shape, kinds, partial(self._failed, block))
 
-    def _failed(self, block: int, error: OSError) -> OutputError:
-        gone = "see who has removed the folder" if error.errno == errno.ENOENT else "free space"
-        return OutputError(
-            f"cannot write block {block} to {self.folder}: {error.strerror or error}; {gone}, then run again with "
-            "--resume"
-        )
+        def failed(error: OSError) -> OutputError:
+            gone = "see who has removed the folder" if error.errno == errno.ENOENT else "free space"
+            return OutputError(
+                f"cannot write block {block} to {self.folder}: {error.strerror or error}; {gone}, then run again with "
+                "--resume"
+            )
+
+        # A worker that was given up may still be at it: each writes under a name of its own.
+        partial = self._path(block, f"{uuid.uuid4().hex[:8]}{PARTIAL}")
+        return Spool(partial, self._path(block), shape, kinds, failed)
 
     def hold(self, block: int, numbers: Spool) -> None:
         """Has a block be finished for who asks here, though its file has no name yet, and not all of it is there."""
@@ -137,15 +137,16 @@ class Blocks:
         return spool.load(self._path(block), key) if held is None else held.load(key)
 
     def pass_by(self, block: int, key: str, rows: slice) -> None:
-        """Says of some rows that they are not needed any more, unless the run is resumed.
-
-        Raises:
-            OutputError: if the disk has not taken them.
-        """
-        try:
-            self.load(block, key).pass_by(rows)
-        except OSError as error:
-            raise self._failed(block, error) from error
+        """Says of some rows that they are not needed any more, unless the run is resumed. Some systems do nothing
+        with that."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        held, path = self._held.get(block), self._path(block)
+        with contextlib.suppress(OSError, ValueError):
+            if held is None:
+                spool.form(path).pass_by(path, key, rows, written=True)
+            else:
+                held.pass_by(key, rows)
 
 
 class Scratch(Blocks):

@@ -77,24 +77,6 @@ class Pieces:
         found = found[:, start * width - first * piece :][:, : (stop - start) * width]
         return found.reshape(-1, stop - start, width)[..., place[2]]
 
-    def pass_by(self, rows: slice) -> None:
-        """Has the system keep some rows on the disk alone, as nobody is about to read them again: its memory is for
-        what comes next, and for other programs. Systems without such a call do as they like.
-
-        Raises:
-            OSError: if the disk has not taken what was written.
-        """
-        if not hasattr(os, "posix_fadvise"):
-            return
-        total, height, width = self.shape
-        start, stop, _ = rows.indices(height)
-        size = total * self._piece * self.dtype.itemsize
-        # The piece that other rows begin in is kept.
-        begin, end = (row * width // self._piece * size for row in (start, stop))
-        # Nothing is dropped that the disk has not.
-        os.fdatasync(self._file.fileno())
-        os.posix_fadvise(self._file.fileno(), self._start + begin, end - begin, os.POSIX_FADV_DONTNEED)
-
     def __del__(self) -> None:
         self._file.close()
 
@@ -122,6 +104,32 @@ class Form:
         """The description that a file begins with."""
         kinds = {key: [bands, dtype.str] for key, (bands, dtype) in self.kinds.items()}
         return json.dumps({"shape": self.shape, "kinds": kinds}).encode().ljust(HEAD)
+
+    def pass_by(self, path: Path, key: str, rows: slice, written: bool) -> None:
+        """Has the system keep some rows of an array on the disk alone, as nobody is about to read them again: its
+        memory is for what comes next, and for other programs.
+
+        Args:
+            path: of the file.
+            written: the disk has all of it; else it is given what there is.
+
+        Raises:
+            OSError: if the system does not do it.
+        """
+        bands, dtype = self.kinds[key]
+        height, width = self.shape
+        start, stop, _ = rows.indices(height)
+        # The piece that other rows begin in is kept.
+        begin, end = (row * width // self.piece * bands * self.piece * dtype.itemsize for row in (start, stop))
+        if begin == end:
+            return  # which would mean all that follows
+        file = os.open(path, os.O_RDONLY if written else os.O_RDWR)
+        try:
+            if not written:
+                os.fdatasync(file)
+            os.posix_fadvise(file, self.starts[key] + begin, end - begin, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(file)
 
     def load(self, path: Path, key: str) -> Pieces:
         """One of the arrays of a file.
@@ -243,6 +251,10 @@ class Spool:
         except FileNotFoundError:
             # It may have its name by now.
             return self._form.load(self._final, key)
+
+    def pass_by(self, key: str, rows: slice) -> None:
+        """As :meth:`Form.pass_by`; not where it has its name by now."""
+        self._form.pass_by(self._path, key, rows, written=False)
 
     def finish(self) -> None:
         """Gives the file its name, when all of it is on the disk.

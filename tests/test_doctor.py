@@ -60,8 +60,11 @@ def test_output_that_nobody_reads_ends_without_a_word(command: str) -> None:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(line, env=BUFFERED, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    at_once = subprocess.run(
+        line, env=BUFFERED | {"PYTHONUNBUFFERED": "1"}, stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
     os.close(write)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (at_once.returncode, at_once.stderr) == (1, "")
 
 
 def test_a_runtime_that_computes_nonsense_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -419,13 +419,16 @@ def test_names_of_labels_that_do_not_occur_are_told(scene: Path, opened: Any) ->
 def test_a_site_that_cannot_be_used_leaves_no_file_open(
     scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed: list[int] = []
-    close = Pool.close
-    monkeypatch.setattr(Pool, "close", lambda self: (closed.append(id(self)), close(self))[1])
+    made: list[Pool] = []
+    closed: list[Pool] = []
+    make, close = Pool.__init__, Pool.close
+    monkeypatch.setattr(Pool, "__init__", lambda self, *given: (made.append(self), make(self, *given))[1])
+    monkeypatch.setattr(Pool, "close", lambda self: (closed.append(self), close(self))[1])
     images = [f"data.{sensor}={scene / sensor.upper()}" for sensor in BOTH]
     with pytest.raises(InputError, match=r"none\.tif"):
         Site(settings(f"data.labels={tmp_path / 'none.tif'}", *images), BOTH)
-    assert len(set(closed)) == 2
+    assert len(made) >= 2
+    assert set(map(id, made)) == set(map(id, closed))
 
 
 def test_images_are_kept_in_a_share_of_the_memory_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

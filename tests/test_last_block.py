@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
 import threading
 from pathlib import Path
@@ -198,25 +196,3 @@ def test_a_folder_that_goes_meanwhile_is_told(
         patch.setattr(Scratch, "begin", within)
         with pytest.raises(OutputError, match="see who has removed the folder, then run"):
             run(*job)
-
-
-@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system has no such call")
-def test_a_disk_that_has_not_taken_a_block_ends_the_run(
-    job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Some disks say so late; blocks are kept."""
-    sync = os.fdatasync
-
-    def lost(file: int) -> None:
-        if "block_000001" in os.readlink(f"/proc/self/fd/{file}"):
-            raise OSError(errno.EIO, "Input/output error")
-        sync(file)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fdatasync", lost)
-        with pytest.raises(OutputError, match=r"cannot write block 1 to .*: Input/output error"):
-            run(*job)
-    assert not (tmp_path / "e.tif").exists()
-    assert {0, 1} <= indices(tmp_path / "e.tif")
-    run(*job, "--resume")
-    assert (tmp_path / "e.tif").exists()

@@ -7,6 +7,7 @@ What cannot be right is an error that says what it looks like and how to convert
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -72,8 +73,9 @@ class Samples:
         # Each thread has handles of its own.
         pool = Pool(HANDLES)
         try:
-            for source, values in zip(new, each(partial(_sample, pool), new, threads), strict=True):
-                self._kept[source_key(source)] = values
+            with closing(each(partial(_sample, pool), new, threads)) as samples:
+                for source, values in zip(new, samples, strict=True):
+                    self._kept[source_key(source)] = values
         finally:
             pool.close()
         pairs = ((source, self.seen(source)) for source in ordered)
