@@ -72,7 +72,7 @@ def output_lost() -> bool:
 
 
 def _unread() -> bool:
-    """True if stdout is a pipe whose reader is gone; what was printed need not be kept back to tell."""
+    """True if stdout is a pipe whose reader is gone, also where nothing is left that could not be written."""
     if output_lost():
         return True
     try:

@@ -226,24 +226,23 @@ def run_engine(
             return Cancelled.exit_code
         except MaliceError as error:
             _tell(reporter, error.exit_code, one_line(error))
-            output_lost()
             return error.exit_code
         except MemoryError:
             _tell(reporter, 1, "out of memory; give a smaller --memory (or --block, where there is one)")
             return 1
         except BrokenPipeError:
-            output_lost()
             return 1  # its reader is gone: there is nobody left to tell
         except Exception as error:
             if refused := of_system(error):
                 _tell(reporter, refused.exit_code, f"{refused}")
-                output_lost()
                 return refused.exit_code
             if os.environ.get("MALICE_DEBUG"):
                 raise
             line = one_line(f"unexpected {type(error).__name__}: {error}")
             _tell(reporter, 1, f"{line}; MALICE_DEBUG=1 gives a traceback to report")
             return 1
+        finally:
+            output_lost()
         return 0
 
 
