@@ -294,13 +294,19 @@ class _OpenVinoSession:
                 "ENABLE_CPU_PINNING": "NO",
             },
         )
+        # Made before any computes: to make one waits for what is computed in the first stream, for the whole of it.
+        self._spare = [self._compiled.create_infer_request() for _ in range(backend.streams)]
         self._local = threading.local()
 
     def run(self, feeds: Mapping[str, Array]) -> Float:
         with told("openvino"):
             request = getattr(self._local, "request", None)
             if request is None:
-                request = self._local.request = self._compiled.create_infer_request()
+                try:
+                    request = self._spare.pop()
+                except IndexError:
+                    request = self._compiled.create_infer_request()
+                self._local.request = request
             # Outputs that are not shared are copied, for a result that nobody takes.
             request.infer(dict(feeds), share_inputs=True, share_outputs=True)
             output: Float = request.get_output_tensor(0).data
