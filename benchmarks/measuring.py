@@ -30,14 +30,15 @@ def measured(name: str, command: list[str], environment: dict[str, str]) -> tupl
         name: of the command, for messages.
 
     Returns:
-        Wall-clock seconds ``s``, processor seconds ``cpu_s`` and peak memory ``peak_mb`` (1e6 bytes, as wait4 tells);
-        and what it printed.
+        Wall-clock seconds ``s``, processor seconds ``cpu_s`` and peak memory ``peak_mb`` (1e6 bytes, as wait4 tells),
+        where it can be told ``stolen``, the share of the processors' time meanwhile that :func:`stolen` is about; and
+        what it printed.
 
     Raises:
         BenchmarkError: if it fails, with its last line; or if its peak cannot be told from this process'.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-        begin = time.perf_counter()
+        taken, begin = stolen(), time.perf_counter()
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert process.stdout is not None
         with process.stdout as stream:
@@ -57,7 +58,22 @@ def measured(name: str, command: list[str], environment: dict[str, str]) -> tupl
             "it from one that has done nothing else"
         )
     found = {"s": seconds, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mb": peak / 1e6}
+    if taken is not None and (now := stolen()) is not None:
+        found["stolen"] = (now - taken) / (seconds * (os.cpu_count() or 1))
     return found, text
+
+
+def stolen(path: Path = Path("/proc/stat")) -> float | None:
+    """Seconds of all processors since the system started that they had work and the host of a virtual machine gave them
+    to others; None where the system does not tell.
+
+    Args:
+        path: Linux' account (proc(5): ``steal`` is the eighth number of the line ``cpu``).
+    """
+    if not path.exists():
+        return None
+    numbers = path.read_text(encoding="ascii").splitlines()[0].split()[1:]
+    return int(numbers[7]) / os.sysconf("SC_CLK_TCK")
 
 
 def cases_of(texts: Sequence[str]) -> list[tuple[int, int]]:

@@ -86,9 +86,15 @@ def _case(case: dict[str, Any], peak: dict[str, float | None]) -> list[str]:
             f"Ours in {precision} in blocks of {way['block'][0]} × {way['block'][1]}: "
             f"{2e-9 * way['executed']:.0f} GFLOP executed, of which halo and edges are "
             f"{100 * (1 - case['useful'] / way['executed']):.1f} %; executed over the whole run: "
-            f"{100 * reached:.0f} % of the peak. The plan's bound on memory was {way['planned_mb']:.0f} MB.",
+            f"{100 * reached:.0f} % of the peak{_stolen(way['median'])}. The plan's bound on memory was "
+            f"{way['planned_mb']:.0f} MB.",
         ]
     return lines
+
+
+def _stolen(run: dict[str, float]) -> str:
+    """How much of the processors' time a virtual machine's host took, where it did."""
+    return f" (the host took {100 * run['stolen']:.0f} % of the processors' time)" if run.get("stolen") else ""
 
 
 def _range(ratio: dict[str, float], digits: int) -> str:

@@ -277,8 +277,25 @@ def test_a_run_is_measured_and_its_failure_told() -> None:
     assert text == "5\n"
     assert 300 < found["peak_mb"] < 400
     assert 0 < found["s"] < 60
+    assert ("stolen" in found) == Path("/proc/stat").exists()
+    assert 0 <= found.get("stolen", 0.0) < 1
     assert failed == "a run ended with code 3: 8"
     assert "cannot be told" in hidden
+
+
+def test_what_a_host_took_is_read_and_told(tmp_path: Path) -> None:
+    account = tmp_path / "stat"
+    account.write_text("cpu  100 2 30 4000 5 0 7 250 0 0\ncpu0 50 1 15 2000 2 0 3 125 0 0\n")
+    assert measuring.stolen(account) == 250 / os.sysconf("SC_CLK_TCK")
+    assert measuring.stolen(tmp_path / "none") is None
+    way = {"block": [64, 64], "planned_mb": 300.0, "executed": 2e9, "executed_gflops": 50.0, "useful_gflops": 40.0}
+    way |= {"note": "640 bands", "median": {"s": 1.0, "pixel_dates_per_s": 1e4, "peak_mb": 200.0}}
+    case = {"size": 64, "dates": 2, "turns": 1, "useful": 1e9, "ways": {"ours, float32": way}}
+    said = {None: "50 % of the peak. ", 0.0: "50 % of the peak. ", 0.068: "50 % of the peak (the host took 7 % of the"}
+    for share, text in said.items():
+        if share is not None:
+            way["median"]["stolen"] = share
+        assert text in report._case(case, {"float32": 100.0, "bfloat16": None})[-1]
 
 
 def test_tables_go_between_their_marks(tmp_path: Path) -> None:

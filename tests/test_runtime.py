@@ -1,4 +1,4 @@
-"""A session of OpenVINO: as many calls at once as it has streams, and no call that waits for another before it begins."""
+"""A session of OpenVINO: as many calls at once as it has streams, none waits for another before it begins."""
 
 from __future__ import annotations
 
