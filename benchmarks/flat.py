@@ -116,28 +116,43 @@ def start_up(work: Path, site: Path, given: argparse.Namespace) -> dict[str, flo
 
 
 def draw(rows: list[dict[str, Any]], target: Path) -> None:
-    """Peak memory, and time of a pixel-date, over the size; a line for each number of dates."""
+    """Peak memory, and time of a pixel-date, over the size, a line for each number of dates, and over that."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for dates in sorted({row["dates"] for row in rows}):
-        some = sorted((row for row in rows if row["dates"] == dates), key=lambda row: row["size"])
-        sizes = [row["size"] for row in some]
-        (line,) = left.plot(sizes, [row["peak_mb"] for row in some], "o-", label=f"{dates} dates")
-        left.plot(sizes, [row["planned_mb"] for row in some], ":", color=line.get_color())
-        right.plot(sizes, [row["us_per_pixel_date"] for row in some], "o-", label=f"{dates} dates")
-    left.set(ylabel="peak memory, MB", title="dotted: the plan's bound")
-    right.set(ylabel="µs a pixel and date")
-    for axes in (left, right):
-        axes.set(xlabel="pixels a side", ylim=(0, 1.1 * axes.get_ylim()[1]))
-        axes.set_xscale("log", base=2)
-        ticks = sorted({row["size"] for row in rows})
-        axes.set_xticks(ticks, [f"{size}" for size in ticks])
-        axes.grid(alpha=0.3)
-        axes.legend(loc="lower right")
+    figure, axes = pyplot.subplots(2, 2, figsize=(9, 6), layout="constrained", sharey="row", squeeze=False)
+    for column, (over, other, label, named) in enumerate(
+        (("size", "dates", "pixels a side", "{} dates"), ("dates", "size", "dates", "{0} × {0} pixels"))
+    ):
+        memory, time = axes[:, column]
+        for value in sorted({row[other] for row in rows}):
+            some = sorted((row for row in rows if row[other] == value), key=lambda row: row[over])
+            # One alone is no line, and is in the other column.
+            if len(some) == 1 and len(rows) > 1:
+                continue
+            places = [row[over] for row in some]
+            name = named.format(value)
+            (line,) = memory.plot(places, [row["peak_mb"] for row in some], "o-", label=name)
+            memory.plot(
+                places, [row["planned_mb"] for row in some], ":", color=line.get_color(), label="the plan's bound"
+            )
+            time.plot(places, [row["us_per_pixel_date"] for row in some], "o-", label=name)
+        ticks = sorted({row[over] for row in rows})
+        for one in (memory, time):
+            one.set_xscale("log", base=2)
+            one.set_xticks(ticks, [f"{tick}" for tick in ticks])
+            one.minorticks_off()
+            one.set(xlabel=label)
+            one.grid(alpha=0.3)
+            if one.lines:
+                one.legend(loc="lower right")
+    for first, key, label in (
+        (axes[0, 0], "planned_mb", "peak memory, MB"),
+        (axes[1, 0], "us_per_pixel_date", "µs a pixel and date"),
+    ):
+        first.set(ylabel=label, ylim=(0, 1.1 * max(row[key] for row in rows)))
     # Without the date of drawing, so that the same numbers give the same file.
     figure.savefig(target, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
@@ -171,7 +186,9 @@ def main() -> int:
             target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
             lines = report.flat(found)
             if given.docs:
-                report.into_docs("flat", [*lines, "", "![Peak memory and time of a pixel-date over sizes](memory.png)"])
+                report.into_docs(
+                    "flat", [*lines, "", "![Peak memory and time of a pixel-date over sizes and dates](memory.png)"]
+                )
     except (BenchmarkError, MaliceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +59,29 @@ def measured(name: str, command: list[str], environment: dict[str, str]) -> tupl
         )
     found = {"s": seconds, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mb": peak / 1e6}
     if taken is not None and (now := stolen()) is not None:
-        found["stolen"] = (now - taken) / (seconds * (os.cpu_count() or 1))
+        found["stolen"] = (now - taken) / (seconds * cores())
     return found, text
 
 
 def stolen(path: Path = Path("/proc/stat")) -> float | None:
-    """Seconds of all processors since the system started that they had work and the host of a virtual machine gave them
-    to others; None where the system does not tell.
+    """Seconds since the system started that its processors had work and the host of a virtual machine gave them to
+    others; None where the system does not tell.
 
     Args:
-        path: Linux' account (proc(5): ``steal`` is the eighth number of the line ``cpu``).
+        path: Linux' account (proc(5): ``steal`` is the eighth number of a processor). Those count that this process may
+            use.
     """
-    if not path.exists():
+    try:
+        lines = [line.split() for line in path.read_text(encoding="ascii").splitlines()]
+        ticks = {line[0]: int(line[8]) for line in lines if line[0].startswith("cpu")}
+    except (OSError, IndexError, ValueError):
         return None
-    numbers = path.read_text(encoding="ascii").splitlines()[0].split()[1:]
-    return int(numbers[7]) / os.sysconf("SC_CLK_TCK")
+    return sum(ticks.get(f"cpu{number}", 0) for number in processors()) / os.sysconf("SC_CLK_TCK")
+
+
+def processors() -> Iterable[int]:
+    """Numbers of the processors this process may use."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
 
 
 def cases_of(texts: Sequence[str]) -> list[tuple[int, int]]:
@@ -108,7 +116,7 @@ def measure(name: str, command: list[str], environment: dict[str, str]) -> dict[
 
 def cores() -> int:
     """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(list(processors()))
 
 
 def machine() -> dict[str, Any]:

@@ -60,22 +60,26 @@ def _case(case: dict[str, Any], peak: dict[str, float | None]) -> list[str]:
         f"**{case['size']} × {case['size']} pixels, {case['dates']} dates**, "
         + ("one turn" if case["turns"] == 1 else f"medians of {case['turns']} turns"),
         "",
-        "| | thousand pixel-dates/s | peak MB | ours is faster | ours takes of its memory | useful share of peak |",
-        "|---|---|---|---|---|---|",
+        "| | thousand pixel-dates/s | peak MB | float32 is faster | bfloat16 is | float32 takes of its memory "
+        "| useful share of peak | taken by the host |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, way in case["ways"].items():
         precision = "bfloat16" if name.endswith("bfloat16") else "float32"
         middle, top = way["median"], peak[precision]
         assert top is not None, "a precision that has no peak was run"
-        times, share = "", ""
+        times, share = ["", ""], ""
         if "times_faster" in way:
-            times, share = _range(way["times_faster"], 1), _range(way["memory_share"], 2)
+            faster = [way["times_faster"].get(key) for key in ("float32", "bfloat16")]
+            times, share = [_range(one, 1) if one else "" for one in faster], _range(way["memory_share"], 2)
+        stolen = f"{100 * middle['stolen']:.1f} %" if "stolen" in middle else ""
         lines.append(
             f"| {TITLES.get(name, name)}: {way['note']} | {middle['pixel_dates_per_s'] / 1e3:.1f} | "
-            f"{middle['peak_mb']:.0f} | {times} | {share} | {100 * way['useful_gflops'] / top:.0f} % |"
+            f"{middle['peak_mb']:.0f} | {' | '.join(times)} | {share} | {100 * way['useful_gflops'] / top:.0f} % | "
+            f"{stolen} |"
         )
     if peak["bfloat16"] is None:
-        lines.insert(5, "| ours, bfloat16: not on this processor | | | | | |")
+        lines.insert(5, "| ours, bfloat16: not on this processor | | | | | | | |")
     for name, way in case["ways"].items():
         if "executed" not in way:
             continue
@@ -86,15 +90,10 @@ def _case(case: dict[str, Any], peak: dict[str, float | None]) -> list[str]:
             f"Ours in {precision} in blocks of {way['block'][0]} × {way['block'][1]}: "
             f"{2e-9 * way['executed']:.0f} GFLOP executed, of which halo and edges are "
             f"{100 * (1 - case['useful'] / way['executed']):.1f} %; executed over the whole run: "
-            f"{100 * reached:.0f} % of the peak{_stolen(way['median'])}. The plan's bound on memory was "
+            f"{100 * reached:.0f} % of the peak. The plan's bound on memory was "
             f"{way['planned_mb']:.0f} MB.",
         ]
     return lines
-
-
-def _stolen(run: dict[str, float]) -> str:
-    """How much of the processors' time a virtual machine's host took, where it did."""
-    return f" (the host took {100 * run['stolen']:.0f} % of the processors' time)" if run.get("stolen") else ""
 
 
 def _range(ratio: dict[str, float], digits: int) -> str:

@@ -2,8 +2,8 @@
 
 ``python benchmarks/writing.py [--size 384] [--dates 5] [--queries 0,1] [--work DIR] [--repeats 3]``: a simulated scene
 is embedded with ``malice-sim``; its numbers, as float32 and as int8, are written with every layout below and read
-back. One row a layout: share of the plain size, seconds of writing, and milliseconds, each with the file opened anew
-(it lies in the system's cache: what is measured is the work, not a disk), of
+back. One row a layout, and for each type: share of the plain size, seconds of writing, and milliseconds, each with the
+file opened anew (it lies in the system's cache: what is measured is the work, not a disk), of
 
 - ``pixel``: all bands of one pixel, as a classifier of points reads them,
 - ``band``: one band whole,
@@ -43,17 +43,20 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class GeoTiff:
-    """A layout of GDAL's: interleave, tile side, and level of zstd with the predictor or without."""
+    """A layout of GDAL's: interleave, tile side, and level of zstd with the predictor or without; or not compressed."""
 
     interleave: str = "band"
     tile: int = 256
     level: int | None = None
     predictor: bool = True
     overviews: bool = False
+    compressed: bool = True
     suffix: str = field(default=".tif", repr=False)
 
     def __str__(self) -> str:
         kind = "COG " if self.overviews else "GeoTIFF "
+        if not self.compressed:
+            return f"{kind}{self.interleave}, tile {self.tile}, not compressed"
         level = "no level (9)" if self.level is None else f"level {self.level}"
         return f"{kind}{self.interleave}, tile {self.tile}, {level}{'' if self.predictor else ', no predictor'}"
 
@@ -62,12 +65,13 @@ class GeoTiff:
             "tiled": True,
             "blockxsize": self.tile,
             "blockysize": self.tile,
-            "compress": "zstd",
             "interleave": self.interleave,
             "bigtiff": "YES",
             "num_threads": "ALL_CPUS",
         }
-        if self.predictor:
+        if self.compressed:
+            options["compress"] = "zstd"
+        if self.compressed and self.predictor:
             options["predictor"] = 3 if values.dtype == np.float32 else 2
         if self.level is not None:
             options["zstd_level"] = self.level
@@ -144,6 +148,7 @@ def candidates() -> Iterator[GeoTiff | Store]:
         yield GeoTiff(level=level)
     yield GeoTiff(level=1, predictor=False)
     yield GeoTiff(tile=128, level=1)
+    yield GeoTiff(tile=128, compressed=False)
     yield GeoTiff(tile=512, level=1)
     yield GeoTiff("pixel", 32, 1)
     yield GeoTiff("pixel", 128, 1)
@@ -216,7 +221,7 @@ def row(layout: GeoTiff | Store, values: Array, work: Path, repeats: int) -> str
     )
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     numbers = " | ".join(f"{read:.0f}" for read in reads)
-    return f"| {values.dtype} | {layout} | {size / values.nbytes:.3f} | {seconds:.1f} | {numbers} |"
+    return f"{size / values.nbytes:.2f} | {seconds:.1f} | {numbers}"
 
 
 def main() -> None:
@@ -232,12 +237,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = given.work or Path(temporary)
         values = embedding(work, given.size, given.dates, given.queries)
-        head = ("type", "layout", "size", "write s", "pixel ms", "band ms", "glance ms", "pan ms")
+        head, dtypes = ["layout"], given.dtypes.split(",")
+        for dtype in dtypes:
+            head += [f"{dtype}: size", "write s", "pixel ms", "band", "glance", "pan"]
         print(f"| {' | '.join(head)} |", "|---" * len(head) + "|", sep="\n")
-        for dtype in given.dtypes.split(","):
-            numbers = values if dtype == "float32" else as_int8(values)
-            for layout in candidates():
-                print(row(layout, numbers, Path(temporary), given.repeats), flush=True)
+        numbers = [values if dtype == "float32" else as_int8(values) for dtype in dtypes]
+        for layout in candidates():
+            cells = [row(layout, some, Path(temporary), given.repeats) for some in numbers]
+            print(f"| {layout} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -154,7 +154,8 @@ class Card:
         and its own weights.
 
         Raises:
-            ModelError: if the file is missing, its sha256 is not the card's, or it holds anything foreign.
+            ModelError: if the file is missing, its sha256 is not the card's, it is no sound graph, or holds anything
+                foreign.
         """
         path = self.graph_path(sensor, role)
         try:
@@ -170,7 +171,8 @@ class Card:
                 f"model {self.name}: {path.name} is damaged (sha256 {digest[:12]}…, the card says "
                 f"{wanted[:12]}…); import or install the model again"
             )
-        safety.parsed(content, f"model {self.name}: {path.name}")
+        source = f"model {self.name}: {path.name}"
+        safety.sound(safety.parsed(content, source), source)
         return content
 
 

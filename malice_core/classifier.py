@@ -224,7 +224,7 @@ def _graph(path: Path, digest: Any) -> bytes:
         raise ModelError(f"cannot read {path}: {error.strerror}; train the classifier again") from error
     if hashlib.sha256(content).hexdigest() != digest:
         raise ModelError(f"{path} is damaged: its sha256 is not the one in {FILE_NAME}; train the classifier again")
-    safety.parsed(content, str(path))
+    safety.sound(safety.parsed(content, str(path)), str(path))
     return content
 
 

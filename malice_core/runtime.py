@@ -279,6 +279,26 @@ def _openvino_core() -> Any:
     return _core
 
 
+class _Lent:
+    """A request that a thread has as long as it lives.
+
+    Args:
+        spare: where it comes from, or a new one if there is none, and goes to.
+        compiled: the graph.
+    """
+
+    def __init__(self, spare: list[Any], compiled: Any) -> None:
+        self._spare = spare
+        try:
+            self.request = spare.pop()
+        except IndexError:
+            self.request = compiled.create_infer_request()
+
+    def __del__(self) -> None:
+        if hasattr(self, "request"):
+            self._spare.append(self.request)
+
+
 class _OpenVinoSession:
     def __init__(self, graph: bytes, shapes: Mapping[str, tuple[int, ...]], backend: Backend) -> None:
         core = _openvino_core()
@@ -294,19 +314,16 @@ class _OpenVinoSession:
                 "ENABLE_CPU_PINNING": "NO",
             },
         )
-        # Made before any computes: to make one waits for what is computed in the first stream, for the whole of it.
+        # Made before any computes: to make one waits for what is computed in the first stream, for the whole of it. Of
+        # threads beyond the streams each makes one of its own.
         self._spare = [self._compiled.create_infer_request() for _ in range(backend.streams)]
         self._local = threading.local()
 
     def run(self, feeds: Mapping[str, Array]) -> Float:
         with told("openvino"):
-            request = getattr(self._local, "request", None)
-            if request is None:
-                try:
-                    request = self._spare.pop()
-                except IndexError:
-                    request = self._compiled.create_infer_request()
-                self._local.request = request
+            if not hasattr(self._local, "lent"):
+                self._local.lent = _Lent(self._spare, self._compiled)
+            request = self._local.lent.request
             # Outputs that are not shared are copied, for a result that nobody takes.
             request.infer(dict(feeds), share_inputs=True, share_outputs=True)
             output: Float = request.get_output_tensor(0).data

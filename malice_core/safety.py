@@ -43,6 +43,19 @@ def parsed(content: bytes, source: str, operators: Collection[str] = OWN_OPERATO
     return model
 
 
+def sound(model: onnx.ModelProto, source: str) -> None:
+    """Refuses a model that ONNX' own checker finds fault with, before others stumble over it.
+
+    Raises:
+        ModelError: if a node is given what no other makes, lacks an attribute, or has one of another type.
+    """
+    try:
+        onnx.checker.check_model(model)
+    # A ValueError: of bytes that are no text, or too many.
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise ModelError(f"{source} is no sound ONNX graph: {' '.join(str(error).split())!r:.200}") from error
+
+
 def _refuse_foreign(model: onnx.ModelProto, source: str, operators: Collection[str]) -> None:
     graph = model.graph
     if len(graph.node) > MAX_NODES:

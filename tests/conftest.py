@@ -53,6 +53,18 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(params=["cpu", "cuda"])
+def everywhere(request: pytest.FixtureRequest) -> str:
+    """Each device of ``embed``, one after the other; a GPU where there is one."""
+    from malice_core import runtime
+
+    device: str = request.param
+    problem = runtime._cuda_problem() if device == "cuda" else None
+    if problem:
+        pytest.skip(f"no CUDA device: {problem}")
+    return device
+
+
 @pytest.fixture
 def tiny(store: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Name of the random model; the store is set up for this test."""

@@ -283,19 +283,36 @@ def test_a_run_is_measured_and_its_failure_told() -> None:
     assert "cannot be told" in hidden
 
 
-def test_what_a_host_took_is_read_and_told(tmp_path: Path) -> None:
+def test_what_a_host_took_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     account = tmp_path / "stat"
-    account.write_text("cpu  100 2 30 4000 5 0 7 250 0 0\ncpu0 50 1 15 2000 2 0 3 125 0 0\n")
-    assert measuring.stolen(account) == 250 / os.sysconf("SC_CLK_TCK")
+    account.write_text("cpu  9 2 30 40 5 0 7 250 0 0\ncpu0 5 1 15 20 2 0 3 120 0 0\ncpu1 1 1 1 1 1 1 1 130 0 0\n")
+    monkeypatch.setattr(measuring, "processors", lambda: [1])
+    assert measuring.stolen(account) == 130 / os.sysconf("SC_CLK_TCK")
     assert measuring.stolen(tmp_path / "none") is None
-    way = {"block": [64, 64], "planned_mb": 300.0, "executed": 2e9, "executed_gflops": 50.0, "useful_gflops": 40.0}
-    way |= {"note": "640 bands", "median": {"s": 1.0, "pixel_dates_per_s": 1e4, "peak_mb": 200.0}}
-    case = {"size": 64, "dates": 2, "turns": 1, "useful": 1e9, "ways": {"ours, float32": way}}
-    said = {None: "50 % of the peak. ", 0.0: "50 % of the peak. ", 0.068: "50 % of the peak (the host took 7 % of the"}
-    for share, text in said.items():
-        if share is not None:
-            way["median"]["stolen"] = share
-        assert text in report._case(case, {"float32": 100.0, "bfloat16": None})[-1]
+    account.write_text("cpu  100 2\n")
+    assert measuring.stolen(account) is None
+
+
+@pytest.mark.parametrize(("stolen", "told"), [(None, "40 % |  |"), (0.0, "40 % | 0.0 % |"), (0.068, "40 % | 6.8 % |")])
+def test_a_table_tells_each_precisions_ratio_and_what_the_host_took(stolen: float | None, told: str) -> None:
+    run = {"s": 1.0, "pixel_dates_per_s": 3e4, "peak_mb": 200.0} | ({} if stolen is None else {"stolen": stolen})
+    slower = run | {"pixel_dates_per_s": 1e4, "peak_mb": 800.0}
+    faster = run | {"pixel_dates_per_s": 6e4}
+    ours = {"note": "640 bands", "block": [64, 64], "planned_mb": 300.0, "executed": 2e9, "executed_gflops": 50.0}
+    ratios = {"float32": speed.ratios([run] * 2, [slower] * 2, "pixel_dates_per_s")}
+    ratios["bfloat16"] = speed.ratios([faster, run], [slower] * 2, "pixel_dates_per_s")
+    ways = {
+        "ours, float32": ours | {"median": run, "useful_gflops": 40.0},
+        "ours, bfloat16": ours | {"median": faster, "useful_gflops": 80.0},
+        "openeo": {"note": "patches of 64", "median": slower, "useful_gflops": 10.0, "times_faster": ratios}
+        | {"memory_share": speed.ratios([run], [slower], "peak_mb")},
+    }
+    case = {"size": 64, "dates": 2, "turns": 2, "useful": 1e9, "ways": ways}
+    lines = report._case(case, {"float32": 100.0, "bfloat16": 200.0})
+    assert lines[4].startswith("| ours, float32: 640 bands | 30.0 | 200 |  |  |  |")
+    assert lines[4].endswith(told)
+    assert "| 10.0 | 800 | 3.0 × | 4.5 × (3.0–6.0) | 0.25 × | 10 % |" in lines[6]
+    assert {line.count("|") for line in lines[2:7]} == {9}
 
 
 def test_tables_go_between_their_marks(tmp_path: Path) -> None:
@@ -381,7 +398,7 @@ def test_a_whole_small_table(testdata: Path, tmp_path: Path) -> None:
         assert 50 < run["peak_mb"] < 3000
         if name in peers.WAYS:
             ratio = ours["runs"][0]["pixel_dates_per_s"] / run["pixel_dates_per_s"]
-            assert way["times_faster"]["median"] == pytest.approx(ratio)
+            assert way["times_faster"]["float32"]["median"] == pytest.approx(ratio)
     # The same multiply-adds in the profile, which did them.
     assert found["profile"]["executed"] == ours["executed"]
     for text in ("**64 × 64 pixels, 2 dates**", "as openEO users run it", "as downstream code runs it", "| write |"):

@@ -28,11 +28,14 @@ def check(testdata: Path, sensor: str, files: list[Path], output: Array) -> None
 
 @pytest.mark.parametrize("sensor", ["s2", "s1"])
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
-def test_eight_dates(testdata: Path, malice: str, tmp_path: Path, sensor: str, runtime: str) -> None:
+def test_eight_dates(testdata: Path, malice: str, tmp_path: Path, sensor: str, runtime: str, everywhere: str) -> None:
+    if everywhere == "cuda" and runtime == "openvino":
+        pytest.skip("OpenVINO has no CUDA device")
     files = site(testdata, sensor)[::12][:8]
     folder = link(files, tmp_path / "images")
     output = embedded(
-        tmp_path / "e.tif", f"--{sensor}", folder, "--model", malice, "--edge", "published", "--runtime", runtime
+        *(tmp_path / "e.tif", f"--{sensor}", folder, "--model", malice, "--edge", "published"),
+        *("--runtime", runtime, "--device", everywhere),
     )
     check(testdata, sensor, files, output)
 

@@ -77,10 +77,12 @@ def compare_blocks(
 
 
 @pytest.mark.parametrize("sensor", ["s2", "s1"])
-def test_blocks_do_not_show_on_real_data(testdata: Path, malice: str, tmp_path: Path, sensor: str) -> None:
+def test_blocks_do_not_show_on_real_data(
+    testdata: Path, malice: str, tmp_path: Path, sensor: str, everywhere: str
+) -> None:
     source = testdata / "data" / "site_a" / ("S2" if sensor == "s2" else "S1_10m")
     images = link(sorted(source.glob("*_2018*.tif"))[::12][:8], tmp_path / "images")
-    arguments = [f"--{sensor}", images, "--model", malice]
+    arguments = [f"--{sensor}", images, "--model", malice, "--device", everywhere]
     whole = embedded(tmp_path / "whole.tif", *arguments, "--block", 64)
     for block in (16, 24):
         assert largest(whole, embedded(tmp_path / f"{block}.tif", *arguments, "--block", block)) < TOLERANCE
@@ -97,10 +99,12 @@ def area(origin: tuple[float, float], row: int, col: int, height: int, width: in
 
 
 @pytest.mark.parametrize("sensor", ["s2", "s1"])
-def test_areas_of_interest_and_mosaics_agree_with_the_whole_scene(tiny: str, tmp_path: Path, sensor: str) -> None:
+def test_areas_of_interest_and_mosaics_agree_with_the_whole_scene(
+    tiny: str, tmp_path: Path, sensor: str, everywhere: str
+) -> None:
     origin = (500010.0, 5600030.0)
     images = write_series(tmp_path / "images", (100, 200), 3, sensor=sensor, origin=origin)
-    arguments = ["--model", tiny, "--queries", "2", "--block", 64]
+    arguments = ["--model", tiny, "--queries", "2", "--block", 64, "--device", everywhere]
     whole = embedded(tmp_path / "whole.tif", f"--{sensor}", images, *arguments)
 
     for number, (row, col, height, width) in enumerate([(3, 5, 61, 90), (31, 67, 67, 111)]):

@@ -115,7 +115,7 @@ def _seconds(
 ) -> tuple[float | None, str]:
     """Time to compute all blocks, and how it was found."""
     if backend.device == "cuda":
-        return None, "time on a GPU is not tried; docs/performance.md has measured ones"
+        return None, "time on a GPU is not tried; docs/embed.md has measured ones"
     begun = time.monotonic()
     total = 0.0
     # The encoders of both sensors cost the same but for the first of 23 layers: one is tried for both.
