@@ -99,7 +99,10 @@ def _transposed(
 
 
 def _side(node: onnx.NodeProto, attribute: str) -> int:
-    return int(next(a.ints[0] for a in node.attribute if a.name == attribute))
+    for one in node.attribute:
+        if one.name == attribute and one.ints:
+            return int(one.ints[0])
+    raise ModelError(f"spatial graph: node {node.name!r:.80} of kind {node.op_type} has no {attribute}")
 
 
 def _demand(node: onnx.NodeProto, margin: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import AttributeProto, TensorProto
+from onnx import AttributeProto, TensorProto, numpy_helper
 
 from malice_core.errors import ModelError
 
@@ -47,12 +47,15 @@ def sound(model: onnx.ModelProto, source: str) -> None:
     """Refuses a model that ONNX' own checker finds fault with, before others stumble over it.
 
     Raises:
-        ModelError: if a node is given what no other makes, lacks an attribute, or has one of another type.
+        ModelError: if a node is given what no other makes, lacks an attribute, or has one of another type; if a weight
+            is of no type, or has more or fewer numbers than its shape.
     """
     try:
         onnx.checker.check_model(model)
-    # A ValueError: of bytes that are no text, or too many.
-    except (onnx.checker.ValidationError, ValueError) as error:
+        for tensor in _tensors(model.graph):
+            numpy_helper.to_array(tensor)
+    # A ValueError: of bytes that are no text, too many or too few; a KeyError: of a type that is none.
+    except (onnx.checker.ValidationError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{source} is no sound ONNX graph: {' '.join(str(error).split())!r:.200}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from helpers_models import random_weights
@@ -41,3 +42,13 @@ def test_a_halo_below_the_reach_is_refused(halo: int) -> None:
 def test_another_graph_is_refused() -> None:
     with pytest.raises(ModelError, match="0 up-blocks"):
         cropped(graphs.temporal_graph(random_weights(3)), 48)
+
+
+@pytest.mark.parametrize("attribute", ["kernel_shape", "strides"])
+def test_a_convolution_without_its_attributes_is_refused(attribute: str) -> None:
+    """ONNX has defaults for them, which graphs of ours never rely on."""
+    model = onnx.load_model_from_string(graphs.spatial_graph(random_weights(10)))
+    conv = next(node for node in model.graph.node if node.op_type == "Conv")
+    conv.attribute.remove(next(one for one in conv.attribute if one.name == attribute))
+    with pytest.raises(ModelError, match=f"of kind Conv has no {attribute}"):
+        cropped(model.SerializeToString(), 48)

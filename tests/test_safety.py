@@ -48,8 +48,10 @@ def changed(store: Path, change: Callable[[onnx.ModelProto], object]) -> None:
         lambda model: model.graph.initializer.pop(),
         lambda model: model.graph.initializer[0].dims.append(2),
         lambda model: model.ClearField("opset_import"),
+        lambda model: setattr(model.graph.initializer[0], "data_type", 99),
+        lambda model: setattr(model.graph.initializer[0], "data_type", onnx.TensorProto.DOUBLE),
     ],
-    ids=["nothing makes it", "no input", "no weight", "another shape", "no version"],
+    ids=["nothing makes it", "no input", "no weight", "another shape", "no version", "no type", "another type"],
 )
 def test_a_stored_graph_that_is_not_sound_is_refused(
     store: Path, capsys: pytest.CaptureFixture[str], change: Callable[[onnx.ModelProto], object]
