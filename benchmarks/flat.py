@@ -129,8 +129,8 @@ def draw(rows: list[dict[str, Any]], target: Path) -> None:
         memory, time = axes[:, column]
         for value in sorted({row[other] for row in rows}):
             some = sorted((row for row in rows if row[other] == value), key=lambda row: row[over])
-            # One alone is no line, and is in the other column.
-            if len(some) == 1 and len(rows) > 1:
+            # One alone is no line; it may be part of one in the other column.
+            if len(some) == 1 and sum(row[over] == some[0][over] for row in rows) > 1:
                 continue
             places = [row[over] for row in some]
             name = named.format(value)
@@ -148,11 +148,11 @@ def draw(rows: list[dict[str, Any]], target: Path) -> None:
             one.grid(alpha=0.3)
             if one.lines:
                 one.legend(loc="lower right")
-    for first, key, label in (
-        (axes[0, 0], "planned_mb", "peak memory, MB"),
-        (axes[1, 0], "us_per_pixel_date", "µs a pixel and date"),
+    for first, keys, label in (
+        (axes[0, 0], ("peak_mb", "planned_mb"), "peak memory, MB (dotted: the plan's bound)"),
+        (axes[1, 0], ("us_per_pixel_date",), "µs a pixel and date"),
     ):
-        first.set(ylabel=label, ylim=(0, 1.1 * max(row[key] for row in rows)))
+        first.set(ylabel=label, ylim=(0, 1.1 * max(row[key] for row in rows for key in keys)))
     # Without the date of drawing, so that the same numbers give the same file.
     figure.savefig(target, dpi=110, metadata={"Software": None})
     pyplot.close(figure)

@@ -60,7 +60,7 @@ def _case(case: dict[str, Any], peak: dict[str, float | None]) -> list[str]:
         f"**{case['size']} × {case['size']} pixels, {case['dates']} dates**, "
         + ("one turn" if case["turns"] == 1 else f"medians of {case['turns']} turns"),
         "",
-        "| | thousand pixel-dates/s | peak MB | float32 is faster | bfloat16 is | float32 takes of its memory "
+        "| | thousand pixel-dates/s | peak MB | float32 is … times as fast | bfloat16 is | float32 takes of its memory "
         "| useful share of peak | taken by the host |",
         "|---|---|---|---|---|---|---|---|",
     ]

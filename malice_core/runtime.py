@@ -44,7 +44,7 @@ class Session(Protocol):
     fails."""
 
     def run(self, feeds: Mapping[str, Any]) -> Float:
-        """The graph's only output; valid until the same thread calls ``run`` again."""
+        """The graph's only output; valid until the same thread calls ``run`` again, or ends."""
         ...
 
 
@@ -284,18 +284,19 @@ class _Lent:
 
     Args:
         spare: where it comes from, or a new one if there is none, and goes to.
+        most: how many are kept there.
         compiled: the graph.
     """
 
-    def __init__(self, spare: list[Any], compiled: Any) -> None:
-        self._spare = spare
+    def __init__(self, spare: list[Any], most: int, compiled: Any) -> None:
+        self._spare, self._most = spare, most
         try:
             self.request = spare.pop()
         except IndexError:
             self.request = compiled.create_infer_request()
 
     def __del__(self) -> None:
-        if hasattr(self, "request"):
+        if hasattr(self, "request") and len(self._spare) < self._most:
             self._spare.append(self.request)
 
 
@@ -316,13 +317,14 @@ class _OpenVinoSession:
         )
         # Made before any computes: to make one waits for what is computed in the first stream, for the whole of it. Of
         # threads beyond the streams each makes one of its own.
+        self._streams = backend.streams
         self._spare = [self._compiled.create_infer_request() for _ in range(backend.streams)]
         self._local = threading.local()
 
     def run(self, feeds: Mapping[str, Array]) -> Float:
         with told("openvino"):
             if not hasattr(self._local, "lent"):
-                self._local.lent = _Lent(self._spare, self._compiled)
+                self._local.lent = _Lent(self._spare, self._streams, self._compiled)
             request = self._local.lent.request
             # Outputs that are not shared are copied, for a result that nobody takes.
             request.infer(dict(feeds), share_inputs=True, share_outputs=True)

@@ -51,11 +51,18 @@ def sound(model: onnx.ModelProto, source: str) -> None:
             is of no type, or has more or fewer numbers than its shape.
     """
     try:
-        onnx.checker.check_model(model)
+        # In full: types and shapes are followed through the graph too.
+        onnx.checker.check_model(model, full_check=True)
         for tensor in _tensors(model.graph):
             numpy_helper.to_array(tensor)
     # A ValueError: of bytes that are no text, too many or too few; a KeyError: of a type that is none.
-    except (onnx.checker.ValidationError, ValueError, KeyError, TypeError) as error:
+    except (
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as error:
         raise ModelError(f"{source} is no sound ONNX graph: {' '.join(str(error).split())!r:.200}") from error
 
 

@@ -53,7 +53,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["cpu", "cuda"])
+@pytest.fixture(scope="session", params=["cpu", "cuda"])
 def everywhere(request: pytest.FixtureRequest) -> str:
     """Each device of ``embed``, one after the other; a GPU where there is one."""
     from malice_core import runtime

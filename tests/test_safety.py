@@ -50,8 +50,20 @@ def changed(store: Path, change: Callable[[onnx.ModelProto], object]) -> None:
         lambda model: model.ClearField("opset_import"),
         lambda model: setattr(model.graph.initializer[0], "data_type", 99),
         lambda model: setattr(model.graph.initializer[0], "data_type", onnx.TensorProto.DOUBLE),
+        lambda model: setattr(model.graph.initializer[0], "data_type", onnx.TensorProto.INT32),
+        lambda model: model.graph.initializer[0].dims.__setitem__(0, -1),
     ],
-    ids=["nothing makes it", "no input", "no weight", "another shape", "no version", "no type", "another type"],
+    ids=[
+        "nothing makes it",
+        "no input",
+        "no weight",
+        "another shape",
+        "no version",
+        "no type",
+        "another type",
+        "whole numbers",
+        "below zero",
+    ],
 )
 def test_a_stored_graph_that_is_not_sound_is_refused(
     store: Path, capsys: pytest.CaptureFixture[str], change: Callable[[onnx.ModelProto], object]
